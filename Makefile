@@ -1,0 +1,32 @@
+# Needs Python 3.11 or later and make, nothing else. PYTHON=python3.12 make test takes another Python.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_MINUTES ?= 2
+
+.PHONY: demo test lint types check clean
+
+## train two minutes on Shakespeare's plays, and write some
+demo: $(VENV)/.installed
+	$(BIN)/charlm train shakespeare --minutes $(DEMO_MINUTES)
+	$(BIN)/charlm sample --temp 0.8 -n 500
+
+## linter, type checker, tests
+test: lint types
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+## the environment, made anew only when what it depends on has changed
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

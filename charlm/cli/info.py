@@ -1,0 +1,66 @@
+"""`charlm info`."""
+
+from typing import Any
+
+import click
+
+from charlm.cli.options import json_option, model_option
+
+
+@click.command()
+@model_option
+@json_option
+def info(model: str | None, as_json: bool) -> None:
+    """Print what a model file says of itself.
+
+    \b
+    Example:
+      charlm info
+      charlm info -m shakespeare --json
+    """
+    import json
+    from dataclasses import asdict
+
+    from charlm.checkpoint import load_checkpoint
+    from charlm.runs import find_model
+
+    path = find_model(model)
+    checkpoint = load_checkpoint(path)
+    facts = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "parameters": sum(int(tensor.size) for tensor in checkpoint.tensors.values()),
+        "model": asdict(checkpoint.config),
+        "tokenizer": {"kind": checkpoint.tokenizer.kind, "vocab_size": checkpoint.tokenizer.vocab_size},
+        **checkpoint.story,
+    }
+    if as_json:
+        click.echo(json.dumps({**facts, "tokenizer": checkpoint.tokenizer.to_dict()}, indent=2))
+    else:
+        _print_table(facts)
+
+
+def _print_table(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for section, value in facts.items():
+        rows = value.items() if isinstance(value, dict) else [("", value)]
+        for place, (name, entry) in enumerate(rows):
+            if entry is not None:
+                table.add_row(Text("" if place else section, style="bold"), Text(name), Text(_shown(entry)))
+    Console().print(table)
+
+
+def _shown(entry: Any) -> str:  # noqa: ANN401 - whatever a header holds
+    if isinstance(entry, bool):
+        return "yes" if entry else "no"
+    if isinstance(entry, int):
+        return f"{entry:,}"
+    if isinstance(entry, float):
+        return f"{entry:,.5g}"
+    if isinstance(entry, list):
+        return ", ".join(map(str, entry))
+    return str(entry)

@@ -1,0 +1,33 @@
+"""`charlm next`."""
+
+import click
+
+from charlm.cli.options import json_option, model_option
+
+
+@click.command(name="next")
+@model_option
+@click.option("--prime", default="", help="The text before.  [default: the start of a line]")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many tokens to print.")
+@json_option
+def next(model: str | None, prime: str, top: int, as_json: bool) -> None:
+    """Print the likeliest next tokens after a prompt.
+
+    A line each: probability, tab, token (a newline as \\n).
+
+    \b
+    Example:
+      charlm next --prime 'To be, or not to b'
+    """
+    import json
+
+    from charlm.engine import Engine
+    from charlm.runs import find_model
+    from charlm.sampler import next_tokens
+
+    ranked = next_tokens(Engine.load(find_model(model)), prime)[:top]
+    if as_json:
+        click.echo(json.dumps([{"token": token, "probability": probability} for token, probability in ranked]))
+        return
+    for token, probability in ranked:
+        click.echo(f"{probability:.6f}\t{json.dumps(token, ensure_ascii=False)[1:-1]}")

@@ -1,0 +1,31 @@
+"""Ends on a signal: the first asks for an orderly end, the second ends at once."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class StopSignals:
+    """Catches SIGINT and SIGTERM while it is entered.
+
+    Attributes:
+        number: The signal that came, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            raise SystemExit(128 + number)
+        self.number = number

@@ -1,0 +1,116 @@
+"""`charlm train`."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charlm.cli.options import (
+    encoding_option,
+    errors_option,
+    note,
+    quiet_option,
+    settings_options,
+    threads_option,
+)
+from charlm.config import ModelConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from charlm.cli.job import Job
+
+
+@click.command()
+@click.argument("corpus", nargs=-1)
+@click.option("--name", help="Name of the run, a folder in ./checkpoints.  [default: from the corpus]")
+@settings_options(TrainConfig)
+@settings_options(ModelConfig)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Go on with a run, the newest if none is named.",
+)
+@click.option("--force", is_flag=True, help="Replace a run of the same name; resume although the corpus has changed.")
+@encoding_option
+@errors_option("strict")
+@threads_option
+@quiet_option
+def train(
+    corpus: tuple[str, ...],
+    name: str | None,
+    resume: str | None,
+    force: bool,
+    encoding: str,
+    errors: str,
+    threads: int | None,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Train a model on a text.
+
+    CORPUS is one or several files, folders, patterns, - for stdin, or names from `charlm corpus`. The best model on
+    the end of the text, which is kept for validation, goes to ./checkpoints/NAME/model.safetensors, and this path to
+    stdout. Ctrl-C saves and ends; --resume goes on.
+
+    \b
+    Example:
+      charlm train shakespeare --minutes 2
+      cat a.txt b.txt | charlm train - --minutes 1 --name mine
+      charlm train --resume mine
+    """
+    started = time.monotonic()
+    from charlm.cli.job import new_job, resumed_job
+
+    if resume is not None:
+        job = resumed_job(resume or name or "", corpus, settings, force=force)
+    elif corpus:
+        job = new_job(corpus, name, settings, encoding=encoding, errors=errors, force=force)
+    else:
+        raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`.")
+    for message in job.notes:
+        note(message, quiet=quiet)
+    signal_number = _train(job, started, threads, quiet=quiet)
+    click.echo(job.run.model)
+    if signal_number:
+        click.get_current_context().exit(128 + signal_number)
+
+
+def _train(job: "Job", started: float, threads: int | None, *, quiet: bool) -> int:
+    """Train, and say how it went; returns the number of the signal that ended it, or 0."""
+    import torch
+
+    from charlm.checkpoint import load_checkpoint
+    from charlm.cli.progress import ProgressView, print_summary
+    from charlm.cli.signals import StopSignals
+    from charlm.model import LanguageModel
+    from charlm.trainer import Trainer
+
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.manual_seed(job.train_config.seed)
+    model = LanguageModel(job.model_config)
+    model.start_from_frequencies(
+        torch.bincount(torch.from_numpy(job.train_ids.astype("int64")), minlength=len(job.tokenizer.tokens))
+    )
+    with StopSignals() as stop, ProgressView(job.train_config, job.chars_per_token, quiet=quiet) as view:
+        trainer = Trainer(
+            model,
+            job.tokenizer,
+            job.train_ids,
+            job.val_ids,
+            job.train_config,
+            run=job.run,
+            story=job.story,
+            report=view,
+            stop=lambda: stop.number != 0,
+            started=started,
+        )
+        if job.resume_from is not None:
+            trainer.resume(job.resume_from)
+        end = trainer.train()
+    if not quiet:
+        stopped = end.fraction < 1
+        print_summary(job.run, load_checkpoint(job.run.model), end, job.chars_per_token, stopped=stopped)
+    return stop.number

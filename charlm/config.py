@@ -1,0 +1,173 @@
+"""The settings of models, training and sampling: their defaults, ranges and meaning, here and nowhere else.
+
+Each settings class is a frozen dataclass that checks itself. Its fields carry what the command line needs
+(option names, help), so that an option, its default and its range are written once.
+"""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
+
+from charlm.errors import ConfigError
+
+Cell = Literal["lstm", "gru", "rnn"]
+CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a setting means and which values it may take.
+
+    Attributes:
+        help: One sentence with the unit.
+        flags: Its names on the command line, `--cell` or `-n`, `--length`.
+        at_least: The least value allowed.
+        at_most: The greatest value allowed.
+        above: A bound that itself is not allowed.
+        below: A bound that itself is not allowed.
+        choices: The values allowed, where they can be listed.
+    """
+
+    help: str
+    flags: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def broken_by(self, value: Any) -> str:  # noqa: ANN401 - a value of any type, about to be checked
+        """The rule that a value breaks, in words; empty if it keeps them all."""
+        if self.choices:
+            return "" if value in self.choices else f"must be one of {', '.join(self.choices)}"
+        if isinstance(value, float) and value != value:
+            return "must be a number"
+        bounds = (
+            (self.at_least, operator.ge, "at least"),
+            (self.at_most, operator.le, "at most"),
+            (self.above, operator.gt, "above"),
+            (self.below, operator.lt, "below"),
+        )
+        broken = [
+            f"{words} {bound:g}" for bound, keeps, words in bounds if bound is not None and not keeps(value, bound)
+        ]
+        return f"must be {' and '.join(broken)}" if broken else ""
+
+
+def setting(default: Any, help: str, *flags: str, **rule: Any) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """A dataclass field with its rule: see `Rule`."""
+    return field(default=default, metadata={"rule": Rule(help=help, flags=flags, **rule)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The base of the settings classes: checks every field against its rule.
+
+    Raises:
+        ConfigError: Naming field, value and rule. A field whose default is None may be None.
+    """
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            rule: Rule | None = spec.metadata.get("rule")
+            if rule is None or (value is None and spec.default is None):
+                continue
+            if broken := rule.broken_by(value):
+                name = rule.flags[-1] if rule.flags else spec.name
+                raise ConfigError(f"{name} {value}: {broken}")
+
+    @classmethod
+    def pick(cls, values: Mapping[str, Any]) -> Self:
+        """Make the settings from those of `values` that are fields here; None means the default."""
+        names = {spec.name for spec in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names and value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Settings):
+    """The shape of a language model: all that is needed to rebuild it around its weights."""
+
+    vocab_size: int = setting(2, "Number of token types, the unknown token among them.", at_least=2)
+    cell: Cell = setting("lstm", "Recurrent cell.", "--cell", choices=CELLS)
+    num_layers: int = setting(1, "Stacked recurrent layers.", "--layers", at_least=1, at_most=64)
+    hidden_size: int = setting(384, "Units in each layer.", "--hidden", at_least=1, at_most=65536)
+    embedding_dim: int = setting(
+        64, "Width of the token embedding (as --hidden if tied).", "--embed", at_least=1, at_most=65536
+    )
+    dropout: float = setting(
+        0.0, "Share of outputs dropped, between layers and after the last.", "--dropout", at_least=0, below=1
+    )
+    tie_weights: bool = setting(False, "Use the embedding as the decoder's matrix too.", "--tie/--no-tie")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tie_weights and self.embedding_dim != self.hidden_size:
+            raise ConfigError(
+                f"--tie needs --embed ({self.embedding_dim}) and --hidden ({self.hidden_size}) to be equal"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Settings):
+    """How a model learns. One of `minutes`, `epochs` and `steps` ends the training."""
+
+    minutes: float | None = setting(None, "Train for so many minutes in all.", "--minutes", above=0)
+    epochs: float | None = setting(None, "Train for so many passes over the text.", "--epochs", above=0)
+    steps: int | None = setting(None, "Train for so many updates.", "--steps", at_least=1)
+    batch_size: int = setting(16, "Parallel streams of text.", "--batch-size", at_least=1)
+    seq_len: int = setting(64, "Tokens of each stream in an update.", "--seq-len", at_least=1)
+    learning_rate: float = setting(8e-3, "Peak learning rate of AdamW.", "--lr", above=0)
+    warmup: float = setting(0.1, "Share of the training in which the rate rises.", "--warmup", at_least=0, at_most=1)
+    weight_decay: float = setting(0.01, "AdamW's decoupled weight decay.", "--weight-decay", at_least=0)
+    grad_clip: float = setting(1.0, "Greatest norm of the gradient.", "--grad-clip", above=0)
+    reset_prob: float = setting(
+        0.05,
+        "Chance that a stream starts an update from the zero state.",
+        "--reset-prob",
+        at_least=0,
+        at_most=1,
+    )
+    val_fraction: float = setting(
+        0.1,
+        "Share of the text, its end, kept for validation; 0 for none.",
+        "--val-fraction",
+        at_least=0,
+        below=1,
+    )
+    seed: int = setting(1, "Seed of weights, dropout and stream order.", "--seed", at_least=0, below=2**63)
+    save_every: float = setting(60.0, "Seconds between saves for resuming.", "--save-every", above=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [f"--{name}" for name in ("minutes", "epochs", "steps") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)} contradict each other: give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(Settings):
+    """How text is drawn from a model."""
+
+    temperature: float = setting(
+        0.8, "Divides the logits: 0 takes the likeliest token, 1 the model as it is.", "--temp", at_least=0
+    )
+    top_k: int | None = setting(None, "Draw from the K likeliest tokens.", "--top-k", at_least=1)
+    top_p: float | None = setting(
+        None,
+        "Draw from the fewest tokens that hold this share of probability.",
+        "--top-p",
+        above=0,
+        at_most=1,
+    )
+    min_p: float | None = setting(
+        None,
+        "Drop tokens below this share of the likeliest one's probability.",
+        "--min-p",
+        at_least=0,
+        at_most=1,
+    )
+    length: int = setting(500, "Tokens to write after the prompt; -1 for no end.", "-n", "--length", at_least=-1)
+    count: int = setting(1, "Samples to draw; sample i has the seed SEED + i.", "--count", at_least=1)
+    seed: int | None = setting(None, "Seed: the same gives the same text.", "--seed", at_least=0, below=2**63)

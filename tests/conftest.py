@@ -1,0 +1,88 @@
+"""What many tests share: small texts, small models, and the real command line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from charlm.checkpoint import Checkpoint, save_checkpoint
+from charlm.config import ModelConfig
+from charlm.model import LanguageModel
+from charlm.tokenizer import CharTokenizer
+
+VERSE = """\
+HAMLET:
+To be, or not to be: that is the question:
+Whether 'tis nobler in the mind to suffer
+The slings and arrows of outrageous fortune,
+Or to take arms against a sea of troubles,
+And by opposing end them? To die: to sleep;
+No more; and by a sleep to say we end
+The heart-ache and the thousand natural shocks
+That flesh is heir to, 'tis a consummation
+Devoutly to be wish'd.
+
+OPHELIA:
+Good my lord, how does your honour for this many a day?
+"""
+
+Charlm = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs in an empty folder, so that ./checkpoints is its own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Random numbers are the same in every run, and whatever a test does to them ends with it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def charlm() -> Charlm:
+    """Runs the real command line in a process of its own: `charlm("score", stdin="a line")`."""
+
+    def run(*args: str | Path, stdin: str = "", timeout: float = 120) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-W", "error", "-m", "charlm", *map(str, args)]
+        env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONUTF8": "1"}
+        return subprocess.run(
+            command, input=stdin, capture_output=True, encoding="utf-8", timeout=timeout, env=env, check=False
+        )
+
+    return run
+
+
+def make_checkpoint(text: str = VERSE, **config: object) -> tuple[LanguageModel, Checkpoint]:
+    """A small untrained model of a text's characters, as torch has it and as its file would have it."""
+    tokenizer = CharTokenizer.from_text(text)
+    shape = {"hidden_size": 12, "embedding_dim": 12, **config}
+    model_config = ModelConfig.pick({**shape, "vocab_size": tokenizer.vocab_size})
+    model = LanguageModel(model_config).eval()
+    with torch.no_grad():  # away from the zeros that a fresh model's biases have
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+    return model, Checkpoint(config=model_config, tokenizer=tokenizer, tensors=model.to_tensors())
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    """The file of a small untrained model of `VERSE`, as the run `tiny`."""
+    path = tmp_path / "checkpoints" / "tiny" / "model.safetensors"
+    save_checkpoint(path, make_checkpoint()[1])
+    return path
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers, the same in every run."""
+    return np.random.default_rng(0)

@@ -1,0 +1,77 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import charlm
+
+PACKAGE = Path(charlm.__file__).parent
+TEXT = {"errors", "config", "tokenizer", "library", "corpus"}
+ENGINE = {"checkpoint", "runs", "engine", "sampler", "scorer"}
+TRAINING = {"loss", "model", "batches", "plan", "trainer", "lessons"}
+STOREYS = [
+    (TEXT, TEXT, {"numpy"}),
+    (ENGINE, TEXT | ENGINE, {"numpy", "safetensors"}),
+    (TRAINING, TEXT | ENGINE | TRAINING, {"numpy", "torch"}),
+]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it; charlm's own by the name of the module."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def files(module: str) -> list[Path]:
+    path = PACKAGE / module
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def test_every_module_belongs_to_a_storey() -> None:
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert modules == TEXT | ENGINE | TRAINING | {"__init__", "__main__", "cli"}
+
+
+@pytest.mark.parametrize(("modules", "own", "foreign"), STOREYS, ids=["text", "engine", "training"])
+def test_a_storey_imports_only_from_itself_and_below(modules: set[str], own: set[str], foreign: set[str]) -> None:
+    for module in modules:
+        for path in files(module):
+            for name in imports(path):
+                top, _, rest = name.partition(".")
+                if top == "charlm":
+                    assert not rest or rest.split(".")[0] in own, f"{path.name} imports {name}"
+                else:
+                    assert top in foreign or top in sys.stdlib_module_names, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["train", "--help"], ["sample", "-n", "5"], ["score", "--total"], ["next"], ["info"], ["corpus"]],
+    ids=" ".join,
+)
+def test_only_training_imports_torch(arguments: list[str], model_file: Path) -> None:
+    code = (
+        "import sys\nfrom charlm.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], input="To be", capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_neither_numpy_nor_a_command() -> None:
+    code = (
+        "import sys\nfrom charlm.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'numpy', 'rich', 'tqdm', 'charlm.cli.train'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
