@@ -4,7 +4,7 @@ The package has three storeys, each of which imports only from itself and from t
 
 - text: `errors`, `config`, `tokenizer`, `library`, `corpus`
 - engine, a trained model at work in NumPy: `checkpoint`, `engine`, `sampler`, `scorer`
-- training, with PyTorch: `loss`, `model`, `batches`, `plan`, `trainer`, `lessons`
+- training, with PyTorch: `loss`, `model`, `batches`, `plan`, `precision`, `trainer`, `lessons`
 
 `charlm.cli`, the command line, stands above all three.
 """

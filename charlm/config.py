@@ -13,6 +13,7 @@ from charlm.errors import ConfigError
 
 Cell = Literal["lstm", "gru", "rnn"]
 CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,12 @@ class TrainConfig(Settings):
         below=1,
     )
     seed: int = setting(1, "Seed of weights, dropout and stream order.", "--seed", at_least=0, below=2**63)
+    precision: Precision = setting(
+        "auto",
+        "Arithmetic of the matrix products; auto times both and takes bf16 where it is faster.",
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+    )
     save_every: float = setting(60.0, "Seconds between saves for resuming.", "--save-every", above=0)
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from charlm.engine import START
 from charlm.errors import TrainingError
 from charlm.loss import sequence_loss
 from charlm.model import LanguageModel, State
+from charlm.precision import mixed_precision
 from charlm.runs import Run
 from charlm.tokenizer import Ids, Tokenizer
 
@@ -233,8 +234,9 @@ class Trainer:
             group["lr"] = rate
         inputs, targets = self._batches.inputs_and_targets(self._step)
         state = _reset(self._state, self._batches.resets(self._step))
-        logits, state = self.model(torch.from_numpy(inputs), state)
-        loss = sequence_loss(logits, torch.from_numpy(targets))
+        with mixed_precision(self.config.precision):
+            logits, state = self.model(torch.from_numpy(inputs), state)
+        loss = sequence_loss(logits.float(), torch.from_numpy(targets))
         nats = float(loss.detach())
         if not math.isfinite(nats):
             raise TrainingError(
@@ -245,7 +247,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self._optimizer.step()
-        self._state = tuple(part.detach() for part in state)
+        self._state = tuple(part.detach().float() for part in state)
         self._step += 1
         self._loss_sum += nats
         self._loss_steps += 1

@@ -10,7 +10,7 @@ import charlm
 PACKAGE = Path(charlm.__file__).parent
 TEXT = {"errors", "config", "tokenizer", "library", "corpus"}
 ENGINE = {"checkpoint", "runs", "engine", "sampler", "scorer"}
-TRAINING = {"loss", "model", "batches", "plan", "trainer", "lessons"}
+TRAINING = {"loss", "model", "batches", "plan", "precision", "trainer", "lessons"}
 STOREYS = [
     (TEXT, TEXT, {"numpy"}),
     (ENGINE, TEXT | ENGINE, {"numpy", "safetensors"}),

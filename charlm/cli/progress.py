@@ -26,9 +26,9 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
-def loss_text(nats: float, chars_per_token: float) -> str:
+def loss_text(nats: float, chars_per_token: float, digits: int = 4) -> str:
     """A loss in nats a token and in bits a character."""
-    return f"{nats:.4f} nats, {nats / math.log(2) / chars_per_token:.4f} bits/char"
+    return f"{nats:.{digits}f} nats, {nats / math.log(2) / chars_per_token:.{digits}f} bits/char"
 
 
 class ProgressView:
@@ -54,7 +54,7 @@ class ProgressView:
         if not self._quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
-            layout = "{percentage:3.0f}%|{bar:12}| {postfix}"
+            layout = "{percentage:3.0f}%|{bar:8}| {desc}"
             self._bar = tqdm(total=1.0, bar_format=layout, dynamic_ncols=True, leave=False, file=sys.stderr)
         return self
 
@@ -77,7 +77,7 @@ class ProgressView:
             if time.monotonic() >= self._next_draw:
                 self._next_draw = time.monotonic() + 0.1
                 self._bar.n = progress.fraction
-                self._bar.set_postfix_str(self._line(progress))
+                self._bar.set_description_str(self._line(progress))
         elif progress.seconds >= self._next_line[0] and progress.fraction >= self._next_line[1]:
             self._next_line = (progress.seconds + PLAIN_LINE_EVERY, progress.fraction + 0.05)
             click.echo(f"{progress.fraction:4.0%}  {self._line(progress)}", err=True)
@@ -86,9 +86,9 @@ class ProgressView:
         left = progress.seconds * (1 / progress.fraction - 1) if progress.fraction > 0 else 0.0
         if self._config.minutes is not None:
             left = max(0.0, self._config.minutes * 60 - progress.seconds)
-        validation = "" if self._val_nats is None else f" (validation {self._val_nats:.3f})"
+        validation = "" if self._val_nats is None else f", validation {self._val_nats:.3f}"
         return (
-            f"{clock_text(left)} left, loss {loss_text(self._train_nats, self._chars_per_token)}{validation}, "
+            f"{clock_text(left)} left, {loss_text(self._train_nats, self._chars_per_token, digits=3)}{validation}, "
             f"{progress.tokens_per_second * self._chars_per_token:,.0f} chars/s, epoch {progress.epoch:.1f}"
         )
 

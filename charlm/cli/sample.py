@@ -50,7 +50,7 @@ def sample(model: str | None, prime: str, threads: int | None, quiet: bool, **se
         prime = sys.stdin.read().removesuffix("\n")
     if unknown := engine.tokenizer.unknown_in(prime):
         note(
-            f"the model has never seen {', '.join(map(repr, unknown))}; it reads its unknown token",
+            f"the model has never seen {', '.join(map(repr, unknown))}; it reads its unknown token instead",
             quiet=quiet,
         )
     sampler = Sampler(engine, config)

@@ -1,6 +1,7 @@
 """`charlm train`."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,6 +85,7 @@ def _train(job: "Job", started: float, threads: int | None, *, quiet: bool) -> i
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals
     from charlm.model import LanguageModel
+    from charlm.precision import faster_precision
     from charlm.trainer import Trainer
 
     torch.set_flush_denormal(True)
@@ -94,13 +96,16 @@ def _train(job: "Job", started: float, threads: int | None, *, quiet: bool) -> i
     model.start_from_frequencies(
         torch.bincount(torch.from_numpy(job.train_ids.astype("int64")), minlength=len(job.tokenizer.tokens))
     )
+    config = job.train_config
+    if config.precision == "auto":
+        config = replace(config, precision=faster_precision(model, config))
     with StopSignals() as stop, ProgressView(job.train_config, job.chars_per_token, quiet=quiet) as view:
         trainer = Trainer(
             model,
             job.tokenizer,
             job.train_ids,
             job.val_ids,
-            job.train_config,
+            config,
             run=job.run,
             story=job.story,
             report=view,

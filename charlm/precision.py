@@ -1,0 +1,50 @@
+"""Chooses the arithmetic of training: many CPUs multiply bfloat16 matrices twice as fast, many others cannot at all.
+
+Weights, optimizer, loss and validation stay in float32; only the products within the network change.
+"""
+
+import time
+
+import torch
+
+from charlm.config import Precision, TrainConfig
+from charlm.loss import sequence_loss
+from charlm.model import LanguageModel
+
+WORTH_IT = 1.1
+"""How much faster bf16 must be to be taken: less is within what timings differ by."""
+
+TIMED_STEPS = 3
+"""Forward and backward passes timed, after one that is not."""
+
+
+def mixed_precision(precision: Precision, device_type: str = "cpu") -> torch.autocast:
+    """The context in which a training's forward pass runs."""
+    return torch.autocast(device_type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def faster_precision(model: LanguageModel, config: TrainConfig) -> Precision:
+    """Time both on this machine with the very sizes of a training, which takes some tenths of a second.
+
+    Random state and weights stay as they are.
+
+    Args:
+        model: The network to be trained.
+        config: For the sizes of a batch.
+    """
+    with torch.random.fork_rng():
+        seconds = {precision: _seconds_per_step(model, config, precision) for precision in ("fp32", "bf16")}
+    model.zero_grad()
+    return "bf16" if seconds["fp32"] > WORTH_IT * seconds["bf16"] else "fp32"
+
+
+def _seconds_per_step(model: LanguageModel, config: TrainConfig, precision: Precision) -> float:
+    ids = torch.zeros((config.batch_size, config.seq_len), dtype=torch.int64)
+    times = []
+    for _ in range(1 + TIMED_STEPS):
+        began = time.perf_counter()
+        with mixed_precision(precision):
+            logits, _ = model(ids)
+        sequence_loss(logits.float(), ids).backward()  # type: ignore[no-untyped-call]
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
