@@ -4,6 +4,7 @@
 `log.jsonl` has a line a report.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,6 +111,40 @@ class Run:
         if not saved:
             raise RunError(f"nothing to resume: no run in ./{RUNS}")
         return cls(saved[-1].parent)
+
+    @classmethod
+    def find(cls, name: str | None) -> "Run":
+        """The run of a name or folder, or the newest one.
+
+        Raises:
+            RunError: If there is none.
+        """
+        logs = sorted(RUNS.glob(f"*/{LOG_FILE}"), key=lambda path: path.stat().st_mtime)
+        if name is None:
+            if not logs:
+                raise RunError(f"no run in ./{RUNS}")
+            return cls(logs[-1].parent)
+        for run in (cls(Path(name)), cls(RUNS / name)):
+            if run.log.is_file():
+                return run
+        known = ", ".join(sorted(path.parent.name for path in logs)) or "none yet"
+        raise RunError(f"{name}: no run of this name (no {LOG_FILE} there); here: {known}")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of the log; one that was cut off while it was written is left out.
+
+        Raises:
+            RunError: If the log cannot be read.
+        """
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise RunError(f"{self.log}: cannot be read ({error.strerror})") from None
+        entries = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
+        return [entry for entry in entries if isinstance(entry, dict)]
 
     def append_log(self, entry: Mapping[str, Any]) -> None:
         """Add a line to the log."""

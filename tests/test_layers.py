@@ -9,7 +9,7 @@ import charlm
 
 PACKAGE = Path(charlm.__file__).parent
 TEXT = {"errors", "config", "tokenizer", "library", "corpus"}
-ENGINE = {"checkpoint", "runs", "engine", "sampler", "scorer"}
+ENGINE = {"checkpoint", "runs", "curves", "engine", "sampler", "scorer"}
 TRAINING = {"loss", "model", "batches", "plan", "precision", "trainer", "lessons"}
 STOREYS = [
     (TEXT, TEXT, {"numpy"}),

@@ -1,0 +1,71 @@
+"""`charlm plot`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from charlm.curves import Curve
+
+AXES = {"time": ("seconds", "seconds"), "epochs": ("epoch", "epochs"), "steps": ("step", "steps")}
+"""For each `--x`, the log's field and the label."""
+
+
+@click.command()
+@click.argument("runs", nargs=-1)
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Picture to write, .png or .svg.")
+@click.option("--x", "axis", type=click.Choice(list(AXES)), default="time", show_default=True, help="What goes across.")
+def plot(runs: tuple[str, ...], out: Path | None, axis: str) -> None:
+    """Draw the losses of runs, laid over each other.
+
+    RUNS are names in ./checkpoints or folders; the newest run if there are none. Without --out the curves are drawn
+    in the terminal; a picture needs matplotlib (pip install 'charlm[plot]').
+
+    \b
+    Example:
+      charlm plot
+      charlm plot shakespeare shakespeare-2 -o losses.png
+    """
+    from charlm.curves import read_curves
+
+    field, label = AXES[axis]
+    curves = [curve for run in runs or (None,) for curve in read_curves(run, field)]
+    if out is None:
+        click.echo(_terminal_plot(curves, label))
+    else:
+        _picture(curves, label, out)
+        click.echo(out)
+
+
+def _terminal_plot(curves: list["Curve"], label: str) -> str:
+    import shutil
+
+    from charlm.curves import draw
+
+    size = shutil.get_terminal_size((100, 30))
+    return draw(curves, label, width=max(40, min(size.columns, 120)), height=max(8, min(size.lines - 6, 24)))
+
+
+def _picture(curves: list["Curve"], label: str, out: Path) -> None:
+    try:
+        from matplotlib import colormaps
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise click.UsageError("A picture needs matplotlib: pip install 'charlm[plot]'; or leave --out out.") from None
+    from charlm.curves import loss_range
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel=label, ylabel="loss (nats a token)", ylim=loss_range(curves))
+    colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(dict.fromkeys(c.run for c in curves))}
+    for curve in curves:
+        style = {"linewidth": 2, "marker": "o"} if curve.kind == "validation" else {"linewidth": 1, "alpha": 0.6}
+        axes.plot(
+            *zip(*curve.points, strict=True), color=colors[curve.run], label=f"{curve.run}, {curve.kind}", **style
+        )
+    axes.legend()
+    axes.grid(alpha=0.3)
+    try:
+        figure.savefig(out)
+    except (ValueError, OSError) as error:
+        raise click.BadParameter(f"{out}: {error}", param_hint="--out") from None
