@@ -1,5 +1,5 @@
 # Needs Python 3.11 or later and make, nothing else. PYTHON=python3.12 make test takes another Python.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MINUTES ?= 2
