@@ -1,9 +1,64 @@
 """The way from one recurrent cell to Shakespeare, a module a lesson, each using charlm as a user would.
 
-A lesson has a function `run(say, seed)`: it says what it does line by line and returns its figures.
+A lesson has a function `run(say, options)`: it says what it does line by line and returns its figures. One that has
+a picture draws it with `draw(figure, figures)`. This module imports nothing heavy, so that the list comes at once.
 """
 
-LESSONS: dict[str, str] = {
-    "hello": "an LSTM of five units learns to answer 'hihell' with 'ihello'",
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from charlm.config import Cell
+
+Say = Callable[[str], None]
+"""Called with each line that a lesson has to say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LessonOptions:
+    """What a lesson may be told.
+
+    Attributes:
+        seed: Seed of the weights and of whatever else is drawn.
+        data: A folder with data of its user's.
+        cell: The kind of recurrent cell.
+        quick: A short form, which shows the same with less training.
+    """
+
+    seed: int = 1
+    data: Path | None = None
+    cell: Cell = "lstm"
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A line in the list of lessons.
+
+    Attributes:
+        title: What it shows.
+        time: How long it takes on two cores.
+        takes: The options it has beside those of all lessons: `data`, `cell`, `plot`.
+    """
+
+    title: str
+    time: str
+    takes: tuple[str, ...] = ()
+
+
+LESSONS: dict[str, Lesson] = {
+    "cell": Lesson("one recurrent layer by hand, by the library, by the engine", "3 s"),
+    "unroll": Lesson("the same over a whole batch of sequences, long and short", "3 s"),
+    "shapes": Lesson("'hello' in one-hot: what goes in, what comes out, how many weights", "3 s"),
+    "stack": Lesson("layers on layers, state carried on, two directions", "3 s"),
+    "lstm": Lesson("gates by hand, and why they remember", "3 s"),
+    "embed": Lesson("padding, and the look-up that is a matrix product", "3 s"),
+    "loss": Lesson("the loss of a sequence by hand", "3 s"),
+    "hello": Lesson("an LSTM of five units learns to answer 'hihell' with 'ihello'", "3 s"),
+    "series": Lesson("forecasting a wave, with one layer and with three", "1 min", ("plot",)),
+    "digits": Lesson("reading a picture row by row", "1 min", ("data", "cell", "plot")),
+    "batchnorm": Lesson("the same pictures through dense layers, normalised or not", "20 s", ("data", "plot")),
+    "skipgram": Lesson("word vectors from the plays, by telling true words from noise", "2 min"),
+    "shakespeare": Lesson("train, sample and score: the whole road", "4 min"),
 }
-"""Names and titles, in the order to take them in."""
+"""All lessons, in the order to take them in."""
