@@ -27,7 +27,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
 
     say(f"{len(digits.images):,} {digits.name} to learn, {len(digits.test_images):,} to test on. Three of them:")
     show_pictures(say, digits.test_images[:3])
-    say(f"An {options.cell} of {UNITS} units reads them row by row: {SIDE} steps of {SIDE} numbers.")
+    say(f"{UNITS} {options.cell} units read them row by row: {SIDE} steps of {SIDE} numbers.")
     say("")
     say("epoch  seconds  loss (nats)  right on the test pictures")
     began, losses, accuracies = time.monotonic(), [], []

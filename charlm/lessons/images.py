@@ -58,7 +58,9 @@ def read_mnist(folder: Path) -> list[npt.NDArray[Any]]:
     """Pictures and labels to learn, then those to test on, from the four idx files, plain or .gz."""
     found = {name: [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()] for name in MNIST}
     if missing := [name for name, paths in found.items() if not paths]:
-        raise CorpusError(f"--data {folder}: {', '.join(missing)} not there, neither plain nor .gz; MNIST is four files")
+        raise CorpusError(
+            f"--data {folder}: {', '.join(missing)} not there, neither plain nor .gz; MNIST is four files"
+        )
     arrays = [_read_idx(paths[0]) for paths in found.values()]
     for images, labels in (arrays[:2], arrays[2:]):
         if images.shape != (len(labels), SIDE, SIDE) or labels.ndim != 1 or labels.max(initial=0) > 9:

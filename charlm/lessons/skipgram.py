@@ -1,20 +1,18 @@
 """Word vectors from the plays, by telling true words from noise.
 
-Words that stand among the same words mean something alike. So: give each word a vector, and let it predict the words
-within three places of it. The softmax over all words would need a sum over ten thousand at each prediction.
-Noise-contrastive estimation asks something easier: here is a word, is it the true neighbour, or was it drawn by
-frequency alone? With K noise words for each true one, a word v drawn with the probability q(v), and a score s(v),
+Words that stand among the same words are alike. So give each word a vector, and let it predict the words within two
+places of it. A softmax would need a sum over all ten thousand words each time. Noise-contrastive estimation asks
+something easier: is this word the true one, or was it drawn by frequency alone? With K noise words for each true one,
+a word v drawn with the probability q(v), and a score s(v),
 
     P(true) = sigmoid(s(v) - ln(K q(v)))
 
-and the loss is that of this yes or no. Where it is least, s(v) is the log-probability that the softmax would have
-learnt. On a toy vocabulary both can be worked out in full, and compared.
+and the loss is that of this yes or no. Its gradient, averaged over the draws, is that of a sum over all words; and the
+more noise, the nearer that is to the gradient of the softmax. On a toy vocabulary both can be worked out in full.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,27 +24,114 @@ from charlm.lessons import LessonOptions, Say
 from charlm.loss import log_uniform_probs, nce_loss
 from charlm.runs import Run
 
-TOY, NOISE = 20, 64
-VOCABULARY, WIDTH, WINDOW, BATCH, EPOCHS = 10_000, 50, 3, 2048, 5
-SHOWN = ("king", "love", "sword", "night", "father")
+TOY, TOY_NOISE = 20, 5
+VOCABULARY, WIDTH, REACH, NOISE, BATCH, STEPS = 10_000, 50, 2, 64, 2048, 6000
+FREQUENT = 1e-3
+"""Words more frequent than this are left out at random now and then: 'the' says little about its neighbours."""
+SHOWN = ("king", "father", "night", "love", "sweet")
 
 
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Check the loss on a toy, learn vectors, show neighbours, write the vectors to a file."""
+    """Check the loss on a toy, learn vectors of the plays, show neighbours, write the vectors to a file."""
     torch.manual_seed(options.seed)
-    toy = compare_with_softmax(say)
-    text = read_named("shakespeare").lower()[: 300_000 if options.quick else None]
-    words = re.findall(r"[a-z]+(?:['’][a-z]+)*", text)
-    vocabulary = [word for word, _ in Counter(words).most_common(1000 if options.quick else VOCABULARY)]
+    toy = check_on_toy(say)
+    size, steps = (3000, 1500) if options.quick else (VOCABULARY, STEPS)
+    speeches = re.sub(r"^[^a-z\n]+:$", "", read_named("shakespeare"), flags=re.MULTILINE)  # without the speakers
+    text = re.findall(r"[a-z]+(?:['’][a-z]+)*", speeches.lower())
+    words = [word for word, _ in Counter(text).most_common(size)]
     say("")
-    say(f"The plays: {len(words):,} words, of which the {len(vocabulary):,} most frequent get {WIDTH} numbers each.")
-    vectors = learn_vectors(say, words, vocabulary, 1 if options.quick else EPOCHS)
+    say(f"The plays: {len(text):,} words; the {size:,} most frequent get {WIDTH} numbers each.")
+    vectors = learn_vectors(say, text, words, steps)
 
-    neighbours = {word: nearest(word, vocabulary, vectors) for word in SHOWN}
     say("")
     say("The nearest words, by the angle between the vectors:")
+    neighbours = {word: nearest(words.index(word), words, vectors) for word in SHOWN}
     for word, near in neighbours.items():
         say(f"  {word:8} {', '.join(near)}")
     path = Run.named("skipgram").path / "vectors.txt"
-    write_vectors(path, vocabulary, vectors)
-    return {"toy": toy, "words": len(words), "neighbours": neighbours, "file": str(path)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:  # a word a line, and its numbers
+        for word, vector in zip(words, vectors.tolist(), strict=True):
+            file.write(f"{word} {' '.join(f'{number:.5f}' for number in vector)}\n")
+    say("")
+    say("Look at 'father': nobody told the model what a family is. The vectors are in")
+    say(f"{path}, as GloVe's files are: --glove reads them.")
+    return {"toy": toy, "words": len(text), "neighbours": neighbours, "file": str(path)}
+
+
+def check_on_toy(say: Say) -> dict[str, Any]:
+    """Compare the gradients of the drawn loss, of the full one and of the softmax."""
+    weights, inputs = torch.randn(TOY, 4, requires_grad=True), torch.randn(1, 4)
+    bias = (
+        -(inputs @ weights.T).logsumexp(dim=-1).detach().expand(TOY)
+    )  # probabilities that sum to 1, as learnt ones do
+    target = torch.tensor([2])
+
+    def gradient(loss: Tensor) -> Tensor:
+        return torch.autograd.grad(loss, weights)[0]
+
+    def away(found: Tensor, wanted: Tensor) -> float:
+        return float((found - wanted).norm() / wanted.norm())
+
+    full = gradient(full_nce(inputs, target, weights, bias, TOY_NOISE))
+    say(f"A toy of {TOY} words: {TOY_NOISE} noise words drawn, or all words by their chance q.")
+    say("How far the mean gradient of so many draws is from that of the full sum:")
+    total, draws, distances = torch.zeros_like(full), 0, {}
+    for until in (1, 100, 10_000):
+        while draws < until:
+            total += gradient(nce_loss(inputs, target, weights, bias, num_sampled=TOY_NOISE))
+            draws += 1
+        distances[until] = away(total / draws, full)
+        say(f"  {draws:6,} draws  {distances[until]:8.2%}")
+    softmax = gradient(F.cross_entropy(inputs @ weights.T + bias, target))
+    say("How far the full sum with so much noise is from the softmax:")
+    softened = {}
+    for noise in (5, 100, 10_000):
+        softened[noise] = away(gradient(full_nce(inputs, target, weights, bias, noise)), softmax)
+        say(f"  {noise:6,} words  {softened[noise]:8.2%}")
+    return {"draws_from_full": distances, "full_from_softmax": softened}
+
+
+def full_nce(inputs: Tensor, targets: Tensor, weights: Tensor, bias: Tensor, noise: int) -> Tensor:
+    """What `nce_loss` is on average: every word as noise, by how often it would be drawn, K q(v)."""
+    expected = noise * log_uniform_probs(len(weights)).to(inputs)
+    logits = inputs @ weights.T + bias - expected.log()
+    true = F.softplus(-logits.gather(1, targets[:, None]))[:, 0]
+    return (true + F.softplus(logits) @ expected).mean()
+
+
+def learn_vectors(say: Say, text: list[str], words: list[str], steps: int) -> Tensor:
+    """Predict neighbours from words; returns the words' vectors, (V, E)."""
+    numbers = {word: number for number, word in enumerate(words)}
+    ids = torch.tensor([numbers[word] for word in text if word in numbers])
+    share = torch.bincount(ids) / len(ids)
+    ids = ids[torch.rand(len(ids)) < (FREQUENT / share[ids]).sqrt()]
+    vectors, outputs = nn.Embedding(len(words), WIDTH), nn.Embedding(len(words), WIDTH)
+    nn.init.normal_(vectors.weight, std=0.1)
+    nn.init.normal_(outputs.weight, std=0.1)
+    bias = nn.Parameter(log_uniform_probs(len(words)).log().float())  # begins with each word's frequency, by Zipf
+    optimizer = torch.optim.Adam([vectors.weight, outputs.weight, bias], lr=3e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+    offsets = torch.tensor([offset for offset in range(-REACH, REACH + 1) if offset])
+    say("   step   loss (nats)")
+    total = 0.0
+    for step in range(1, steps + 1):
+        places = torch.randint(REACH, len(ids) - REACH, (BATCH,))
+        targets = ids[places + offsets[torch.randint(len(offsets), (BATCH,))]]
+        loss = nce_loss(vectors(ids[places]), targets, outputs.weight, bias, num_sampled=NOISE)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        total += float(loss.detach())
+        if step % (steps // 5) == 0:
+            say(f"  {step:5,}   {total / (steps // 5):.3f}")
+            total = 0.0
+    return vectors.weight.detach()
+
+
+def nearest(number: int, words: list[str], vectors: Tensor) -> list[str]:
+    """The seven words whose vectors lie nearest, among the 3,000 most frequent."""
+    directions = F.normalize(vectors[:3000] - vectors.mean(dim=0), dim=-1)
+    cosines = directions @ directions[number]
+    return [words[other] for other in cosines.topk(8).indices.tolist() if other != number]
