@@ -9,6 +9,7 @@ with a and b learnt. The next layer then finds its inputs where it expects them,
 and learning is quicker. For testing there is no batch, so running means of m and v are kept.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
 def dense(normalised: bool) -> nn.Sequential:
     """Two dense rectified layers and a head: logits, (B, 10), of pictures, (B, R, C)."""
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, units in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for inputs, units in pairwise(WIDTHS):
         layers += [nn.Linear(inputs, units), *([nn.BatchNorm1d(units)] if normalised else []), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(WIDTHS[-1], 10))
 

@@ -21,7 +21,7 @@ from charlm.lessons import LessonOptions, Say
 from charlm.lessons.drawn import SIDE, draw_digits
 
 BATCH = 150
-MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MNIST = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
 SHADES = "  .:-=+*#%@"
 
 
@@ -43,26 +43,26 @@ def load_digits(options: LessonOptions) -> Digits:
         CorpusError: If one of MNIST's files is missing or damaged.
     """
     if options.data is None:
-        name, learn, test = "drawn digits", 4000, 1000
-        images, labels = draw_digits(learn + test, options.seed)
-        arrays = [images[:learn], labels[:learn], images[learn:], labels[learn:]]
+        name, learning = "drawn digits", 4000
+        pictures, digits = draw_digits(learning + 1000, options.seed)
+        arrays = [part for array in (pictures, digits) for part in np.split(array, [learning])]
     else:
         name, arrays = "MNIST", read_mnist(options.data)
     if options.quick:
-        arrays = [array[: 1500 if index < 2 else 300] for index, array in enumerate(arrays)]
-    images, labels, test_images, test_labels = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        arrays = [array[:1500] for array in arrays]
+    images, test_images, labels, test_labels = map(torch.from_numpy, arrays)
     return Digits(name=name, images=images, labels=labels, test_images=test_images, test_labels=test_labels)
 
 
 def read_mnist(folder: Path) -> list[npt.NDArray[Any]]:
-    """Pictures and labels to learn, then those to test on, from the four idx files, plain or .gz."""
+    """Pictures to learn and to test on, then their labels, from the four idx files, plain or .gz."""
     found = {name: [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()] for name in MNIST}
     if missing := [name for name, paths in found.items() if not paths]:
         raise CorpusError(
             f"--data {folder}: {', '.join(missing)} not there, neither plain nor .gz; MNIST is four files"
         )
     arrays = [_read_idx(paths[0]) for paths in found.values()]
-    for images, labels in (arrays[:2], arrays[2:]):
+    for images, labels in zip(arrays[:2], arrays[2:], strict=True):
         if images.shape != (len(labels), SIDE, SIDE) or labels.ndim != 1 or labels.max(initial=0) > 9:
             raise CorpusError(f"--data {folder}: {images.shape} pictures with {labels.shape} labels are not MNIST's")
     return [array.astype(np.float32) / 255 if array.ndim == 3 else array.astype(np.int64) for array in arrays]
@@ -94,7 +94,7 @@ def learn(model: nn.Module, digits: Digits, epochs: int) -> Iterator[tuple[float
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(epochs):
         total = 0.0
-        for batch in torch.randperm(len(digits.images)).split(BATCH):
+        for batch in torch.split(torch.randperm(len(digits.images)), BATCH):
             loss = F.cross_entropy(model(digits.images[batch]), digits.labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -108,7 +108,7 @@ def learn(model: nn.Module, digits: Digits, epochs: int) -> Iterator[tuple[float
 def predict(model: nn.Module, images: Tensor) -> Tensor:
     """The digits that a model takes pictures for, (N,)."""
     model.eval()
-    digits = torch.cat([model(batch).argmax(dim=-1) for batch in images.split(1000)])
+    digits = torch.cat([model(batch).argmax(dim=-1) for batch in torch.split(images, 1000)])
     model.train()
     return digits
 

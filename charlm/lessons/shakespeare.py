@@ -68,10 +68,8 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     model = LanguageModel(model_config)
     counts = torch.bincount(torch.from_numpy(train_ids.astype("int64")), minlength=tokenizer.vocab_size)
     model.start_from_frequencies(counts)
-    say(
-        f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones; the last tenth is for validation."
-    )
-    say(f"An {model_config.cell} of {model_config.hidden_size} units learns the rest.")
+    say(f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones, the last tenth for")
+    say(f"validation. An {model_config.cell} of {model_config.hidden_size} units learns the rest.")
     due = [minute / MINUTES for minute in range(1, MINUTES)]
 
     def report(progress: Progress) -> None:
@@ -79,9 +77,7 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
             due.pop(0)
             engine = Engine(Checkpoint(config=model_config, tokenizer=tokenizer, tensors=model.to_tensors()))
             say("")
-            say(
-                f"After {progress.seconds:.0f} seconds and {progress.step:,} steps, {progress.train_nats:.2f} nats a character:"
-            )
+            say(f"After {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
             say("\n".join(wrap(write(engine, 0.8, options.seed, 200), 80)))
 
     run = Run.create(None, "lesson")
@@ -89,9 +85,9 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     end = trainer.train()
     say("")
     say(
-        f"After {end.seconds:.0f} seconds, {end.epoch:.1f} times through the text: {end.best_nats:.3f} nats a character on the"
+        f"After {end.seconds:.0f} seconds, {end.epoch:.1f} times through the text: {end.best_nats:.3f} nats a character"
     )
-    say("tenth that it never learnt.")
+    say("on the tenth that it never learnt.")
     return run, {"run": run.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
 
 

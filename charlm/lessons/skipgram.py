@@ -34,62 +34,51 @@ SHOWN = ("king", "father", "night", "love", "sweet")
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     """Check the loss on a toy, learn vectors of the plays, show neighbours, write the vectors to a file."""
     torch.manual_seed(options.seed)
-    toy = check_on_toy(say)
-    size, steps = (3000, 1500) if options.quick else (VOCABULARY, STEPS)
+    toy = check_on_toy(say, 1000 if options.quick else 10_000)
+    size, steps = (1500, 1500) if options.quick else (VOCABULARY, STEPS)
     speeches = re.sub(r"^[^a-z\n]+:$", "", read_named("shakespeare"), flags=re.MULTILINE)  # without the speakers
-    text = re.findall(r"[a-z]+(?:['’][a-z]+)*", speeches.lower())
+    text = re.findall(r"[a-z]+(?:'[a-z]+)*", speeches.lower())
     words = [word for word, _ in Counter(text).most_common(size)]
-    say("")
-    say(f"The plays: {len(text):,} words; the {size:,} most frequent get {WIDTH} numbers each.")
+    say(f"\nThe plays: {len(text):,} words; the {size:,} most frequent get {WIDTH} numbers each.")
     vectors = learn_vectors(say, text, words, steps)
 
-    say("")
-    say("The nearest words, by the angle between the vectors:")
+    say("\nThe nearest words, by the angle between the vectors:")
     neighbours = {word: nearest(words.index(word), words, vectors) for word in SHOWN}
     for word, near in neighbours.items():
         say(f"  {word:8} {', '.join(near)}")
     path = Run.named("skipgram").path / "vectors.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:  # a word a line, and its numbers
-        for word, vector in zip(words, vectors.tolist(), strict=True):
-            file.write(f"{word} {' '.join(f'{number:.5f}' for number in vector)}\n")
-    say("")
-    say("Look at 'father': nobody told the model what a family is. The vectors are in")
+    rows = (" ".join(f"{number:.5f}" for number in vector) for vector in vectors.tolist())
+    path.write_text("".join(f"{word} {row}\n" for word, row in zip(words, rows, strict=True)), encoding="utf-8")
+    say("\nLook at 'father': nobody told the model what a family is. The vectors are in")
     say(f"{path}, as GloVe's files are: --glove reads them.")
     return {"toy": toy, "words": len(text), "neighbours": neighbours, "file": str(path)}
 
 
-def check_on_toy(say: Say) -> dict[str, Any]:
-    """Compare the gradients of the drawn loss, of the full one and of the softmax."""
-    weights, inputs = torch.randn(TOY, 4, requires_grad=True), torch.randn(1, 4)
-    bias = (
-        -(inputs @ weights.T).logsumexp(dim=-1).detach().expand(TOY)
-    )  # probabilities that sum to 1, as learnt ones do
-    target = torch.tensor([2])
+def check_on_toy(say: Say, most_draws: int) -> dict[str, Any]:
+    """Compare the gradients of the drawn loss, of the full sum and of the softmax."""
+    inputs, target, weights = torch.randn(1, 4), torch.tensor([2]), torch.randn(TOY, 4, requires_grad=True)
+    bias = -(inputs @ weights.T).logsumexp(dim=-1).detach().expand(TOY)  # probabilities sum to 1, as learnt ones do
 
     def gradient(loss: Tensor) -> Tensor:
         return torch.autograd.grad(loss, weights)[0]
 
-    def away(found: Tensor, wanted: Tensor) -> float:
-        return float((found - wanted).norm() / wanted.norm())
-
     full = gradient(full_nce(inputs, target, weights, bias, TOY_NOISE))
-    say(f"A toy of {TOY} words: {TOY_NOISE} noise words drawn, or all words by their chance q.")
-    say("How far the mean gradient of so many draws is from that of the full sum:")
-    total, draws, distances = torch.zeros_like(full), 0, {}
-    for until in (1, 100, 10_000):
-        while draws < until:
-            total += gradient(nce_loss(inputs, target, weights, bias, num_sampled=TOY_NOISE))
-            draws += 1
-        distances[until] = away(total / draws, full)
-        say(f"  {draws:6,} draws  {distances[until]:8.2%}")
     softmax = gradient(F.cross_entropy(inputs @ weights.T + bias, target))
-    say("How far the full sum with so much noise is from the softmax:")
-    softened = {}
-    for noise in (5, 100, 10_000):
-        softened[noise] = away(gradient(full_nce(inputs, target, weights, bias, noise)), softmax)
-        say(f"  {noise:6,} words  {softened[noise]:8.2%}")
-    return {"draws_from_full": distances, "full_from_softmax": softened}
+    say(f"A toy of {TOY} words, {TOY_NOISE} noise words drawn, or all by their chance. How far from the")
+    say("full sum's gradient is the mean of so many draws?")
+    total, from_full, from_softmax = torch.zeros_like(full), {}, {}
+    for draw in range(1, most_draws + 1):
+        total += gradient(nce_loss(inputs, target, weights, bias, num_sampled=TOY_NOISE))
+        if draw in (1, 100, most_draws):
+            from_full[draw] = float((total / draw - full).norm() / full.norm())
+            say(f"  {draw:6,}  {from_full[draw]:7.2%}")
+    say("And from the softmax's gradient, the full sum with so many noise words?")
+    for noise in (TOY_NOISE, 100, 10_000):
+        miss = gradient(full_nce(inputs, target, weights, bias, noise)) - softmax
+        from_softmax[noise] = float(miss.norm() / softmax.norm())
+        say(f"  {noise:6,}  {from_softmax[noise]:7.2%}")
+    return {"draws_from_full": from_full, "full_from_softmax": from_softmax}
 
 
 def full_nce(inputs: Tensor, targets: Tensor, weights: Tensor, bias: Tensor, noise: int) -> Tensor:
@@ -106,19 +95,17 @@ def learn_vectors(say: Say, text: list[str], words: list[str], steps: int) -> Te
     ids = torch.tensor([numbers[word] for word in text if word in numbers])
     share = torch.bincount(ids) / len(ids)
     ids = ids[torch.rand(len(ids)) < (FREQUENT / share[ids]).sqrt()]
-    vectors, outputs = nn.Embedding(len(words), WIDTH), nn.Embedding(len(words), WIDTH)
-    nn.init.normal_(vectors.weight, std=0.1)
-    nn.init.normal_(outputs.weight, std=0.1)
+    vectors, outputs = (nn.Parameter(0.1 * torch.randn(len(words), WIDTH)) for _ in range(2))
     bias = nn.Parameter(log_uniform_probs(len(words)).log().float())  # begins with each word's frequency, by Zipf
-    optimizer = torch.optim.Adam([vectors.weight, outputs.weight, bias], lr=3e-3)
+    optimizer = torch.optim.Adam([vectors, outputs, bias], lr=3e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    offsets = torch.tensor([offset for offset in range(-REACH, REACH + 1) if offset])
+    offsets = torch.tensor([*range(-REACH, 0), *range(1, REACH + 1)])
     say("   step   loss (nats)")
     total = 0.0
     for step in range(1, steps + 1):
         places = torch.randint(REACH, len(ids) - REACH, (BATCH,))
         targets = ids[places + offsets[torch.randint(len(offsets), (BATCH,))]]
-        loss = nce_loss(vectors(ids[places]), targets, outputs.weight, bias, num_sampled=NOISE)
+        loss = nce_loss(F.embedding(ids[places], vectors), targets, outputs, bias, num_sampled=NOISE)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -127,7 +114,7 @@ def learn_vectors(say: Say, text: list[str], words: list[str], steps: int) -> Te
         if step % (steps // 5) == 0:
             say(f"  {step:5,}   {total / (steps // 5):.3f}")
             total = 0.0
-    return vectors.weight.detach()
+    return vectors.detach()
 
 
 def nearest(number: int, words: list[str], vectors: Tensor) -> list[str]:
