@@ -1,6 +1,7 @@
 """The recurrent core and what is built around it, against PyTorch's single cells, step by step."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ SINGLE: dict[str, Any] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNC
 
 
 @pytest.fixture(autouse=True)
-def _no_gradients() -> Any:
+def _no_gradients() -> Iterator[None]:
     with torch.no_grad():
         yield
 
@@ -54,7 +55,7 @@ def shaken(core: RecurrentCore) -> RecurrentCore:
     ("cell", "nonlinearity"), [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
 )
 def test_a_batch_with_lengths_is_each_sequence_by_itself(
-    cell: Cell, nonlinearity: Any, num_layers: int, bidirectional: bool
+    cell: Cell, nonlinearity: Literal["tanh", "relu"], num_layers: int, bidirectional: bool
 ) -> None:
     core = RecurrentCore(cell, INPUTS, HIDDEN, num_layers, nonlinearity=nonlinearity, bidirectional=bidirectional)
     inputs = torch.randn(B, T, INPUTS)

@@ -102,7 +102,6 @@ def test_log_uniform_probabilities_are_those_of_the_draws() -> None:
     assert float(probs.sum()) == pytest.approx(1)
     assert bool((probs.diff() < 0).all())
     drawn = log_uniform_sample(200_000, 50)
-    assert 0 <= int(drawn.min())
-    assert int(drawn.max()) < 50
+    assert set(drawn.tolist()) <= set(range(50))
     shares = torch.bincount(drawn, minlength=50) / len(drawn)
     assert float((shares - probs).abs().max()) < 5 * math.sqrt(float(probs[0]) / 200_000)

@@ -40,6 +40,8 @@ def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **o
       charlm lesson series --plot waves.png
     """
     if name is None:
+        if source or plot or options["data"] or options["cell"]:
+            raise click.UsageError("name a lesson for that; `charlm lesson` lists them")
         _print_list(as_json)
         return
     _check(name, {**options, "plot": plot})

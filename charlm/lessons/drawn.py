@@ -31,27 +31,25 @@ def draw_digits(count: int, seed: int) -> tuple[Pictures, npt.NDArray[np.int64]]
     rng = np.random.default_rng(seed)
     labels = rng.integers(10, size=count)
 
-    def each(low: float, high: float) -> npt.NDArray[np.float64]:
-        return rng.uniform(low, high, (count, 1, 1))
+    def each(low: float, high: float) -> Pictures:
+        return rng.uniform(low, high, (count, 1, 1)).astype(np.float32)
 
     # Where in its glyph each pixel lies: its place from the middle, moved, turned and divided by the size.
-    pixels = np.arange(SIDE) - (SIDE - 1) / 2
+    pixels = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     y, x = pixels[:, None] - each(-3, 3), pixels[None, :] - each(-3, 3)
     turn, slant, size = each(-0.4, 0.4), each(-0.4, 0.4), each(1.8, 3.0)
     rows, columns = (y - turn * x) / size, (x + (turn + slant) * y) / size
 
     ink = _between_dots(labels, rows, columns)
     contrast, thickness = 4, each(0.25, 0.6)
-    images = ((ink - thickness) * contrast + 0.5).clip(0, 1) + rng.normal(0, 0.1, ink.shape)
-    return images.clip(0, 1).astype(np.float32), labels
+    images = ((ink - thickness) * contrast + 0.5).clip(0, 1) + 0.1 * rng.standard_normal(ink.shape, np.float32)
+    return images.clip(0, 1), labels
 
 
-def _between_dots(
-    labels: npt.NDArray[np.int64], rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _between_dots(labels: npt.NDArray[np.int64], rows: Pictures, columns: Pictures) -> Pictures:
     """The ink at places, (N, R, C), counted from the middle of a glyph: a mean of the four dots around."""
     dots = np.array([[[float(dot) for dot in row] for row in glyph.split()] for glyph in FONT.split("|")])
-    glyphs = np.pad(dots, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
+    glyphs = np.pad(dots.astype(np.float32), ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
     high, wide = glyphs.shape[1:]
     rows = (rows + (high - 1) / 2).clip(0, high - 1.001)  # whatever is further out is empty, as the margin is
     columns = (columns + (wide - 1) / 2).clip(0, wide - 1.001)

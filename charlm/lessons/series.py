@@ -38,7 +38,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     last_start = END - RESOLUTION * STEPS
     inputs, targets = windows(torch.arange(0, last_start, RESOLUTION / 2))  # all of the wave, closely
     shown_inputs, shown_targets = windows(torch.tensor([12.2]))
-    say(f"{UNITS} rectified units a layer, Adam at 1e-3, {batches:,} batches of {BATCH} windows of {STEPS} steps.")
+    say(f"{UNITS} rectified units a layer, Adam at 1e-3, {batches:,} batches of {BATCH} windows.")
     say("")
     say("batches  layers  mean squared error over the whole wave")
     errors, forecasts = {}, {}

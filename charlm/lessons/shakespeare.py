@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from charlm import __version__
 from charlm.checkpoint import Checkpoint
 from charlm.config import SampleConfig
 from charlm.corpus import Corpus, read_corpus, split_ids
@@ -81,7 +80,9 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
             say("\n".join(wrap(write(engine, 0.8, options.seed, 200), 80)))
 
     run = Run.create(None, "lesson")
-    trainer = Trainer(model, tokenizer, train_ids, val_ids, train_config, run=run, story=_story(corpus), report=report)
+    about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
+    story = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
+    trainer = Trainer(model, tokenizer, train_ids, val_ids, train_config, run=run, story=story, report=report)
     end = trainer.train()
     say("")
     say(
@@ -117,10 +118,3 @@ def score(say: Say, engine: Engine, seed: int) -> dict[str, float]:
     for (name, line), cost in zip(lines.items(), bits, strict=True):
         say(f"  {cost:5.2f}  {name:16}  {line.strip()}")
     return dict(zip(lines, bits, strict=True))
-
-
-def _story(corpus: Corpus) -> dict[str, Any]:
-    """What the model file tells of where it came from, as `charlm train` has it."""
-    told = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(corpus.text)}
-    text = {**told, "sha256": corpus.sha256, "encoding": "utf-8", "errors": "strict"}
-    return {"charlm": __version__, "command": "charlm lesson shakespeare", "corpus": text}

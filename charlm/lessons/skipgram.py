@@ -13,6 +13,7 @@ more noise, the nearer that is to the gradient of the softmax. On a toy vocabula
 
 import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,8 +35,9 @@ SHOWN = ("king", "father", "night", "love", "sweet")
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     """Check the loss on a toy, learn vectors of the plays, show neighbours, write the vectors to a file."""
     torch.manual_seed(options.seed)
+    path = Run.create(None, "skipgram").path / "vectors.txt"
     toy = check_on_toy(say, 1000 if options.quick else 10_000)
-    size, steps = (1500, 1500) if options.quick else (VOCABULARY, STEPS)
+    size, steps = (1000, 1500) if options.quick else (VOCABULARY, STEPS)
     speeches = re.sub(r"^[^a-z\n]+:$", "", read_named("shakespeare"), flags=re.MULTILINE)  # without the speakers
     text = re.findall(r"[a-z]+(?:'[a-z]+)*", speeches.lower())
     words = [word for word, _ in Counter(text).most_common(size)]
@@ -44,10 +46,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
 
     say("\nThe nearest words, by the angle between the vectors:")
     neighbours = {word: nearest(words.index(word), words, vectors) for word in SHOWN}
-    for word, near in neighbours.items():
-        say(f"  {word:8} {', '.join(near)}")
-    path = Run.named("skipgram").path / "vectors.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    say("\n".join(f"  {word:8} {', '.join(near)}" for word, near in neighbours.items()))
     rows = (" ".join(f"{number:.5f}" for number in vector) for vector in vectors.tolist())
     path.write_text("".join(f"{word} {row}\n" for word, row in zip(words, rows, strict=True)), encoding="utf-8")
     say("\nLook at 'father': nobody told the model what a family is. The vectors are in")
@@ -59,23 +58,20 @@ def check_on_toy(say: Say, most_draws: int) -> dict[str, Any]:
     """Compare the gradients of the drawn loss, of the full sum and of the softmax."""
     inputs, target, weights = torch.randn(1, 4), torch.tensor([2]), torch.randn(TOY, 4, requires_grad=True)
     bias = -(inputs @ weights.T).logsumexp(dim=-1).detach().expand(TOY)  # probabilities sum to 1, as learnt ones do
-
-    def gradient(loss: Tensor) -> Tensor:
-        return torch.autograd.grad(loss, weights)[0]
-
-    full = gradient(full_nce(inputs, target, weights, bias, TOY_NOISE))
-    softmax = gradient(F.cross_entropy(inputs @ weights.T + bias, target))
-    say(f"A toy of {TOY} words, {TOY_NOISE} noise words drawn, or all by their chance. How far from the")
-    say("full sum's gradient is the mean of so many draws?")
+    gradient = partial(torch.autograd.grad, inputs=weights)
+    (full,) = gradient(full_nce(inputs, target, weights, bias, TOY_NOISE))
+    (softmax,) = gradient(F.cross_entropy(inputs @ weights.T + bias, target))
+    say(f"A toy of {TOY} words, {TOY_NOISE} noise words drawn, or all of them by their chance.")
+    say("How far from the full sum's gradient is the mean of so many draws?")
     total, from_full, from_softmax = torch.zeros_like(full), {}, {}
     for draw in range(1, most_draws + 1):
-        total += gradient(nce_loss(inputs, target, weights, bias, num_sampled=TOY_NOISE))
+        total += gradient(nce_loss(inputs, target, weights, bias, num_sampled=TOY_NOISE))[0]
         if draw in (1, 100, most_draws):
             from_full[draw] = float((total / draw - full).norm() / full.norm())
             say(f"  {draw:6,}  {from_full[draw]:7.2%}")
-    say("And from the softmax's gradient, the full sum with so many noise words?")
+    say("And the full sum's gradient, with so many noise words, from the softmax's?")
     for noise in (TOY_NOISE, 100, 10_000):
-        miss = gradient(full_nce(inputs, target, weights, bias, noise)) - softmax
+        miss = gradient(full_nce(inputs, target, weights, bias, noise))[0] - softmax
         from_softmax[noise] = float(miss.norm() / softmax.norm())
         say(f"  {noise:6,}  {from_softmax[noise]:7.2%}")
     return {"draws_from_full": from_full, "full_from_softmax": from_softmax}
@@ -98,7 +94,7 @@ def learn_vectors(say: Say, text: list[str], words: list[str], steps: int) -> Te
     vectors, outputs = (nn.Parameter(0.1 * torch.randn(len(words), WIDTH)) for _ in range(2))
     bias = nn.Parameter(log_uniform_probs(len(words)).log().float())  # begins with each word's frequency, by Zipf
     optimizer = torch.optim.Adam([vectors, outputs, bias], lr=3e-3)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+    fall = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1, end_factor=0, total_iters=steps)
     offsets = torch.tensor([*range(-REACH, 0), *range(1, REACH + 1)])
     say("   step   loss (nats)")
     total = 0.0
@@ -109,11 +105,11 @@ def learn_vectors(say: Say, text: list[str], words: list[str], steps: int) -> Te
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        schedule.step()
+        fall.step()
         total += float(loss.detach())
         if step % (steps // 5) == 0:
             say(f"  {step:5,}   {total / (steps // 5):.3f}")
-            total = 0.0
+            total = 0
     return vectors.detach()
 
 
