@@ -61,9 +61,17 @@ class StreamBatches:
 
 
 def pad_front(sequences: Sequence[Sequence[int]], length: int, pad_id: int = 0) -> npt.NDArray[np.int64]:
-    """Make sequences equally long, (len(sequences), length): what is short is filled in front, what is long cut there.
+    """Make sequences equally long: what is short is filled in front, what is long is cut there.
 
     In front, so that a model that answers at the end has just read the last real tokens.
+
+    Args:
+        sequences: Token ids, each sequence of any length.
+        length: T, the length to make of each.
+        pad_id: What to fill with.
+
+    Returns:
+        (len(sequences), T), int64.
     """
     padded = np.full((len(sequences), length), pad_id, dtype=np.int64)
     for row, sequence in zip(padded, sequences, strict=True):

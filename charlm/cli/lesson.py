@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlm.cli.options import json_option
-from charlm.config import CELLS
+from charlm.cli.options import json_option, settings_options
+from charlm.lessons import LESSONS, LessonOptions
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -15,17 +15,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--source", is_flag=True, help="Print the lesson's code, which is written to be read.")
-@click.option("--quick", is_flag=True, help="A short form: the same with less training.")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True, help="Seed of all that is drawn."
-)
-@click.option("--cell", type=click.Choice(CELLS), help="Recurrent cell (digits).  [default: lstm]")
-@click.option(
-    "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with MNIST's four idx files, plain or .gz (digits, batchnorm).  [default: small drawn digits]",
-)
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw a picture, .png or .svg say.")
+@settings_options(LessonOptions)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw a picture: .png, .svg, .pdf.")
 @json_option
 def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **options: Any) -> None:
     """List the lessons, or run one.
@@ -50,20 +41,21 @@ def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **o
         return
     figure = None if plot is None else _new_figure(plot)
     module, figures = _run(name, options, as_json)
-    if figure is not None:
-        module.draw(figure, figures)
-        figure.savefig(plot)
     if as_json:
         import json
 
         click.echo(json.dumps(figures))
+    if figure is not None:
+        module.draw(figure, figures)
+        try:
+            figure.savefig(plot)
+        except OSError as error:
+            raise click.ClickException(f"--plot {plot}: cannot be written ({error.strerror})") from None
 
 
 def _print_list(as_json: bool) -> None:
     import json
     from dataclasses import asdict
-
-    from charlm.lessons import LESSONS
 
     if as_json:
         click.echo(json.dumps({name: asdict(entry) for name, entry in LESSONS.items()}))
@@ -75,8 +67,6 @@ def _print_list(as_json: bool) -> None:
 def _check(name: str, options: dict[str, Any]) -> None:
     """Refuse a lesson that there is not, and options that it does not take."""
     import difflib
-
-    from charlm.lessons import LESSONS
 
     if name not in LESSONS:
         near = difflib.get_close_matches(name, LESSONS, n=3)
@@ -100,12 +90,10 @@ def _run(name: str, given: dict[str, Any], as_json: bool) -> "tuple[ModuleType, 
 
     import torch
 
-    from charlm.lessons import LESSONS, LessonOptions
-
     torch.set_flush_denormal(True)
     module = importlib.import_module(f"charlm.lessons.{name}")
-    options = LessonOptions(**{key: value for key, value in given.items() if value is not None})
-    figures: dict[str, Any] = module.run((lambda line: None) if as_json else click.echo, options)
+    say = (lambda line: None) if as_json else click.echo
+    figures: dict[str, Any] = module.run(say, LessonOptions.pick(given))
     following = dict(zip(LESSONS, list(LESSONS)[1:], strict=False)).get(name)
     if following is not None and not as_json:
         click.echo(f"Next, {LESSONS[following].title}:\n  charlm lesson {following}")

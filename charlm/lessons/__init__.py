@@ -8,27 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from charlm.config import Cell
+from charlm.config import CELLS, Cell, Settings, setting
 
 Say = Callable[[str], None]
 """Called with each line that a lesson has to say."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LessonOptions:
-    """What a lesson may be told.
+class LessonOptions(Settings):
+    """What a lesson may be told."""
 
-    Attributes:
-        seed: Seed of the weights and of whatever else is drawn.
-        data: A folder with data of its user's.
-        cell: The kind of recurrent cell.
-        quick: A short form, which shows the same with less training.
-    """
-
-    seed: int = 1
-    data: Path | None = None
-    cell: Cell = "lstm"
-    quick: bool = False
+    seed: int = setting(1, "Seed of all that is drawn.", "--seed", at_least=0, below=2**63)
+    cell: Cell = setting("lstm", "Recurrent cell (digits).", "--cell", choices=CELLS)
+    data: Path | None = setting(
+        None,
+        "Folder with MNIST's four files, plain or .gz, in place of small drawn digits (digits, batchnorm).",
+        "--data",
+    )
+    quick: bool = setting(False, "A short form: the same with less training.", "--quick/--full")
 
 
 @dataclass(frozen=True)

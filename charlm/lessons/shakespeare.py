@@ -79,17 +79,17 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
             say(f"After {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
             say("\n".join(wrap(write(engine, 0.8, options.seed, 200), 80)))
 
-    run = Run.create(None, "lesson")
+    folder = Run.create(None, "lesson")
     about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
     story = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
-    trainer = Trainer(model, tokenizer, train_ids, val_ids, train_config, run=run, story=story, report=report)
+    trainer = Trainer(model, tokenizer, train_ids, val_ids, train_config, run=folder, story=story, report=report)
     end = trainer.train()
     say("")
     say(
-        f"After {end.seconds:.0f} seconds, {end.epoch:.1f} times through the text: {end.best_nats:.3f} nats a character"
+        f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, {end.best_nats:.3f} nats a character on the tenth"
     )
-    say("on the tenth that it never learnt.")
-    return run, {"run": run.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
+    say("of the text that it never learnt.")
+    return folder, {"run": folder.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
 
 
 def write(engine: Engine, temperature: float, seed: int, length: int) -> str:
