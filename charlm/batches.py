@@ -1,4 +1,4 @@
-"""Deals a text to parallel streams.
+"""Deals a text to parallel streams, and makes short texts equally long.
 
 The text is a ring. B streams start at places a B-th of it apart and each reads on forever, T tokens an update,
 so that every stream's state can be carried from update to update without a break. What a batch holds depends on
@@ -7,6 +7,8 @@ elsewhere in every epoch.
 
 Shapes: B streams, T tokens.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -56,3 +58,23 @@ class StreamBatches:
         if step == 0:
             return np.ones(len(self._starts), dtype=np.bool_)
         return np.random.default_rng((self._seed, step)).random(len(self._starts)) < self._reset_prob
+
+
+def pad_front(sequences: Sequence[Sequence[int]], length: int, pad_id: int = 0) -> npt.NDArray[np.int64]:
+    """Make sequences equally long: what is short is filled in front, what is long is cut there.
+
+    In front, so that a model that answers at the end has just read the last real tokens.
+
+    Args:
+        sequences: Token ids, each sequence of any length.
+        length: T, the length to make of each.
+        pad_id: What to fill with.
+
+    Returns:
+        (len(sequences), T), int64.
+    """
+    padded = np.full((len(sequences), length), pad_id, dtype=np.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
+        kept = list(sequence)[max(0, len(sequence) - length) :]
+        row[length - len(kept) :] = kept
+    return padded

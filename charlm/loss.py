@@ -1,4 +1,9 @@
-"""The loss that sequences are learnt with."""
+"""The losses: of sequences, and of words against drawn noise.
+
+Shapes: B batch, T time steps, E embedding, V vocabulary, K noise words.
+"""
+
+import math
 
 import torch
 from torch import Tensor
@@ -33,3 +38,54 @@ def sequence_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None
     if total == 0:
         raise TrainingError("sequence_loss: all weights are zero, the mean over no step is undefined")
     return torch.dot(losses, weights.flatten().to(losses.dtype)) / total
+
+
+def nce_loss(
+    inputs: Tensor, targets: Tensor, weights: Tensor, bias: Tensor, *, num_sampled: int, noise: Tensor | None = None
+) -> Tensor:
+    """Noise-contrastive estimation: tell the true word from words drawn by frequency, without a sum over all V.
+
+    A word v has the score s(v) = inputs . weights[v] + bias[v] and is drawn as noise with the probability q(v). That
+    it is true and not one of K noise words has the probability sigmoid(s(v) - ln(K q(v))), and so an example costs
+    -ln sigmoid(s(target) - ln(K q(target))) - sum over the noise of ln(1 - sigmoid(s(v) - ln(K q(v)))). Where
+    that is least, s(v) is the log-probability of v, which sums to 1 of itself.
+
+    Args:
+        inputs: What the words are predicted from, (B, E), floating point.
+        targets: The true words, (B,), int64, the most frequent ones first.
+        weights: The words' output vectors, (V, E).
+        bias: The words' biases, (V,).
+        num_sampled: K, the noise words, drawn anew at each call and shared by all examples.
+        noise: The noise words, (K,), int64; drawn by `log_uniform_sample` if left out.
+
+    Returns:
+        The mean over the examples, in nats, a scalar.
+
+    Source:
+        Gutmann and Hyvarinen 2010; for language models Mnih and Teh, arXiv 1206.6426. Drawn with replacement, so that
+        the gradient's expectation is that of the sum over all words, K q(v) times each.
+    """
+    vocab_size = len(weights)
+    log_expected = log_uniform_probs(vocab_size).to(inputs).log() + math.log(num_sampled)
+    noise = log_uniform_sample(num_sampled, vocab_size).to(targets.device) if noise is None else noise
+    true = (inputs * F.embedding(targets, weights)).sum(dim=-1) + bias[targets] - log_expected[targets]
+    false = inputs @ F.embedding(noise, weights).T + bias[noise] - log_expected[noise]
+    return (F.softplus(-true) + F.softplus(false).sum(dim=-1)).mean()
+
+
+def log_uniform_probs(vocab_size: int) -> Tensor:
+    """The noise that `nce_loss` draws: q(v) = ln((v + 2) / (v + 1)) / ln(V + 1), (V,), float64.
+
+    It falls like 1 / v, as the frequencies of words do by Zipf's law if the most frequent come first.
+    """
+    return torch.arange(1, vocab_size + 2, dtype=torch.float64).log().diff() / math.log(vocab_size + 1)
+
+
+def log_uniform_sample(count: int, vocab_size: int) -> Tensor:
+    """Draw words with `log_uniform_probs`, with replacement, (count,), int64.
+
+    With u uniform on [0, 1), exp(u ln(V + 1)) - 1 is below v with the chance ln(v + 1) / ln(V + 1): round it down.
+    """
+    uniform = torch.rand(count, dtype=torch.float64)
+    drawn = (uniform * math.log(vocab_size + 1)).exp().long() - 1
+    return drawn.clamp_(max=vocab_size - 1)  # u next to 1 may round up

@@ -1,10 +1,13 @@
-"""The network: embedding, stacked recurrent cells, decoder.
+"""The networks: one recurrent core, and what is built around it.
 
-Shapes: B batch, T time steps, E embedding, H hidden, L layers, V vocabulary.
+`LanguageModel` gives the logits of the next token; `Forecaster` answers at every step, `Classifier` once, from the
+last state. All three read through the same `RecurrentCore`.
+
+Shapes: B batch, T time steps, E embedding, H hidden, L layers, D directions (1 or 2), V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,9 +16,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.checkpoint import Tensors
 from charlm.config import Cell, ModelConfig
+from charlm.errors import ConfigError
 
 State = tuple[Tensor, ...]
-"""(h, c) of an lstm, (h,) of a gru or rnn, each (L, B, H)."""
+"""(h, c) of an lstm, (h,) of a gru or rnn, each (L * D, B, H): layer by layer, forward before backward."""
 
 LAYERS: dict[Cell, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
@@ -29,16 +33,41 @@ class RecurrentCore(nn.Module):
         hidden_size: Units in each layer.
         num_layers: Layers.
         dropout: Share of each layer's outputs dropped in training.
+        nonlinearity: What an rnn's units do with their sum; lstm and gru have their own.
+        bidirectional: Read backward too, each sequence from its own end. Not for a model that writes: it would see
+            what it is to say.
+
+    Attributes:
+        output_size: Width of the outputs, D * H.
     """
 
     def __init__(
-        self, cell: Cell, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        *,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
+        if nonlinearity != "tanh" and cell != "rnn":
+            raise ConfigError(f"nonlinearity {nonlinearity}: only an rnn's units can be other than tanh, no {cell}'s")
         self.cell = cell
         self.hidden_size = hidden_size
+        self.directions = 2 if bidirectional else 1
+        self.output_size = self.directions * hidden_size
+        kind: dict[str, Any] = {"nonlinearity": nonlinearity} if cell == "rnn" else {}
         self.layers = nn.ModuleList(
-            LAYERS[cell](hidden_size if layer else input_size, hidden_size, batch_first=True)
+            LAYERS[cell](
+                self.output_size if layer else input_size,
+                hidden_size,
+                batch_first=True,
+                bidirectional=bidirectional,
+                **kind,
+            )
             for layer in range(num_layers)
         )
         self.dropout = nn.Dropout(dropout)
@@ -65,7 +94,7 @@ class RecurrentCore(nn.Module):
     def zero_state(self, batch_size: int) -> State:
         """The state before the first step."""
         like = next(self.parameters())
-        shape = (len(self.layers), batch_size, self.hidden_size)
+        shape = (len(self.layers) * self.directions, batch_size, self.hidden_size)
         return tuple(like.new_zeros(shape) for _ in range(2 if self.cell == "lstm" else 1))
 
     def forward(
@@ -79,18 +108,22 @@ class RecurrentCore(nn.Module):
             lengths: The true length of each sequence, (B,), int64, at least 1; all T if left out.
 
         Returns:
-            The last layer's outputs, (B, T, H), zero past a sequence's end, and the state at each sequence's last
-            step, (L, B, H) each.
+            The last layer's outputs, (B, T, D * H), zero past a sequence's end, and the state at each sequence's last
+            step, (L * D, B, H) each; a backward layer's last step is the sequence's first.
         """
         state = self.zero_state(len(inputs)) if state is None else state
         ends: list[State] = []
         outputs = inputs
         for index, layer in enumerate(self.layers):
-            start = tuple(part[index : index + 1] for part in state)
+            start = tuple(part[index * self.directions : (index + 1) * self.directions] for part in state)
             outputs, end = self._run_layer(layer, outputs, start, lengths)
             outputs = self.dropout(outputs)
             ends.append(end)
         return outputs, tuple(torch.cat(parts) for parts in zip(*ends, strict=True))
+
+    def last_output(self, state: State) -> Tensor:
+        """What the last layer held at the end of each sequence, all directions side by side, (B, D * H)."""
+        return torch.cat(state[0][-self.directions :].unbind(), dim=-1)
 
     def _run_layer(
         self, layer: nn.Module, inputs: Tensor, state: State, lengths: Tensor | None
@@ -162,3 +195,65 @@ class LanguageModel(nn.Module):
         if self.config.tie_weights:
             own["decoder.weight"] = own["embedding.weight"]
         self.load_state_dict(own)
+
+
+class _Reader(nn.Module):
+    """A core with what comes in before it and a linear head behind it.
+
+    Args:
+        core: The core, as wide as the real-valued inputs and the embedding together.
+        num_outputs: Width of an answer.
+        embedding: Makes numbers of token ids, if there are some to read.
+    """
+
+    def __init__(self, core: RecurrentCore, num_outputs: int, embedding: nn.Embedding | None = None) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.core = core
+        self.head = nn.Linear(core.output_size, num_outputs)
+
+    def read(
+        self, values: Tensor | None, ids: Tensor | None, state: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Read real numbers, (B, T, inputs), token ids, (B, T), or both side by side: the core's answer."""
+        parts = [] if values is None else [values]
+        if ids is not None:
+            assert self.embedding is not None, "token ids need an embedding"
+            parts.append(self.embedding(ids))
+        outputs, state = self.core(torch.cat(parts, dim=-1), state, lengths)
+        return outputs, state
+
+
+class Forecaster(_Reader):
+    """Answers at every step: what comes next, say."""
+
+    def forward(
+        self,
+        values: Tensor | None = None,
+        ids: Tensor | None = None,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Read sequences.
+
+        Args:
+            values: Real-valued inputs, (B, T, inputs), float; or None.
+            ids: Token ids, (B, T), int64; or None.
+            state: The state to start from; zero if left out.
+            lengths: The true length of each sequence, (B,), int64; all T if left out.
+
+        Returns:
+            Answers, (B, T, outputs), and the state at the end.
+        """
+        outputs, state = self.read(values, ids, state, lengths)
+        return self.head(outputs), state
+
+
+class Classifier(_Reader):
+    """Answers once, from the last state: what the whole sequence is."""
+
+    def forward(self, values: Tensor | None = None, ids: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
+        """Read sequences from the zero state; arguments as `Forecaster` has them. Returns logits, (B, outputs)."""
+        _, state = self.read(values, ids, None, lengths)
+        answers: Tensor = self.head(self.core.last_output(state))
+        return answers

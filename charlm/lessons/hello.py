@@ -5,12 +5,12 @@ it is e: the letter alone does not tell, so the model must remember what came be
 for.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from charlm.config import ModelConfig
+from charlm.lessons import LessonOptions, Say
 from charlm.loss import sequence_loss
 from charlm.model import LanguageModel
 from charlm.tokenizer import CharTokenizer
@@ -19,17 +19,13 @@ TEXT = "hihello"
 STEPS = 50
 
 
-def run(say: Callable[[str], None], seed: int = 1) -> dict[str, Any]:
+def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     """Train until the model knows the word, at most `STEPS` steps.
-
-    Args:
-        say: Called with each line.
-        seed: Seed of the weights.
 
     Returns:
         The steps used, the last loss in nats a character, and the predicted string.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(options.seed)
     tokenizer = CharTokenizer.from_text(TEXT)
     ids = torch.tensor(tokenizer.encode(TEXT)[None, :], dtype=torch.int64)
     inputs, targets = ids[:, :-1], ids[:, 1:]  # hihell, and one place on, ihello: each (B=1, T=6)
@@ -39,7 +35,8 @@ def run(say: Callable[[str], None], seed: int = 1) -> dict[str, Any]:
 
     say(f"The letters of {TEXT!r} and their ids: " + ", ".join(f"{c}={i}" for i, c in enumerate(tokenizer.tokens) if i))
     say(f"What goes in: {tokenizer.decode(inputs[0])}   what should come out: {tokenizer.decode(targets[0])}")
-    say("Each letter becomes 5 numbers, one LSTM of 5 units reads them, a matrix turns its 5 outputs into letters.")
+    say("Each letter becomes 5 numbers, one LSTM of 5 units reads them, a matrix turns")
+    say("its 5 outputs into letters.")
     say("")
     say("step  loss (nats)  predicted")
     step, loss, predicted, known_for = 0, torch.tensor(0.0), "", 0
@@ -54,17 +51,17 @@ def run(say: Callable[[str], None], seed: int = 1) -> dict[str, Any]:
         known_for = known_for + 1 if predicted == TEXT[1:] else 0
         say(f"{step:4d}  {float(loss.detach()):11.4f}  {predicted}")
     say("")
-    say(_ending(step, predicted))
+    _end(say, step, predicted)
     return {"steps": step, "loss_nats": float(loss.detach()), "predicted": predicted}
 
 
-def _ending(step: int, predicted: str) -> str:
+def _end(say: Say, step: int, predicted: str) -> None:
     if predicted != TEXT[1:]:
-        return f"After {step} steps it still says {predicted!r}: try another --seed."
-    return (
-        f"After {step} steps it says {predicted!r}, five times running. Look at the h: once it is followed by i, once "
-        "by e, and only\nthe state that the LSTM carries from letter to letter tells the two apart. The loss fell from "
-        "about ln 6 = 1.79,\nwhich is a guess among six tokens.\n"
-        "Next: the same by hand with `charlm train hello --steps 200` and `charlm sample --prime h -n 6 --temp 0`,\n"
-        "then a real text: `charlm train shakespeare --minutes 2`."
-    )
+        say(f"After {step} steps it still says {predicted!r}: try another --seed.")
+        return
+    say(f"After {step} steps it says {predicted!r}, five times running. Look at the h: once it")
+    say("is followed by i, once by e, and only the state that the LSTM carries from")
+    say("letter to letter tells the two apart. The loss fell from about ln 6 = 1.79,")
+    say("which is a guess among six tokens. The same from the command line:")
+    say("  charlm train hello")
+    say("  charlm sample --prime h -n 6 --temp 0")

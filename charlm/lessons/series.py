@@ -1,0 +1,91 @@
+"""Forecasting a wave, with one layer and with three.
+
+The wave is t sin(t) / 3 + 2 sin(5 t). The model reads it in steps of 0.1 and says at each step where it will be at the
+next: twenty numbers in, the same twenty moved on by one out. No letters here, but otherwise it is a language model:
+what comes next, given what came before. The loss is the mean of the squared misses.
+
+The units are rectified, max(0, x), in place of tanh: a wave may grow beyond 1.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.lessons import LessonOptions, Say
+from charlm.model import Forecaster, RecurrentCore
+
+END, RESOLUTION, STEPS = 30.0, 0.1, 20
+UNITS, BATCHES, BATCH = 100, 1500, 50
+DEPTHS = {1: "1 layer", 3: "3 layers"}
+
+
+def wave(times: Tensor) -> Tensor:
+    """The wave at some times."""
+    return times * times.sin() / 3 + 2 * (5 * times).sin()
+
+
+def windows(starts: Tensor) -> tuple[Tensor, Tensor]:
+    """Twenty values from each start, (B, T, 1), and the twenty one step later."""
+    values = wave(starts[:, None] + RESOLUTION * torch.arange(STEPS + 1))[..., None]
+    return values[:, :-1], values[:, 1:]
+
+
+def run(say: Say, options: LessonOptions) -> dict[str, Any]:
+    """Train both models on the same windows, and compare them on all of the wave and on one window."""
+    batches = 150 if options.quick else BATCHES
+    last_start = END - RESOLUTION * STEPS
+    inputs, targets = windows(torch.arange(0, last_start, RESOLUTION / 2))  # all of the wave, closely
+    shown_inputs, shown_targets = windows(torch.tensor([12.2]))
+    say(f"{UNITS} rectified units a layer, Adam at 1e-3, {batches:,} batches of {BATCH} windows.")
+    say("")
+    say("batches  layers  mean squared error over the whole wave")
+    errors, forecasts = {}, {}
+    for layers in DEPTHS:
+        torch.manual_seed(options.seed)
+        model = Forecaster(RecurrentCore("rnn", 1, UNITS, layers, nonlinearity="relu"), 1)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for batch in range(1, batches + 1):
+            into, out = windows(torch.rand(BATCH) * last_start)
+            loss = F.mse_loss(model(into)[0], out)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if batch % (batches // 5) == 0:
+                errors[layers] = float(F.mse_loss(model(inputs)[0], targets).detach())
+                say(f"{batch:7,}  {layers:6d}  {errors[layers]:.4f}")
+        forecasts[layers] = model(shown_inputs)[0].detach()[0, :, 0]
+
+    true = shown_targets[0, :, 0]
+    times = [12.2 + RESOLUTION * (step + 1) for step in range(STEPS)]
+    say("")
+    say("One window, from t = 12.2: the wave, and what was forecast a step before.")
+    say("     t     wave   1 layer  3 layers")
+    for step, time in enumerate(times):
+        say(f"  {time:4.1f}  {true[step]:7.2f}  {forecasts[1][step]:8.2f}  {forecasts[3][step]:8.2f}")
+    say("")
+    say("Look at the first line and then down: at its first step a model has seen one")
+    say("number, which the wave passes going up and going down. The more it has read, the")
+    say("better it knows where it is. Draw it with --plot wave.png.")
+    return {
+        "mse": {DEPTHS[layers]: error for layers, error in errors.items()},
+        "times": times,
+        "wave": true.tolist(),
+        "forecasts": {DEPTHS[layers]: values.tolist() for layers, values in forecasts.items()},
+    }
+
+
+def draw(figure: Any, figures: dict[str, Any]) -> None:  # noqa: ANN401 - a matplotlib figure
+    """The whole wave, and the window with both forecasts."""
+    whole, window = figure.subplots(1, 2)
+    every = torch.arange(0, END, RESOLUTION / 5)
+    whole.plot(every, wave(every), color="0.6")
+    for axes in (whole, window):
+        axes.plot(figures["times"], figures["wave"], "k.-", label="wave")
+        axes.set(xlabel="t")
+    for name, values in figures["forecasts"].items():
+        window.plot(figures["times"], values, "o", fillstyle="none", label=f"forecast, {name}")
+    whole.set(title="t sin(t) / 3 + 2 sin(5 t)")
+    window.set(title="a step ahead")
+    window.legend()

@@ -1,0 +1,120 @@
+"""The whole road: train on Shakespeare's plays, write as it learns, and score.
+
+Everything so far in one place: letters become ids and ids vectors (embed), an LSTM reads them (lstm) in streams whose
+state is carried on (stack), a matrix makes the logits of the next letter, and their loss (loss) goes down. Then the
+model works the other way round: it draws a letter, reads what it drew, and draws the next. And because it gives each
+letter a probability, it can say how probable a line is.
+"""
+
+import random
+import textwrap
+from itertools import zip_longest
+from typing import Any
+
+import torch
+
+from charlm.checkpoint import Checkpoint
+from charlm.config import SampleConfig
+from charlm.corpus import Corpus, read_corpus, split_ids
+from charlm.engine import Engine
+from charlm.lessons import LessonOptions, Say
+from charlm.model import LanguageModel
+from charlm.plan import plan
+from charlm.runs import Run
+from charlm.sampler import Sampler
+from charlm.scorer import score_lines
+from charlm.tokenizer import CharTokenizer
+from charlm.trainer import Progress, Trainer
+
+MINUTES = 3
+SHORT = {"steps": 90, "hidden_size": 64, "seq_len": 32}
+TEMPERATURES = (0.2, 0.8, 1.2)
+LINE = "To be, or not to be: that is the question:\n"
+
+
+def run(say: Say, options: LessonOptions) -> dict[str, Any]:
+    """Train three minutes with a sample a minute, sample at three temperatures, score a line."""
+    corpus = read_corpus(["shakespeare"])
+    trained, figures = train(say, corpus, options)
+    engine = Engine.load(trained.model)
+    say("")
+    say("Three samples of the finished model, at temperature")
+    columns = [write(engine, temperature, options.seed, 300) for temperature in TEMPERATURES]
+    say("".join(f"  {temperature:<25}" for temperature in TEMPERATURES).rstrip())
+    wrapped = [wrap(text, 26) for text in columns]
+    for pieces in list(zip_longest(*wrapped, fillvalue=""))[:14]:
+        say("".join(f"{piece:27}" for piece in pieces).rstrip())
+    bits = score(say, engine, options.seed)
+    say("")
+    say("Look at the temperatures: 0.2 takes what is likeliest and repeats itself, 1.2")
+    say("invents words; 0.8 is in between. And at the scores: the model knows letters,")
+    say("words, and a little of their order. Go on with what it learnt:")
+    say(f"  charlm sample -m {trained.name} --prime 'ROMEO:'")
+    say(f"  charlm score -m {trained.name} YOUR_FILE")
+    say("This was the last lesson. Now your own text: charlm train FILE")
+    return {**figures, "bits_per_char": bits, "samples": dict(zip(map(str, TEMPERATURES), columns, strict=True))}
+
+
+def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[str, Any]]:
+    """Train as `charlm train shakespeare --minutes 3` does; a sample after each minute but the last."""
+    torch.manual_seed(options.seed)
+    text = corpus.text[: 300_000 if options.quick else None]
+    tokenizer = CharTokenizer.from_text(text)
+    ids = tokenizer.encode(text)
+    asked = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
+    model_config, train_config, _ = plan(len(ids), tokenizer.vocab_size, asked)
+    train_ids, val_ids = split_ids(ids, train_config.val_fraction)
+    model = LanguageModel(model_config)
+    counts = torch.bincount(torch.from_numpy(train_ids.astype("int64")), minlength=tokenizer.vocab_size)
+    model.start_from_frequencies(counts)
+    say(f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones, the last tenth for")
+    say(f"validation. An {model_config.cell} of {model_config.hidden_size} units learns the rest.")
+    due = [minute / MINUTES for minute in range(1, MINUTES)]
+
+    def report(progress: Progress) -> None:
+        if due and progress.fraction >= due[0]:
+            due.pop(0)
+            engine = Engine(Checkpoint(config=model_config, tokenizer=tokenizer, tensors=model.to_tensors()))
+            say("")
+            say(f"After {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
+            say("\n".join(wrap(write(engine, 0.8, options.seed, 200), 80)))
+
+    folder = Run.create(None, "lesson")
+    about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
+    story = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
+    trainer = Trainer(model, tokenizer, train_ids, val_ids, train_config, run=folder, story=story, report=report)
+    end = trainer.train()
+    say("")
+    say(
+        f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, {end.best_nats:.3f} nats a character on the tenth"
+    )
+    say("of the text that it never learnt.")
+    return folder, {"run": folder.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
+
+
+def write(engine: Engine, temperature: float, seed: int, length: int) -> str:
+    """A text that the model draws."""
+    sampler = Sampler(engine, SampleConfig(temperature=temperature, seed=seed, length=length))
+    return "".join(piece for (piece,) in sampler.stream())
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """The lines of a text, those that are longer than `width` broken, and indented by two."""
+    return [f"  {piece}" for line in text.splitlines() for piece in textwrap.wrap(line, width - 2) or [""]]
+
+
+def score(say: Say, engine: Engine, seed: int) -> dict[str, float]:
+    """What a line of Hamlet costs, and with its words or its letters shuffled, in bits a character."""
+    shuffle = random.Random(seed).sample
+    words, letters = LINE.split(), LINE.strip()
+    lines = {
+        "as it is": LINE,
+        "words shuffled": " ".join(shuffle(words, len(words))) + "\n",
+        "letters shuffled": "".join(shuffle(letters, len(letters))) + "\n",
+    }
+    bits = [found.bits_per_char for found in score_lines(engine, list(lines.values()))]
+    say("")
+    say("A line of Hamlet, bits a character:")
+    for (name, line), cost in zip(lines.items(), bits, strict=True):
+        say(f"  {cost:5.2f}  {name:16}  {line.strip()}")
+    return dict(zip(lines, bits, strict=True))

@@ -1,0 +1,121 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import charlm.lessons
+from charlm.cli import main
+from charlm.lessons import LESSONS
+
+LESSON_FOLDER = Path(charlm.lessons.__path__[0])
+
+
+def lesson(*args: str | Path) -> Result:
+    return CliRunner().invoke(main, ["lesson", *map(str, args)], catch_exceptions=False)
+
+
+def test_the_list_is_the_course_in_order_with_the_time_of_each() -> None:
+    lines = lesson().stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(LESSONS)
+    for line, entry in zip(lines, LESSONS.values(), strict=True):
+        assert len(line) <= 80
+        assert entry.title in line
+        assert entry.time in line
+
+
+def test_the_list_as_json() -> None:
+    listed = json.loads(lesson("--json").stdout)
+    assert list(listed) == list(LESSONS)
+    assert listed["digits"]["takes"] == ["data", "cell", "plot"]
+
+
+def test_the_list_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom charlm.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    for arguments in (["lesson"], ["lesson", "lstm", "--source"], ["lesson", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_source_prints_the_code_as_it_is(name: str) -> None:
+    assert lesson(name, "--source").stdout == (LESSON_FOLDER / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_a_lesson_ends_with_the_command_of_the_next() -> None:
+    names = list(LESSONS)
+    done = lesson("loss")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1].strip() == f"charlm lesson {names[names.index('loss') + 1]}"
+
+
+def test_json_is_the_figures_alone() -> None:
+    figures = json.loads(lesson("hello", "--json", "--seed", "3").stdout)
+    assert figures["predicted"] == "ihello"
+    assert figures == json.loads(lesson("hello", "--json", "--seed", "3").stdout)
+    assert figures != json.loads(lesson("hello", "--json", "--seed", "4").stdout)
+
+
+def test_an_unknown_lesson_suggests_near_ones() -> None:
+    done = lesson("lsmt")
+    assert done.exit_code == 2
+    assert "no lesson 'lsmt'; did you mean lstm?" in done.stderr
+    assert "there are cell, unroll" in lesson("xyz").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "takers"),
+    [
+        (["hello", "--plot", "a.png"], "series, digits, batchnorm"),
+        (["series", "--cell", "gru"], "digits"),
+        (["loss", "--data", "."], "digits, batchnorm"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_a_lesson_does_not_take_is_a_usage_error(arguments: list[str], takers: str) -> None:
+    done = lesson(*arguments)
+    assert done.exit_code == 2
+    assert f"the lesson {arguments[0]} takes no {arguments[1]}: {takers} can" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--plot", "--data", "--cell", "--source"])
+def test_options_without_a_lesson_are_a_usage_error(option: str) -> None:
+    value = {"--plot": ["a.png"], "--data": ["."], "--cell": ["gru"]}.get(option, [])
+    done = lesson(option, *value)
+    assert done.exit_code == 2
+    assert "name a lesson" in done.stderr
+
+
+def test_missing_data_is_one_line(tmp_path: Path) -> None:
+    done = lesson("digits", "--data", tmp_path)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"Error: --data {tmp_path}: train-images-idx3-ubyte, t10k-images-idx3-ubyte, ")
+
+
+def test_a_picture_is_saved() -> None:
+    pytest.importorskip("matplotlib")
+    assert lesson("batchnorm", "--quick", "--plot", "picture.png").exit_code == 0
+    assert Path("picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_saved_is_refused_before_the_lesson_runs() -> None:
+    pytest.importorskip("matplotlib")
+    for name, words in (("wave.txt", "must end in one of"), ("none/wave.png", "there is no folder none")):
+        done = lesson("series", "--plot", name)
+        assert done.exit_code == 2
+        assert words in done.stderr
+        assert not done.stdout
+
+
+def test_without_matplotlib_plot_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = lesson("series", "--plot", "wave.png")
+    assert done.exit_code == 1
+    assert done.stderr == "Error: --plot draws with matplotlib: pip install 'charlm[plot]'\n"
