@@ -6,9 +6,11 @@ byte order mark is dropped. A text is read in pieces, so that it may be larger t
 
 import codecs
 import difflib
+import encodings.aliases
 import glob
 import gzip
 import hashlib
+import importlib.util
 import io
 import sys
 import tempfile
@@ -295,11 +297,16 @@ def _looks_like_text(path: Path) -> bool:
 
 
 def _check_encoding(encoding: str) -> None:
+    """Take Python's own encodings of text only: a package may have made others known, under any name."""
     try:
+        name = encodings.normalize_encoding(encoding).lower()
+        name = encodings.aliases.aliases.get(name, name)
+        if importlib.util.find_spec(f"encodings.{name}") is None:
+            raise LookupError(f"unknown encoding: {encoding}")
         codecs.getincrementaldecoder(encoding)
         "x".encode(encoding)
-    except (LookupError, ValueError) as error:
-        raise ConfigError(f"--encoding: {error}; try utf-8, latin-1 or utf-16") from None
+    except (LookupError, ValueError, ImportError) as error:
+        raise ConfigError(f"--encoding {encoding}: {error}; try utf-8, latin-1 or utf-16") from None
 
 
 def _open_bytes(path: Path) -> BinaryIO:
@@ -332,6 +339,8 @@ def _lines(file: BinaryIO, source: str, encoding: str, errors: str) -> Iterator[
                 f"{source}: not {encoding} after line {number:,} ({error.reason}); give --encoding latin-1, say, "
                 "or --errors replace"
             ) from None
+        except UnicodeError as error:
+            raise CorpusError(f"{source}: not {encoding} ({error}); give another --encoding") from None
         *lines, rest = text.split("\n")
         number += len(lines)
         if lines:

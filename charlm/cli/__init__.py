@@ -68,6 +68,9 @@ class LazyGroup(click.Group):
         except CharlmError as error:
             click.echo(f"Error: {shown(str(error))}", err=True)
             ctx.exit(error.exit_code)
+        except MemoryError:
+            click.echo("Error: not enough memory for this; give smaller numbers or a shorter text", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:

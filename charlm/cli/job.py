@@ -153,6 +153,8 @@ def resumed_job(name: str, request: Request, settings: Mapping[str, Any]) -> Job
             ids, _ = encode_texts(texts, saved.tokenizer, request.folder)
             chars_per_token = texts.chars / len(ids)
         train_ids, val_ids = split_ids(ids, train_config.val_fraction)
+        if train_config.batch_size * train_config.seq_len > len(train_ids):  # the plan had fitted them
+            raise CorpusError(f"{' '.join(specs)}: too short for the streams that {run.path} began with")
         return Job(
             run=run,
             model_config=saved.config,
