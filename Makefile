@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MINUTES ?= 2
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test torture lint types check clean
 
 ## train two minutes on Shakespeare's plays, and write some
 demo: $(VENV)/.installed
@@ -14,6 +14,10 @@ demo: $(VENV)/.installed
 ## linter, type checker, tests
 test: lint types
 	$(BIN)/python -m pytest -q
+
+## a hundred kills, tens of thousands of damaged files and command lines
+torture: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m torture
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -2,9 +2,10 @@
 
 The package has three storeys, each of which imports only from itself and from those below:
 
-- text: `errors`, `config`, `tokenizer`, `library`, `corpus`
-- engine, a trained model at work in NumPy: `checkpoint`, `runs`, `curves`, `engine`, `sampler`, `scorer`
-- training, with PyTorch: `loss`, `model`, `batches`, `plan`, `precision`, `trainer`, `lessons`
+- text: `errors`, `config`, `terminal`, `tokenizer`, `library`, `corpus`, `idcache`
+- engine, a trained model at work in NumPy: `tensorfile`, `checkpoint`, `runs`, `curves`, `engine`, `sampler`, `scorer`
+- training, with PyTorch: `loss`, `model`, `batches`, `plan`, `precision`, `stopwatch`, `parallel`, `resume`,
+  `validation`, `trainer`, `lessons`
 
 `charlm.cli`, the command line, stands above all three.
 """

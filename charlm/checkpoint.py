@@ -2,7 +2,8 @@
 
 A model file is one safetensors file: the weights, and in its header everything else as JSON texts: `config`
 (the shape), `tokenizer` (the vocabulary) and `story` (where the model came from and how good it is). Reading
-one never runs code. A file is written whole beside its place, flushed to disk, and renamed.
+one never runs code, and nothing in it is believed before it is checked. A file is written whole beside its place,
+flushed to disk, and renamed. docs/checkpoint-format.md describes every byte and key.
 """
 
 import json
@@ -15,17 +16,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from charlm.config import ModelConfig
+from charlm.config import ModelConfig, rebuilt
 from charlm.errors import CharlmError, CheckpointError
+from charlm.tensorfile import TensorFile, parse_json
 from charlm.tokenizer import Tokenizer, tokenizer_from_dict
 
 FORMAT = "charlm"
 FORMAT_VERSION = 1
 RESUME_PREFIX = "resume/"
 """Tensors under this name are for going on with the training; the model itself does not need them."""
+
+MAX_WEIGHT = 1e9
+"""No weight of a trained model comes near it; beyond, or if it is no number, arithmetic ends in infinities."""
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 """Blocks of `hidden_size` rows in a cell's matrices, in PyTorch's order: i f g o; r z n; h."""
@@ -72,8 +76,13 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = None) -> None:
     """Write a model file: whole or not at all.
+
+    Args:
+        path: Where to.
+        checkpoint: What to write.
+        keep: What was at `path` before goes here, if anything was.
 
     Raises:
         CheckpointError: If it cannot be written; what was there before is untouched.
@@ -85,15 +94,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "tokenizer": json.dumps(checkpoint.tokenizer.to_dict()),
         "story": json.dumps(checkpoint.story),
     }
-    data = save({name: np.ascontiguousarray(array) for name, array in checkpoint.tensors.items()}, header)
+    data = save({name: np.asarray(array, order="C") for name, array in checkpoint.tensors.items()}, header)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=temporary_prefix(path), delete=False) as file:
             try:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
                 os.chmod(file.name, 0o644)  # a temporary file is private, a model need not be
+                if keep is not None and path.exists():
+                    os.replace(path, keep)
                 os.replace(file.name, path)
             except BaseException:
                 os.unlink(file.name)
@@ -101,6 +112,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
+
+
+def temporary_prefix(path: Path) -> str:
+    """What the names of files begin with that are to become `path` and are not whole yet."""
+    return f".{path.name}."
 
 
 def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
@@ -114,38 +130,56 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
         CheckpointError: If it is missing, no model file, damaged, or from a newer format.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise CheckpointError(f"{path}: a safetensors file, but not charlm's; train one with charlm train")
-            if int(header["format_version"]) > FORMAT_VERSION:
-                raise CheckpointError(f"{path}: from a newer charlm (format {header['format_version']}); upgrade")
-            config = ModelConfig(**json.loads(header["config"]))
-            tokenizer = tokenizer_from_dict(json.loads(header["tokenizer"]))
-            names = [name for name in file.keys() if with_resume or not name.startswith(RESUME_PREFIX)]  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in names}
-            story = dict(json.loads(header["story"]))
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a model file, or a damaged one ({error})") from None
+        with path.open("rb") as stream:
+            file = TensorFile(stream, path)
+            config, tokenizer, story = _read_header(file.metadata, path)
+            _check_places(path, config, tokenizer, file)
+            names = [name for name in file.names if with_resume or not name.startswith(RESUME_PREFIX)]
+            tensors = {name: file.read(name) for name in names}
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except CharlmError as error:
-        raise (error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: damaged ({error})")) from None
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged header ({error!r})") from None
-    _check(path, config, tokenizer, tensors)
+    for name in tensor_shapes(config):
+        if not max(tensors[name].max(), -tensors[name].min()) <= MAX_WEIGHT:
+            raise CheckpointError(f"{path}: damaged ({name} has weights that are no numbers, or beyond {MAX_WEIGHT:g})")
     return Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, story=story)
 
 
-def _check(path: Path, config: ModelConfig, tokenizer: Tokenizer, tensors: Tensors) -> None:
+def _read_header(metadata: Mapping[str, str], path: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Any]]:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: a safetensors file, but not charlm's; train one with charlm train")
+    version = metadata.get("format_version", "")
+    if not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise CheckpointError(f"{path}: damaged header (no format version)")
+    if int(version) > FORMAT_VERSION:
+        raise CheckpointError(f"{path}: from a newer charlm (format {version}); upgrade")
+    parts: dict[str, dict[str, Any]] = {}
+    for name in ("config", "tokenizer", "story"):
+        parts[name] = parse_json(metadata.get(name, "null"), path)
+        if not isinstance(parts[name], dict):
+            raise CheckpointError(f"{path}: damaged header (no {name})")
+    try:
+        config = rebuilt(ModelConfig, parts["config"])
+        tokenizer = tokenizer_from_dict(parts["tokenizer"])
+        "".join(tokenizer.tokens).encode("utf-8", "surrogateescape")  # as every output has it
+    except (CharlmError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged header ({str(error)[:200]})") from None
+    return config, tokenizer, parts["story"]
+
+
+def _check_places(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: TensorFile) -> None:
     if tokenizer.vocab_size != config.vocab_size:
         raise CheckpointError(f"{path}: damaged ({tokenizer.vocab_size} tokens for {config.vocab_size} ids)")
-    for name, shape in tensor_shapes(config).items():
-        if name not in tensors:
+    shapes = tensor_shapes(config)
+    for name, shape in shapes.items():
+        if name not in file.names:
             raise CheckpointError(f"{path}: damaged (no tensor {name})")
-        if tensors[name].shape != shape or not np.issubdtype(tensors[name].dtype, np.floating):
-            found = f"{tensors[name].dtype} {tensors[name].shape}"
-            raise CheckpointError(f"{path}: damaged ({name} is {found}, not floats of {shape})")
+        if file.shape(name) != shape or file.dtype(name).kind != "f":
+            raise CheckpointError(
+                f"{path}: damaged ({name} is {file.dtype(name)} {file.shape(name)}, not floats of {shape})"
+            )
+    for name in file.names:
+        if name not in shapes and not name.startswith(RESUME_PREFIX):
+            raise CheckpointError(f"{path}: damaged, or from a newer charlm (a tensor {name[:80]!r})")
 
 
 def _sync_folder(folder: Path) -> None:

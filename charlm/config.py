@@ -7,10 +7,11 @@ Each settings class is a frozen dataclass that checks itself. Its fields carry w
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 
 from charlm.errors import ConfigError
 
+T = TypeVar("T")
 Cell = Literal["lstm", "gru", "rnn"]
 CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
 Precision = Literal["auto", "fp32", "bf16"]
@@ -84,6 +85,23 @@ class Settings:
         """Make the settings from those of `values` that are fields here; None means the default."""
         names = {spec.name for spec in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names and value is not None})
+
+
+def rebuilt(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make a dataclass from what a file, which may be anybody's, has of it; what is missing has its default.
+
+    Raises:
+        ConfigError: If a value is of another type than its field or breaks its rule, or a name is unknown.
+    """
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"a setting {name[:80]!r}, which only a newer charlm knows")
+        kinds = {option if isinstance(option, type) else type(option) for option in get_args(hints[name])}
+        kinds = kinds or {hints[name]}
+        if type(value) not in kinds and not (type(value) is int and float in kinds):
+            raise ConfigError(f"{name} is {str(value)[:80]}, which is of the wrong type")
+    return kind(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -22,6 +23,14 @@ State = tuple[Tensor, ...]
 """(h, c) of an lstm, (h,) of a gru or rnn, each (L * D, B, H): layer by layer, forward before backward."""
 
 LAYERS: dict[Cell, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+def reset_state(state: State, resets: npt.NDArray[np.bool_]) -> State:
+    """Set the state of some sequences, (B,), to zero."""
+    if not resets.any():
+        return state
+    keep = torch.from_numpy(~resets).to(state[0].device)[None, :, None]
+    return tuple(part * keep for part in state)
 
 
 class RecurrentCore(nn.Module):

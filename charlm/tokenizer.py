@@ -5,7 +5,8 @@ unknown token: everything that the vocabulary lacks. `decode(encode(text)) == te
 tokens are known.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,9 @@ UNKNOWN_ID = 0
 
 UNKNOWN_CHAR = "\N{REPLACEMENT CHARACTER}"
 """What an unknown character decodes to."""
+
+COUNTED_BLOCKS, COUNTED_BLOCK = 64, 2**20
+"""Tokens that are counted at most, in so many blocks: enough to know how frequent each is."""
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 """Token ids, in the smallest unsigned type that holds the vocabulary."""
@@ -61,6 +65,15 @@ def code_points(text: str) -> npt.NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
+def count_ids(ids: Ids, vocab_size: int) -> npt.NDArray[np.int64]:
+    """How often each token comes in a text, (vocab_size,); of a long text, in a sample from all over it."""
+    stride = -(-len(ids) // (COUNTED_BLOCKS * COUNTED_BLOCK))
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for begin in range(0, len(ids), COUNTED_BLOCK * stride):
+        counts += np.bincount(ids[begin : begin + COUNTED_BLOCK], minlength=vocab_size)
+    return counts
+
+
 class CharTokenizer:
     """One token a Unicode character.
 
@@ -84,14 +97,25 @@ class CharTokenizer:
         # One entry past the greatest code point stays unknown: look-ups beyond the table are clipped to it.
         self._table = np.full(int(points.max(initial=0)) + 2, UNKNOWN_ID, dtype=smallest_dtype(self.vocab_size))
         self._table[points] = np.arange(1, self.vocab_size)
+        self._ascii = bytes(self._table[:128]).ljust(256, b"\0") if self._table.itemsize == 1 else None
 
     @classmethod
     def from_text(cls, text: str) -> "CharTokenizer":
         """Make the vocabulary of all characters of a text, in the order of their code points."""
-        points = code_points(text)
-        # Counting is linear where np.unique would sort the whole text.
-        seen = np.flatnonzero(np.bincount(points)) if len(points) else points
-        return cls(seen.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
+        return cls.from_pieces([text])
+
+    @classmethod
+    def from_pieces(cls, pieces: Iterable[str]) -> "CharTokenizer":
+        """Make the vocabulary of all characters of a text that comes in pieces, in the order of their code points."""
+        seen = np.zeros(sys.maxunicode + 1, dtype=np.bool_)
+        known = b""
+        for piece in pieces:
+            if piece.isascii():  # bytes are gone through twice as fast as code points
+                known += bytes(set(piece.encode("ascii").translate(None, known)))
+            else:
+                seen[code_points(piece)] = True
+        seen[list(known)] = True
+        return cls(np.flatnonzero(seen).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
 
     @property
     def vocab_size(self) -> int:
@@ -100,7 +124,9 @@ class CharTokenizer:
 
     def encode(self, text: str) -> Ids:
         """Give the id of each character, shape (len(text),)."""
-        return self._table.take(code_points(text), mode="clip")
+        if self._ascii is not None and text.isascii():
+            return np.frombuffer(bytearray(text, "ascii").translate(self._ascii), dtype=np.uint8)
+        return self._table[np.minimum(code_points(text), len(self._table) - 1)]
 
     def decode(self, ids: npt.ArrayLike) -> str:
         """Put characters together; unknown ones become U+FFFD."""

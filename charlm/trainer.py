@@ -1,12 +1,16 @@
-"""Trains a language model: optimise, validate, save, resume. It reports through a callback and draws nothing.
+"""Trains a language model: optimise, validate, save, resume. It reports through callbacks and draws nothing.
 
-Shapes: B streams, T tokens, L layers, H hidden.
+What a batch holds, the rate and the random numbers depend on what a save contains and on nothing else, so that a
+training that goes on from a save is the training that was never broken off.
+
+Shapes: B streams of a process, T tokens, L layers, H hidden.
 """
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +21,16 @@ from charlm.batches import StreamBatches
 from charlm.checkpoint import RESUME_PREFIX, Checkpoint, save_checkpoint
 from charlm.config import TrainConfig
 from charlm.engine import START
-from charlm.errors import TrainingError
+from charlm.errors import CharlmError, TrainingError
 from charlm.loss import sequence_loss
-from charlm.model import LanguageModel, State
+from charlm.model import LanguageModel, reset_state
+from charlm.parallel import Workers
 from charlm.precision import mixed_precision
+from charlm.resume import Learner, Position
 from charlm.runs import Run
+from charlm.stopwatch import Stopwatch
 from charlm.tokenizer import Ids, Tokenizer
+from charlm.validation import validation_loss
 
 BETAS = (0.9, 0.99)
 """AdamW's; a second moment of 0.99 follows the quick change of a short training better than 0.999 (measured)."""
@@ -39,12 +47,15 @@ VALIDATION_COST = 30
 MAX_VALIDATION_TOKENS = 500_000
 """Validation reads no more than this, from the beginning of the validation text."""
 
-VALIDATION_STREAM, WARM_UP = 2048, 192
-"""Validation goes in parallel streams of about so many tokens, each of which reads the tokens before its own
-first, uncounted: a recurrent model forgets, so that this gives what one carried pass would."""
-
 REPORTS = 100
 """Lines of the log in a training, evenly spread over its budget."""
+
+EXPLOSION, RECENT = 3.0, 0.05
+"""A loss of so many times what a blind guess costs, ln V, comes from weights that have run away; not in a single
+update, for a confident model may err, but in a running mean that gives each update so much weight."""
+
+RECOVERIES, RECOVERY_RATE = 3, 0.3
+"""How often a training goes back to its last good state, and what the learning rate is multiplied by each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +67,7 @@ class Progress:
         epoch: Passes over the text.
         seconds: Time used, in seconds.
         fraction: The part of the budget used, 0 to 1.
-        train_nats: Training loss since the last line of the log, nats a token.
+        train_nats: Training loss since the last line of the log, nats a token; not a number before the first update.
         val_nats: Validation loss, nats a token; None if this is no validation.
         best_nats: The best validation loss so far.
         tokens_per_second: Speed since training began or was resumed.
@@ -82,45 +93,15 @@ def learning_rate(config: TrainConfig, fraction: float) -> float:
     return config.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fall)) / 2)
 
 
-@torch.no_grad()
-def validation_loss(model: LanguageModel, ids: Ids, start_id: int) -> float:
-    """The mean loss over a text that is read as one stream, in nats a token.
-
-    The text begins as a scored text does, from the zero state after one newline token.
-
-    Args:
-        model: The model; its mode, training or not, is left as it was.
-        ids: The text, (N,), at least one token.
-        start_id: The newline token.
-    """
-    was_training = model.training
-    model.eval()
-    streams = max(1, round(len(ids) / VALIDATION_STREAM))
-    length = -(-len(ids) // streams)
-    tokens = np.concatenate([np.array([start_id]), ids]).astype(np.int64)
-    begins = np.arange(streams)[:, None] * length
-    state = model.core.zero_state(streams)
-    total = 0.0
-    for offset in range(-WARM_UP if streams > 1 else 0, length, WARM_UP):
-        if offset == 0:  # the first stream has nothing before it
-            state = _reset(state, np.arange(streams) == 0)
-        places = begins + np.arange(offset, min(offset + WARM_UP, length))
-        inside = (places >= begins) & (places < len(ids))
-        places = places.clip(0, len(ids) - 1)
-        logits, state = model(torch.from_numpy(tokens[places]), state)
-        if offset >= 0:
-            targets = torch.from_numpy(tokens[places + 1])
-            weights = torch.from_numpy(inside.astype(np.float32))
-            total += float(sequence_loss(logits, targets, weights)) * int(inside.sum())
-    model.train(was_training)
-    return total / len(ids)
+class _DivergedError(Exception):
+    """The loss or the gradient is no number, or beyond all reason."""
 
 
 class Trainer:
     """One training, from its first update or from where it was saved.
 
     Args:
-        model: The network.
+        model: The network, on its device.
         tokenizer: Its vocabulary, for the model file.
         train_ids: The text to learn, (N,).
         val_ids: The text to validate on; may be empty, and then the last model counts as the best.
@@ -128,9 +109,11 @@ class Trainer:
         run: Where models and log go.
         story: What the model file shall tell about itself beside metrics and settings.
         report: Called often with the progress.
+        warn: Called with what its user should know at once.
         stop: Asked after every update; once it says True, the training saves and ends.
         clock: The time in seconds.
         started: The clock's time at which the budget began to run; now, if left out.
+        workers: The processes that learn together; all of them make a trainer and call the same methods.
     """
 
     def __init__(
@@ -144,29 +127,38 @@ class Trainer:
         run: Run,
         story: dict[str, Any],
         report: Callable[[Progress], None],
+        warn: Callable[[str], None] = lambda message: None,
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         started: float | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.model = model
         self.config = config
+        self._device = model.decoder.bias.device
+        self._workers = workers = workers or Workers()
         self._tokenizer = tokenizer
         self._val_ids = val_ids[:MAX_VALIDATION_TOKENS]
         self._run = run
         self._story = story
         self._report = report
+        self._warn = warn
         self._stop = stop
-        self._clock = clock
-        self._started = clock() if started is None else started
+        self._watch = Stopwatch(clock, 0.0 if started is None else clock() - started)
         self._start_id = int(tokenizer.encode(START)[0])
-        # The ring's end and beginning meet at a start, so that the model learns how a text begins.
-        ring = np.concatenate([np.array([self._start_id], dtype=train_ids.dtype), train_ids])
         self._batches = StreamBatches(
-            ring, config.batch_size, config.seq_len, reset_prob=config.reset_prob, seed=config.seed
+            train_ids,
+            config.batch_size,
+            config.seq_len,
+            start_id=self._start_id,
+            reset_prob=config.reset_prob,
+            seed=config.seed,
+            workers=workers.count,
+            rank=workers.rank,
         )
         matrices = [weight for weight in model.parameters() if weight.ndim > 1]
         vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
-        self._optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": config.weight_decay},
                 {"params": vectors, "weight_decay": 0.0},
@@ -174,14 +166,16 @@ class Trainer:
             betas=BETAS,
             fused=True,
         )
-        self._state: State = model.core.zero_state(config.batch_size)
-        self._step = 0
-        self._best_nats: float | None = None
-        self._train_nats = math.nan
-        self._loss_sum, self._loss_steps = 0.0, 0
+        self._learner = Learner(model, optimizer, model.core.zero_state(config.batch_size))
+        self._at = Position(next_validation=1 / VALIDATIONS)
+        self._blind_nats = math.log(model.config.vocab_size)
+        self._used = 0.0
         self._val_seconds: float | None = None
-        self._began, self._began_at = self._started, 0
-        self._ended = False
+        self._began, self._began_at = 0.0, 0
+        self._last_save = self._last_validation = 0.0
+        self._good: deque[tuple[Position, dict[str, Tensor]]] = deque(maxlen=2)
+        self._unsaved_best: Checkpoint | None = None
+        self._ended = self._disk_failed = False
 
     def train(self) -> Progress:
         """Learn till the budget is used or a stop is asked for, and save.
@@ -190,70 +184,109 @@ class Trainer:
             Where it ended.
 
         Raises:
-            TrainingError: If the loss is no longer a number.
-            CheckpointError: If a model cannot be written.
+            TrainingError: If the loss explodes again and again.
+            CheckpointError: If a model cannot be written at the end; before it, that is a warning.
         """
         self.model.train()
-        self._began, self._began_at = self._clock(), self._step
-        next_report, next_validation = (
-            self._fraction(),
-            math.floor(self._fraction() * VALIDATIONS + 1) / VALIDATIONS,
-        )
-        last_save = last_validation = self._clock()
-        while self._fraction() < 1 and not self._stop():
-            self._update()
-            fraction, now = self._fraction(), self._clock()
-            if fraction >= 1:
-                break
-            affordable = now - last_validation >= VALIDATION_COST * self._validation_seconds()
-            if fraction >= next_validation and (self.config.minutes is None or affordable):
-                next_validation = math.floor(fraction * VALIDATIONS + 1) / VALIDATIONS
-                self._validate_and_log()
-                last_validation = self._clock()
-            elif fraction >= next_report:
-                self._log(self._progress())
-            if fraction >= next_report:
-                next_report = math.floor(fraction * REPORTS + 1) / REPORTS
-            if now - last_save >= self.config.save_every:
+        self._began, self._began_at = self._watch.read(), self._at.step
+        self._last_save = self._last_validation = self._began
+        self._keep_good()
+        while True:
+            self._attend()
+            stop, save = self._agree()
+            if stop or self._used >= 1:
+                return self._finish()
+            if save:
                 self._save_last()
-                last_save = self._clock()
-            self._report(self._progress())
-        return self._finish()
+            try:
+                self._update()
+            except _DivergedError as error:
+                self._recover(str(error))
 
-    def _finish(self) -> Progress:
-        self._ended = self._fraction() >= 1
-        progress = self._validate_and_log() if self._ended else self._progress()
-        if not self._run.model.exists():  # stopped before the first validation
-            save_checkpoint(self._run.model, self._checkpoint(progress, self.model.to_tensors()))
-        self._save_last()
-        return progress
+    def _agree(self) -> tuple[bool, bool]:
+        """Have all processes go on, save or stop at the same update, by the first one's clock."""
+        first = self._workers.is_first
+        save = first and self._watch.read() - self._last_save >= self.config.save_every
+        values = [self._fraction() if first else 0.0, float(self._stop()), float(save)]
+        self._used, stop, save_now = self._workers.greatest(values, self._device)
+        return stop > 0, save_now > 0
 
     def _update(self) -> None:
-        rate = learning_rate(self.config, self._fraction())
-        for group in self._optimizer.param_groups:
+        rate = self._at.learning_rate = learning_rate(self.config, self._used) * self._at.rate_scale
+        for group in self._learner.optimizer.param_groups:
             group["lr"] = rate
-        inputs, targets = self._batches.inputs_and_targets(self._step)
-        state = _reset(self._state, self._batches.resets(self._step))
-        with mixed_precision(self.config.precision):
-            logits, state = self.model(torch.from_numpy(inputs), state)
-        loss = sequence_loss(logits.float(), torch.from_numpy(targets))
-        nats = float(loss.detach())
-        if not math.isfinite(nats):
-            raise TrainingError(
-                f"the loss is {nats} at step {self._step:,}: try a smaller --lr than {self.config.learning_rate:g}; "
-                f"the best model so far is kept in {self._run.path}"
-            )
-        self._optimizer.zero_grad()
+        inputs, targets = self._batches.inputs_and_targets(self._at.step)
+        state = reset_state(self._learner.state, self._batches.resets(self._at.step))
+        self._learner.optimizer.zero_grad()
+        with mixed_precision(self.config.precision, self._device):
+            logits, state = self.model(torch.from_numpy(inputs).to(self._device), state)
+        loss = sequence_loss(logits.float(), torch.from_numpy(targets).to(self._device))
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self._optimizer.step()
-        self._state = tuple(part.detach().float() for part in state)
-        self._step += 1
-        self._loss_sum += nats
-        self._loss_steps += 1
+        nats = self._workers.average_gradients(self.model, float(loss.detach()))
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip))
+        recent = (1 - RECENT) * self._at.recent_nats + RECENT * nats
+        if not (recent <= EXPLOSION * self._blind_nats and math.isfinite(norm)):
+            raise _DivergedError(f"a loss of {nats:.3g} nats, a gradient of {norm:.3g}")
+        self._learner.optimizer.step()
+        self._learner.state = tuple(part.detach().float() for part in state)
+        self._at.step += 1
+        self._at.recent_nats = recent
+        self._at.loss_sum += nats
+        self._at.loss_steps += 1
 
-    def _elapsed(self) -> float:
-        return self._clock() - self._started
+    def _attend(self) -> None:
+        """Do what is due between two updates: validate, log, report. What is due depends on saved numbers alone."""
+        fraction = self._fraction()
+        if not self._workers.is_first or fraction >= 1 or not self._at.step:
+            return
+        waited = self._watch.read() - self._last_validation
+        affordable = self.config.minutes is None or waited >= VALIDATION_COST * self._validation_seconds()
+        if fraction >= self._at.next_validation and affordable:
+            if self._validate_and_log() is None:
+                return  # broken off; it is due still
+            self._at.next_validation = math.floor(fraction * VALIDATIONS + 1) / VALIDATIONS
+            self._last_validation = self._watch.read()
+        elif fraction >= self._at.next_report and self._at.loss_steps:
+            self._log(self._progress())
+        if fraction >= self._at.next_report:
+            self._at.next_report = math.floor(fraction * REPORTS + 1) / REPORTS
+            if self._at.recent_nats <= self._blind_nats:
+                self._keep_good()
+        self._report(self._progress())
+
+    def _finish(self) -> Progress:
+        ending = self._used >= 1
+        progress = None
+        if self._workers.is_first and ending:
+            progress = self._validate_and_log()
+            self._ended = progress is not None
+        progress = progress or self._progress()
+        if self._workers.is_first:
+            if not self._run.model.exists() and self._unsaved_best is None:  # stopped before the first validation
+                self._unsaved_best = self._checkpoint(progress, self.model.to_tensors())
+            self._save_best()
+        self._save_last(final=True)
+        return progress
+
+    def _recover(self, reason: str) -> None:
+        """Go back to the last good state, with a smaller rate; if that diverged too, to the one before it."""
+        tried = self._at.recoveries
+        if tried == RECOVERIES:
+            kept = f"; the best model so far is kept in {self._run.path}" if self._run.model.exists() else ""
+            raise TrainingError(
+                f"the loss explodes, even after {RECOVERIES} returns to a good state with a smaller rate ({reason} at "
+                f"step {self._at.step:,}): try a smaller --lr than {self.config.learning_rate:g}{kept}"
+            )
+        bad = self._at
+        good, tensors = self._good.pop() if len(self._good) > 1 else self._good[0]
+        self._learner.restore(tensors, self._workers)
+        self._at = replace(
+            good, rate_scale=bad.rate_scale * RECOVERY_RATE, recoveries=tried + 1, best_nats=bad.best_nats
+        )
+        self._warn(
+            f"the loss exploded at step {bad.step:,} ({reason}): going on from step {self._at.step:,} with "
+            f"{self._at.rate_scale:.3g} of the learning rate"
+        )
 
     def _fraction(self) -> float:
         """The used part of the budget; may pass 1 a little in a training by the clock."""
@@ -261,98 +294,141 @@ class Trainer:
         if self._ended:
             return 1.0
         if config.minutes is not None:
-            return self._elapsed() / max(1e-3, config.minutes * 60 - self._validation_seconds())
+            return self._watch.read() / max(1e-3, config.minutes * 60 - self._validation_seconds())
         if config.epochs is not None:
-            return self._step / math.ceil(config.epochs * self._batches.steps_per_epoch)
+            return self._at.step / math.ceil(config.epochs * self._batches.steps_per_epoch)
         assert config.steps is not None, "the plan sets a budget"
-        return self._step / config.steps
+        return self._at.step / config.steps
 
     def _validation_seconds(self) -> float:
         """What a validation takes: as the last one did, or at a guess, a third of learning as much."""
-        if self._val_seconds is not None or self._step == self._began_at:
+        if self._val_seconds is not None or self._at.step == self._began_at:
             return self._val_seconds or 0.0
         return len(self._val_ids) / 3 / self._speed()
 
     def _speed(self) -> float:
         """Tokens learnt a second, validation and saving counted in."""
-        steps = self._step - self._began_at
-        return steps * self._batches.tokens_per_step / max(self._clock() - self._began, 1e-9)
+        tokens = (self._at.step - self._began_at) * self._batches.tokens_per_step
+        return max(tokens, 1) / max(self._watch.read() - self._began, 1e-9)
 
     def _progress(self, val_nats: float | None = None) -> Progress:
+        at = self._at
+        train_nats = math.nan if at.train_nats is None else at.train_nats
         return Progress(
-            step=self._step,
-            epoch=self._step / self._batches.steps_per_epoch,
-            seconds=self._elapsed(),
+            step=at.step,
+            epoch=at.step / self._batches.steps_per_epoch,
+            seconds=self._watch.read(),
             fraction=min(1.0, self._fraction()),
-            train_nats=self._loss_sum / self._loss_steps if self._loss_steps else self._train_nats,
+            train_nats=at.loss_sum / at.loss_steps if at.loss_steps else train_nats,
             val_nats=val_nats,
-            best_nats=self._best_nats,
+            best_nats=at.best_nats,
             tokens_per_second=self._speed(),
-            learning_rate=self._optimizer.param_groups[0]["lr"],
+            learning_rate=at.learning_rate,
         )
 
     def _log(self, progress: Progress) -> None:
-        self._run.append_log(asdict(progress))
-        self._train_nats = progress.train_nats
-        self._loss_sum, self._loss_steps = 0.0, 0
+        self._try_to_write(lambda: self._run.append_log(asdict(progress)))
+        self._at.train_nats = progress.train_nats
+        self._at.loss_sum, self._at.loss_steps = 0.0, 0
 
-    def _validate_and_log(self) -> Progress:
-        """Measure, and keep the model if it is the best so far; without a validation text it always is."""
-        began = self._clock()
+    def _validate_and_log(self) -> Progress | None:
+        """Measure, and keep the model if it is the best so far; without a validation text it always is.
+
+        Returns:
+            Where the training stands; None if a stop was asked for before the measuring was done.
+        """
+        began = self._watch.read()
         nats = None
         if len(self._val_ids):
-            nats = validation_loss(self.model, self._val_ids, self._start_id)
-        self._val_seconds = self._clock() - began
-        better = nats is None or self._best_nats is None or nats < self._best_nats
+            nats = validation_loss(self.model, self._val_ids, self._start_id, self._stop)
+            if nats is None:
+                return None
+        self._val_seconds = self._watch.read() - began
+        best = self._at.best_nats
+        better = nats is None or best is None or nats < best
         if better:
-            self._best_nats = nats
+            self._at.best_nats = nats
         progress = self._progress(nats)
         if better:
-            save_checkpoint(self._run.model, self._checkpoint(progress, self.model.to_tensors()))
+            self._unsaved_best = self._checkpoint(progress, self.model.to_tensors())
+            if not self._try_to_write(self._save_best):  # keep it till the disk has room
+                tensors = {name: np.array(array) for name, array in self._unsaved_best.tensors.items()}
+                self._unsaved_best = self._checkpoint(progress, tensors)
         self._log(progress)
         self._report(progress)
         return progress
 
-    def _checkpoint(self, progress: Progress, tensors: dict[str, Any]) -> Checkpoint:
-        story = {**self._story, "training": asdict(self.config), "metrics": asdict(progress)}
+    def _save_best(self) -> None:
+        if self._unsaved_best is not None:
+            save_checkpoint(self._run.model, self._unsaved_best)
+            self._unsaved_best = None
+
+    def _save_last(self, *, final: bool = False) -> None:
+        """Save all that resuming needs; on the way, a disk that is full is worth a warning, at the end an error."""
+        tensors = self._learner.tensors(self._workers)
+        if not self._workers.is_first:
+            return
+        self._last_save = self._watch.read()
+
+        def write() -> None:
+            self._save_best()
+            named = {RESUME_PREFIX + name: value.cpu().numpy() for name, value in tensors.items()}
+            at = replace(
+                self._at,
+                seconds=self._watch.read(),
+                log_bytes=self._run.log_bytes,
+                workers=self._workers.count,
+            )
+            checkpoint = self._checkpoint(
+                self._progress(), self.model.to_tensors() | named, finished=self._ended, resume=asdict(at)
+            )
+            save_checkpoint(self._run.last, checkpoint, keep=self._run.previous)
+            self._disk_failed = False
+
+        if final:
+            write()
+        else:
+            self._try_to_write(write)
+
+    def _try_to_write(self, write: Callable[[], None]) -> bool:
+        """Write something; if the disk won't have it, warn once and go on."""
+        try:
+            write()
+        except CharlmError as error:
+            if not self._disk_failed:
+                self._warn(f"{error}; the training goes on, and tries again at the next save")
+            self._disk_failed = True
+            return False
+        return True
+
+    def _checkpoint(self, progress: Progress, tensors: dict[str, Any], **more: Any) -> Checkpoint:
+        story = {**self._story, "training": asdict(self.config), "metrics": asdict(progress), **more}
         return Checkpoint(config=self.model.config, tokenizer=self._tokenizer, tensors=tensors, story=story)
 
-    def _save_last(self) -> None:
-        resume = {f"state.{index}": part for index, part in enumerate(self._state)}
-        resume["random"] = torch.get_rng_state()
-        for name, weight in self.model.named_parameters():
-            for key, value in self._optimizer.state[weight].items():
-                resume[f"{name}.{key}"] = value
-        best = math.nan if self._best_nats is None else self._best_nats
-        counters = [self._elapsed(), self._loss_sum, self._loss_steps, self._train_nats, best]
-        resume["counters"] = torch.tensor(counters, dtype=torch.float64)
-        tensors = self.model.to_tensors() | {RESUME_PREFIX + name: value.numpy() for name, value in resume.items()}
-        save_checkpoint(self._run.last, self._checkpoint(self._progress(), tensors))
+    def _keep_good(self) -> None:
+        self._good.append((replace(self._at), self._learner.copy(self._workers)))
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Take up everything where `checkpoint`, read with its trainer's state, left it."""
+        """Take up everything where `checkpoint`, read with its trainer's state, left it.
+
+        Raises:
+            CheckpointError: If it is no save of such a training.
+        """
         saved = {
-            name.removeprefix(RESUME_PREFIX): torch.from_numpy(np.array(array))
+            name.removeprefix(RESUME_PREFIX): torch.from_numpy(array)
             for name, array in checkpoint.tensors.items()
             if name.startswith(RESUME_PREFIX)
         }
+        position = Position.from_story(checkpoint.story)
+        same = position.workers == self._workers.count
+        if not same:
+            self._warn(
+                f"saved by {position.workers} process(es), going on with {self._workers.count}: "
+                "the streams are dealt anew"
+            )
         self.model.load_tensors(checkpoint.tensors)
-        self._state = tuple(saved[f"state.{index}"] for index in range(len(self._state)))
-        torch.set_rng_state(saved["random"])
-        for name, weight in self.model.named_parameters():
-            self._optimizer.state[weight] = {
-                key: saved[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in saved
-            }
-        elapsed, self._loss_sum, loss_steps, self._train_nats, best = saved["counters"].tolist()
-        self._started -= elapsed
-        self._loss_steps = int(loss_steps)
-        self._best_nats = None if math.isnan(best) else best
-        self._step = int(checkpoint.story["metrics"]["step"])
-
-
-def _reset(state: State, resets: np.ndarray[Any, np.dtype[np.bool_]]) -> State:
-    """Set the state of some streams, (B,), to zero."""
-    if not resets.any():
-        return state
-    keep: Tensor = torch.from_numpy(~resets)[None, :, None]
-    return tuple(part * keep for part in state)
+        self._learner.restore(saved, self._workers, streams=same)
+        self._at = position
+        self._watch.add(position.seconds)
+        if self._workers.is_first:
+            self._run.cut_log(position.log_bytes)

@@ -46,6 +46,7 @@ def _seeded() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+    torch.set_flush_denormal(False)  # charlm train sets it for its process
 
 
 @pytest.fixture
@@ -80,6 +81,18 @@ def model_file(tmp_path: Path) -> Path:
     path = tmp_path / "checkpoints" / "tiny" / "model.safetensors"
     save_checkpoint(path, make_checkpoint()[1])
     return path
+
+
+@pytest.fixture
+def tally() -> Callable[[str], None]:
+    """Notes what a test has lived through, for benchmarks/torture.py, which says where."""
+
+    def note(line: str) -> None:
+        if path := os.environ.get("CHARLM_TALLY"):
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    return note
 
 
 @pytest.fixture

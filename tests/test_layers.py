@@ -8,9 +8,12 @@ import pytest
 import charlm
 
 PACKAGE = Path(charlm.__file__).parent
-TEXT = {"errors", "config", "tokenizer", "library", "corpus"}
-ENGINE = {"checkpoint", "runs", "curves", "engine", "sampler", "scorer"}
-TRAINING = {"loss", "model", "batches", "plan", "precision", "trainer", "lessons"}
+TEXT = {"errors", "config", "terminal", "tokenizer", "library", "corpus", "idcache"}
+ENGINE = {"tensorfile", "checkpoint", "runs", "curves", "engine", "sampler", "scorer"}
+TRAINING = {
+    *("loss", "model", "batches", "plan", "precision", "stopwatch", "parallel", "resume", "validation", "trainer"),
+    "lessons",
+}
 STOREYS = [
     (TEXT, TEXT, {"numpy"}),
     (ENGINE, TEXT | ENGINE, {"numpy", "safetensors"}),

@@ -4,12 +4,15 @@ import errno
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from charlm import __version__
 from charlm.errors import CharlmError
+from charlm.terminal import shown
 
 COMMANDS = {
     "train": "Train a model on a text.",
@@ -45,6 +48,13 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line."""
+        with _safe_to_show():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         """Run a command; what it can expect to go wrong becomes one line on stderr and an exit code."""
         for stream in (sys.stdout, sys.stderr, sys.stdin):
@@ -53,11 +63,15 @@ class LazyGroup(click.Group):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         try:
-            result = super().invoke(ctx)
+            with _safe_to_show():
+                result = super().invoke(ctx)
             sys.stdout.flush()
         except CharlmError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {shown(str(error))}", err=True)
             ctx.exit(error.exit_code)
+        except MemoryError:
+            click.echo("Error: not enough memory for this; give smaller numbers or a shorter text", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
@@ -67,6 +81,16 @@ class LazyGroup(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         return result
+
+
+@contextmanager
+def _safe_to_show() -> Iterator[None]:
+    """Take the escape sequences out of click's messages, which repeat what they complain of."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = shown(error.message)  # type: ignore[misc]
+        raise
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -45,16 +45,20 @@ def _print_table(facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from charlm.terminal import shown
+
     table = Table(show_header=False, box=None, pad_edge=False)
     for section, value in facts.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
         for place, (name, entry) in enumerate(rows):
             if entry is not None:
-                table.add_row(Text("" if place else section, style="bold"), Text(name), Text(_shown(entry)))
+                table.add_row(
+                    Text("" if place else section, style="bold"), Text(shown(name)), Text(shown(_text(entry)))
+                )
     Console().print(table)
 
 
-def _shown(entry: Any) -> str:  # noqa: ANN401 - whatever a header holds
+def _text(entry: Any) -> str:  # noqa: ANN401 - whatever a header holds
     if isinstance(entry, bool):
         return "yes" if entry else "no"
     if isinstance(entry, int):

@@ -24,10 +24,11 @@ def next(model: str | None, prime: str, top: int, as_json: bool) -> None:
     from charlm.engine import Engine
     from charlm.runs import find_model
     from charlm.sampler import next_tokens
+    from charlm.terminal import shown
 
     ranked = next_tokens(Engine.load(find_model(model)), prime)[:top]
     if as_json:
         click.echo(json.dumps([{"token": token, "probability": probability} for token, probability in ranked]))
         return
     for token, probability in ranked:
-        click.echo(f"{probability:.6f}\t{json.dumps(token, ensure_ascii=False)[1:-1]}")
+        click.echo(f"{probability:.6f}\t{shown(token)}")

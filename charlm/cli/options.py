@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 
 from charlm.config import Rule, Settings
+from charlm.terminal import shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,7 +32,7 @@ def errors_option(default: str) -> Callable[[F], F]:
     """`--errors`: what to do with bytes that are not of the encoding."""
     return click.option(
         "--errors",
-        type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),
+        type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.corpus.ERRORS
         default=default,
         show_default=True,
         help="What to do with bytes that are not of the encoding.",
@@ -79,4 +80,9 @@ def limit_threads(threads: int | None) -> None:
 def note(message: str, *, quiet: bool = False) -> None:
     """Say something on stderr."""
     if not quiet:
-        click.echo(f"Note: {message}", err=True)
+        click.echo(f"Note: {shown(message)}", err=True)
+
+
+def warn(message: str) -> None:
+    """Say on stderr what its user must know, quiet or not."""
+    click.echo(f"Warning: {shown(message)}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from charlm.cli.options import warn
 from charlm.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ class ProgressView:
             self._next_line = (progress.seconds + PLAIN_LINE_EVERY, progress.fraction + 0.05)
             click.echo(f"{progress.fraction:4.0%}  {self._line(progress)}", err=True)
 
+    def warn(self, message: str) -> None:
+        """Say what cannot wait, past the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        warn(message)
+
     def _line(self, progress: "Progress") -> str:
         left = progress.seconds * (1 / progress.fraction - 1) if progress.fraction > 0 else 0.0
         if self._config.minutes is not None:
@@ -101,6 +108,8 @@ def print_summary(
     from rich.table import Table
     from rich.text import Text
 
+    from charlm.terminal import shown
+
     config = checkpoint.config
     parameters = sum(int(tensor.size) for tensor in checkpoint.tensors.values())
     table = Table(show_header=False, box=None, pad_edge=False, title_justify="left")
@@ -116,5 +125,5 @@ def print_summary(
     rows["kept in"] = str(run.path)
     rows["next"] = f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}"
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(Text(name, style="bold"), Text(shown(value)))
     Console(stderr=True).print(table)

@@ -26,6 +26,6 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
-            raise SystemExit(128 + number)
         self.number = number
+        for other in self._before:  # the next one is the system's to deliver: nothing here can delay it
+            signal.signal(other, signal.SIG_DFL)

@@ -1,7 +1,9 @@
 """`charlm train`."""
 
+import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +20,9 @@ from charlm.config import ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from charlm.cli.job import Job
+    from charlm.model import LanguageModel
+
+CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm in the user's cache]"
 
 
 @click.command()
@@ -33,6 +38,14 @@ if TYPE_CHECKING:
     help="Go on with a run, the newest if none is named.",
 )
 @click.option("--force", is_flag=True, help="Replace a run of the same name; resume although the corpus has changed.")
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help=CACHE_HELP)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a GPU if there is one.",
+)
 @encoding_option
 @errors_option("strict")
 @threads_option
@@ -42,6 +55,8 @@ def train(
     name: str | None,
     resume: str | None,
     force: bool,
+    cache: Path | None,
+    device: str,
     encoding: str,
     errors: str,
     threads: int | None,
@@ -61,45 +76,64 @@ def train(
       charlm train --resume mine
     """
     started = time.monotonic()
-    from charlm.cli.job import new_job, resumed_job
+    from charlm.cli.job import Request, new_job, resumed_job
 
+    request = Request(
+        specs=corpus,
+        name=name,
+        encoding=_if_given("encoding", encoding),
+        errors=_if_given("errors", errors),
+        cache=cache,
+        force=force,
+        first=os.environ.get("RANK", "0") == "0",
+    )
     if resume is not None:
-        job = resumed_job(resume or name or "", corpus, settings, force=force)
+        job = resumed_job(resume or name or "", request, settings)
     elif corpus:
-        job = new_job(corpus, name, settings, encoding=encoding, errors=errors, force=force)
+        job = new_job(request, settings)
     else:
         raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`.")
+    quiet = quiet or not request.first
     for message in job.notes:
         note(message, quiet=quiet)
-    signal_number = _train(job, started, threads, quiet=quiet)
-    click.echo(job.run.model)
+    with job.hold:
+        signal_number = _train(job, started, device, threads, quiet=quiet)
+    if request.first:
+        click.echo(job.run.model)
     if signal_number:
         click.get_current_context().exit(128 + signal_number)
 
 
-def _train(job: "Job", started: float, threads: int | None, *, quiet: bool) -> int:
+def _if_given(parameter: str, value: str) -> str | None:
+    """The value of an option, None if it is the default."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return value if source == click.core.ParameterSource.COMMANDLINE else None
+
+
+def _train(job: "Job", started: float, device_name: str, threads: int | None, *, quiet: bool) -> int:
     """Train, and say how it went; returns the number of the signal that ended it, or 0."""
     import torch
 
     from charlm.checkpoint import load_checkpoint
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals
-    from charlm.model import LanguageModel
+    from charlm.parallel import find_device, joined_workers
     from charlm.precision import faster_precision
     from charlm.trainer import Trainer
 
     torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)
-    torch.manual_seed(job.train_config.seed)
-    model = LanguageModel(job.model_config)
-    model.start_from_frequencies(
-        torch.bincount(torch.from_numpy(job.train_ids.astype("int64")), minlength=len(job.tokenizer.tokens))
-    )
-    config = job.train_config
-    if config.precision == "auto":
-        config = replace(config, precision=faster_precision(model, config))
-    with StopSignals() as stop, ProgressView(job.train_config, job.chars_per_token, quiet=quiet) as view:
+    with (
+        StopSignals() as stop,
+        joined_workers(device := find_device(device_name)) as workers,
+        ProgressView(job.train_config, job.chars_per_token, quiet=quiet) as view,
+    ):
+        model = _fresh_model(job).to(device)
+        config = job.train_config
+        if config.precision == "auto":
+            config = replace(config, precision=faster_precision(model, config, workers))
+        torch.manual_seed(config.seed + workers.rank)
         trainer = Trainer(
             model,
             job.tokenizer,
@@ -109,8 +143,10 @@ def _train(job: "Job", started: float, threads: int | None, *, quiet: bool) -> i
             run=job.run,
             story=job.story,
             report=view,
+            warn=view.warn if workers.is_first else lambda message: None,
             stop=lambda: stop.number != 0,
             started=started,
+            workers=workers,
         )
         if job.resume_from is not None:
             trainer.resume(job.resume_from)
@@ -119,3 +155,16 @@ def _train(job: "Job", started: float, threads: int | None, *, quiet: bool) -> i
         stopped = end.fraction < 1
         print_summary(job.run, load_checkpoint(job.run.model), end, job.chars_per_token, stopped=stopped)
     return stop.number
+
+
+def _fresh_model(job: "Job") -> "LanguageModel":
+    """The model before it has learnt anything but how frequent the tokens are."""
+    import torch
+
+    from charlm.model import LanguageModel
+    from charlm.tokenizer import count_ids
+
+    torch.manual_seed(job.train_config.seed)
+    model = LanguageModel(job.model_config)
+    model.start_from_frequencies(torch.from_numpy(count_ids(job.train_ids, job.tokenizer.vocab_size)))
+    return model

@@ -79,11 +79,11 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
             say(f"After {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
             say("\n".join(wrap(write(engine, 0.8, options.seed, 200), 80)))
 
-    folder = Run.create(None, "lesson")
     about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
     story = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
-    trainer = Trainer(model, tokenizer, train_ids, val_ids, train_config, run=folder, story=story, report=report)
-    end = trainer.train()
+    with Run.create(None, "lesson") as folder:
+        learning = {"run": folder, "story": story, "report": report}
+        end = Trainer(model, tokenizer, train_ids, val_ids, train_config, **learning).train()
     say("")
     say(
         f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, {end.best_nats:.3f} nats a character on the tenth"

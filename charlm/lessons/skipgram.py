@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from charlm.corpus import read_named
 from charlm.lessons import LessonOptions, Say
 from charlm.loss import log_uniform_probs, nce_loss
-from charlm.runs import Run
+from charlm.runs import RUNS
 
 TOY, TOY_NOISE = 20, 5
 VOCABULARY, WIDTH, REACH, NOISE, BATCH, STEPS = 10_000, 50, 2, 64, 2048, 6000
@@ -35,7 +35,8 @@ SHOWN = ("king", "father", "night", "love", "sweet")
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     """Check the loss on a toy, learn vectors of the plays, show neighbours, write the vectors to a file."""
     torch.manual_seed(options.seed)
-    path = Run.create(None, "skipgram").path / "vectors.txt"
+    path = RUNS / "skipgram" / "vectors.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
     toy = check_on_toy(say, 1000 if options.quick else 10_000)
     size, steps = (1000, 1500) if options.quick else (VOCABULARY, STEPS)
     speeches = re.sub(r"^[^a-z\n]+:$", "", read_named("shakespeare"), flags=re.MULTILINE)  # without the speakers

@@ -1,0 +1,111 @@
+"""Turns a text into ids: in memory if it is short, otherwise in a memory-mapped file of the user's cache.
+
+A file of the cache is named after the hash of the text and of the tokenizer, so that it serves every training on
+the same text. It is written beside its place and renamed, so that two processes may make it at once. Its layout:
+a line of JSON, blanks up to `HEADER` bytes, and the ids.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charlm.corpus import Texts
+from charlm.errors import CorpusError
+from charlm.tokenizer import Ids, Tokenizer, smallest_dtype
+
+HEADER = 4096
+"""Bytes before the ids: a page, so that they are aligned."""
+
+VERSION = 1
+
+CHECK_BYTES = 1 << 24
+"""Read at a time in checking a file."""
+
+
+def cache_folder() -> Path:
+    """Where this system keeps what programs can make again."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home)) / "charlm" / "cache"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "charlm"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "charlm"
+
+
+def encode_texts(texts: Texts, tokenizer: Tokenizer, folder: Path) -> tuple[Ids, Path | None]:
+    """The ids of all texts, which have been read once.
+
+    Args:
+        texts: The texts.
+        tokenizer: Cuts them.
+        folder: Of the cache; left alone if the texts are in memory.
+
+    Returns:
+        The ids, (N,), and the file that they lie in, if they lie in one.
+
+    Raises:
+        CorpusError: If the cache cannot be written.
+    """
+    if texts.in_memory:
+        parts = [tokenizer.encode(piece) for piece in texts.pieces()]
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts)), None
+    kind = {"version": VERSION, "text": texts.sha256, "tokenizer": _hash(tokenizer)}
+    path = folder / f"{hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:32]}.ids"
+    dtype = np.dtype(smallest_dtype(tokenizer.vocab_size)).newbyteorder("<")
+    if not _is_sound(path, kind, dtype):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            _write(path, (tokenizer.encode(piece).astype(dtype, copy=False) for piece in texts.pieces()), kind)
+        except OSError as error:
+            raise CorpusError(
+                f"{folder}: no room for the ids of a long text ({error.strerror}); give another folder with --cache"
+            ) from None
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=HEADER)), path
+
+
+def _hash(tokenizer: Tokenizer) -> str:
+    return hashlib.sha256(json.dumps(tokenizer.to_dict()).encode()).hexdigest()
+
+
+def _write(path: Path, parts: Iterator[Ids], kind: dict[str, Any]) -> None:
+    count = crc = 0
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".ids", delete=False) as file:
+        try:
+            file.write(b" " * HEADER)
+            for ids in parts:
+                file.write(ids.data)
+                count += len(ids)
+                crc = zlib.crc32(ids.data, crc)
+            file.seek(0)
+            file.write(json.dumps({**kind, "count": count, "crc32": crc}).encode())
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            file.close()
+            os.unlink(file.name)
+            raise
+
+
+def _is_sound(path: Path, kind: dict[str, Any], dtype: np.dtype[Any]) -> bool:
+    """Whether the file is there, of these texts and this tokenizer, and whole to the last byte."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(HEADER))
+            count, crc = header.pop("count"), header.pop("crc32")
+            if header != kind or path.stat().st_size != HEADER + count * dtype.itemsize:
+                return False
+            found = 0
+            while block := file.read(CHECK_BYTES):
+                found = zlib.crc32(block, found)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+    return bool(found == crc)

@@ -1,0 +1,105 @@
+"""Where a training computes: on which device, and in how many processes.
+
+`torchrun --nproc-per-node N -m charlm train ...` starts N processes, which find each other through torch.distributed.
+Each has its own streams; gradients are averaged before every update, so that all hold the same weights.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from charlm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes of a training, as one of them sees it; alone, none of this does anything.
+
+    Attributes:
+        rank: This process's number; process 0 writes and reports.
+        count: How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and reports."""
+        return self.rank == 0
+
+    def average_gradients(self, model: nn.Module, nats: float) -> float:
+        """Average all gradients over the processes, in place, and the loss along with them.
+
+        Returns:
+            The mean loss. One that is no number anywhere is none everywhere, so that all processes act alike.
+        """
+        if self.count == 1:
+            return nats
+        grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in grads] + [grads[0].new_tensor([nats])])
+        dist.all_reduce(flat)
+        flat /= self.count
+        parts = torch.split(flat[:-1], [grad.numel() for grad in grads])
+        for grad, part in zip(grads, parts, strict=True):
+            grad.copy_(part.view_as(grad))
+        return float(flat[-1])
+
+    def greatest(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """The greatest value that any process has, for each of several."""
+        if self.count == 1:
+            return list(values)
+        together = torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        dist.all_reduce(together, op=dist.ReduceOp.MAX)
+        return together.tolist()
+
+    def gather(self, part: Tensor, dim: int) -> Tensor:
+        """Join what each process has along a dimension, by rank; all processes get it."""
+        if self.count == 1:
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.count)]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts, dim=dim)
+
+
+@contextmanager
+def joined_workers(device: torch.device) -> Iterator[Workers]:
+    """Meet the other processes that torchrun started, if it did."""
+    rank, count = rank_and_count()
+    if count == 1:
+        yield Workers()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Workers(rank, count)
+    finally:
+        dist.destroy_process_group()
+
+
+def rank_and_count() -> tuple[int, int]:
+    """This process's number and how many there are, as torchrun tells them; 0 and 1 without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Args:
+        name: cpu, cuda, mps, or auto for the first of cuda, mps and cpu that this machine has.
+
+    Raises:
+        ConfigError: If this machine, or this PyTorch, has none of the name.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, found in there.items() if found)
+    if not there[name]:
+        raise ConfigError(f"--device {name}: PyTorch {torch.__version__} finds none here; leave it out, or take cpu")
+    if name == "cuda":  # one of several processes on a machine takes the device of its number
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device(name)

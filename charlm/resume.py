@@ -1,0 +1,168 @@
+"""What a training stands on, beside the text and its settings: taken down, and taken up again to the last bit.
+
+Shapes: B streams of a process, N processes, L layers, H hidden.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm.config import rebuilt
+from charlm.errors import CheckpointError, ConfigError
+from charlm.model import LanguageModel, State
+from charlm.parallel import Workers
+
+RANDOM = "random"
+STREAM = "stream"
+WEIGHT = "weight"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each weight."""
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a training stands, in numbers; a save has them in its story.
+
+    Attributes:
+        step: Updates made.
+        seconds: Time used, as of the save.
+        loss_sum: Training losses since the last line of the log, nats a token.
+        loss_steps: Updates since then.
+        recent_nats: Running mean of the training losses.
+        train_nats: Mean training loss in the last line of the log.
+        best_nats: Best validation loss.
+        next_report: Share of the budget at which the next line of the log is due.
+        next_validation: Share of the budget at which the next validation is due.
+        learning_rate: Of the last update.
+        rate_scale: What the learning rate is multiplied by.
+        recoveries: Times that the training has gone back to a good state.
+        log_bytes: Length of the log, as of the save.
+        workers: Processes that learn.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    recent_nats: float = 0.0
+    train_nats: float | None = None
+    best_nats: float | None = None
+    next_report: float = 0.0
+    next_validation: float = 0.0
+    learning_rate: float = 0.0
+    rate_scale: float = 1.0
+    recoveries: int = 0
+    log_bytes: int = 0
+    workers: int = 1
+
+    @classmethod
+    def from_story(cls, story: Mapping[str, Any]) -> "Position":
+        """Read it from a save's story.
+
+        Raises:
+            CheckpointError: If it is not there, or makes no sense.
+        """
+        try:
+            position = rebuilt(cls, story["resume"])
+        except (KeyError, TypeError, ConfigError) as error:
+            raise CheckpointError(f"nothing to resume from in this save ({str(error)[:80]})") from None
+        if any(not value >= 0 for value in asdict(position).values() if value is not None) or position.workers < 1:
+            raise CheckpointError("nothing to resume from in this save (a number below zero)")
+        return position
+
+
+@dataclass
+class Learner:
+    """All that an update changes.
+
+    Attributes:
+        model: The weights.
+        optimizer: AdamW, which keeps `MOMENTS` of each of them.
+        state: The streams' state, (L, B, H) each.
+    """
+
+    model: LanguageModel
+    optimizer: torch.optim.Optimizer
+    state: State
+
+    def tensors(self, workers: Workers) -> dict[str, Tensor]:
+        """Everything by name; the streams' state and random numbers of all processes, (L, N * B, H) and (N, bytes).
+
+        What lies on the CPU is not copied: `restore` a copy, or before the next update.
+        """
+        device = self.model.decoder.bias.device
+        found = {f"{STREAM}.{index}": workers.gather(part, dim=1) for index, part in enumerate(self.state)}
+        found[RANDOM] = workers.gather(random_state(device).to(device)[None], dim=0)
+        for name, weight in self.model.named_parameters():
+            for key, value in self.optimizer.state[weight].items():
+                found[f"{name}.{key}"] = value
+        return found
+
+    def copy(self, workers: Workers) -> dict[str, Tensor]:
+        """All of `tensors` and the weights, in memory of their own."""
+        weights = {f"{WEIGHT}.{name}": weight.detach() for name, weight in self.model.named_parameters()}
+        return {name: value.clone() for name, value in (self.tensors(workers) | weights).items()}
+
+    def restore(self, saved: Mapping[str, Tensor], workers: Workers, *, streams: bool = True) -> None:
+        """Take up what `tensors` gave, and the weights, if they are there.
+
+        Args:
+            saved: The tensors.
+            workers: The processes.
+            streams: Whether the processes are as many as they were; if not, streams start anew, from the zero state.
+
+        Raises:
+            CheckpointError: If one is missing or of another shape.
+        """
+        device = self.model.decoder.bias.device
+        if streams:
+            parts = []
+            for index, part in enumerate(self.state):
+                layers, batch, hidden = part.shape
+                whole = _checked(saved, f"{STREAM}.{index}", (layers, batch * workers.count, hidden))
+                parts.append(whole[:, workers.rank * batch : (workers.rank + 1) * batch].to(part, copy=True))
+            self.state = tuple(parts)
+            random = random_state(device)
+            whole = _checked(saved, RANDOM, (workers.count, len(random)), random.dtype)
+            set_random_state(device, whole[workers.rank].cpu().clone())
+        for name, weight in self.model.named_parameters():
+            if f"{WEIGHT}.{name}" in saved:
+                weight.detach().copy_(saved[f"{WEIGHT}.{name}"])
+            keys = [key for key in MOMENTS if f"{name}.{key}" in saved]  # none before the first update
+            shapes = {key: () if key == "step" else tuple(weight.shape) for key in keys}
+            self.optimizer.state[weight] = {
+                key: _checked(saved, f"{name}.{key}", shapes[key]).to(device, copy=True) for key in keys
+            }
+            if keys and len(keys) != len(MOMENTS):
+                raise CheckpointError(f"damaged save (moments of {name} are missing)")
+
+
+def random_state(device: torch.device) -> Tensor:
+    """The state of the random numbers that dropout draws, (bytes,), uint8, on the CPU."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    """Set what `random_state` gave.
+
+    Raises:
+        CheckpointError: If it is none.
+    """
+    try:
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)
+    except RuntimeError:
+        raise CheckpointError("damaged save (no state of random numbers)") from None
+
+
+def _checked(
+    saved: Mapping[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    if name not in saved or tuple(saved[name].shape) != shape or saved[name].dtype != dtype:
+        raise CheckpointError(f"damaged save (no {dtype} {shape} of the name {name})")
+    return saved[name]

@@ -1,0 +1,62 @@
+"""Measures a model on a text while it learns another.
+
+Shapes: B streams, T tokens.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from charlm.loss import sequence_loss
+from charlm.model import LanguageModel, reset_state
+from charlm.tokenizer import Ids
+
+VALIDATION_STREAM, WARM_UP = 2048, 192
+"""Validation goes in parallel streams of about so many tokens, each of which reads the tokens before its own
+first, uncounted: a recurrent model forgets, so that this gives what one carried pass would."""
+
+VALIDATION_STEPS = 32
+"""Tokens of each stream read at a time; a part of `WARM_UP`. Between two of them the validation may be broken off."""
+
+
+@torch.no_grad()
+def validation_loss(
+    model: LanguageModel, ids: Ids, start_id: int, stop: Callable[[], bool] = lambda: False
+) -> float | None:
+    """The mean loss over a text that is read as one stream, in nats a token.
+
+    The text begins as a scored text does, from the zero state after one newline token.
+
+    Args:
+        model: The model; its mode, training or not, is left as it was.
+        ids: The text, (N,), at least one token.
+        start_id: The newline token.
+        stop: Asked now and then; once it says True, the answer is None.
+    """
+    device = model.decoder.bias.device
+    was_training = model.training
+    model.eval()
+    streams = max(1, round(len(ids) / VALIDATION_STREAM))
+    length = -(-len(ids) // streams)
+    tokens = np.concatenate([np.array([start_id]), ids]).astype(np.int64)
+    begins = np.arange(streams)[:, None] * length
+    state = model.core.zero_state(streams)
+    total = 0.0
+    try:
+        for offset in range(-WARM_UP if streams > 1 else 0, length, VALIDATION_STEPS):
+            if stop():
+                return None
+            if offset == 0:  # the first stream has nothing before it
+                state = reset_state(state, np.arange(streams) == 0)
+            places = begins + np.arange(offset, min(offset + VALIDATION_STEPS, length))
+            inside = (places >= begins) & (places < len(ids))
+            places = places.clip(0, len(ids) - 1)
+            logits, state = model(torch.from_numpy(tokens[places]).to(device), state)
+            if offset >= 0 and inside.any():
+                targets = torch.from_numpy(tokens[places + 1]).to(device)
+                weights = torch.from_numpy(inside.astype(np.float32)).to(device)
+                total += float(sequence_loss(logits, targets, weights)) * int(inside.sum())
+    finally:
+        model.train(was_training)
+    return total / len(ids)

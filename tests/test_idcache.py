@@ -1,0 +1,120 @@
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlm import corpus as corpus_module
+from charlm.corpus import Texts
+from charlm.errors import CorpusError
+from charlm.idcache import HEADER, cache_folder, encode_texts
+from charlm.tokenizer import CharTokenizer, Ids
+from tests.conftest import VERSE, Charlm
+
+CACHE = Path("cache")
+
+
+def encode(text: str = VERSE, tokenizer: CharTokenizer | None = None) -> tuple[Ids, Path | None]:
+    if not Path("text.txt").exists() or Path("text.txt").read_text(encoding="utf-8") != text:
+        Path("text.txt").write_text(text, encoding="utf-8")
+    with Texts(["text.txt"]) as texts:
+        own = CharTokenizer.from_pieces(texts.pieces())
+        return encode_texts(texts, tokenizer or own, CACHE)
+
+
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`VERSE` counts as a text too long for memory."""
+    monkeypatch.setattr(corpus_module, "KEPT", 100)
+    monkeypatch.setattr(corpus_module, "PIECE", 50)
+
+
+def test_a_short_text_stays_in_memory_and_the_disk_alone() -> None:
+    ids, path = encode()
+    assert path is None
+    assert not CACHE.exists()
+    np.testing.assert_array_equal(ids, CharTokenizer.from_text(VERSE).encode(VERSE))
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize(("extra", "dtype"), [("", "u1"), ("".join(map(chr, range(0x4E00, 0x4F00))), "u2")])
+def test_a_long_one_lies_in_a_file_in_the_smallest_type(extra: str, dtype: str) -> None:
+    text = VERSE + extra
+    ids, path = encode(text)
+    assert path is not None
+    assert ids.dtype == np.dtype(dtype)
+    assert path.stat().st_size == HEADER + len(text) * ids.itemsize
+    np.testing.assert_array_equal(ids, CharTokenizer.from_text(text).encode(text))
+    assert list(CACHE.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("long")
+def test_the_file_serves_again_for_the_same_text_and_tokenizer_only() -> None:
+    _, path = encode()
+    assert path is not None
+    written = path.stat().st_mtime_ns
+    assert encode()[1] == path
+    assert path.stat().st_mtime_ns == written
+    assert encode(VERSE + "more")[1] != path
+    assert encode(VERSE, CharTokenizer("abc"))[1] != path
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize("place", [0, 20, HEADER, HEADER + 100, -1])
+def test_a_broken_file_is_made_anew(place: int) -> None:
+    found, path = encode()
+    assert path is not None
+    good = np.array(found)
+    whole = path.read_bytes()
+    broken = bytearray(whole)
+    broken[place] ^= 0x40
+    for data in (bytes(broken), whole[:place] if place else b"", whole + b"\0"):
+        path.write_bytes(data)
+        ids, again = encode()
+        assert again == path
+        np.testing.assert_array_equal(ids, good)
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.usefixtures("long")
+def test_two_processes_may_make_it_at_once() -> None:
+    Path("text.txt").write_text(VERSE, encoding="utf-8")
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=encode) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert len(list(CACHE.iterdir())) == 1
+    np.testing.assert_array_equal(encode()[0], CharTokenizer.from_text(VERSE).encode(VERSE))
+
+
+@pytest.mark.usefixtures("long")
+def test_a_cache_without_room_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(CorpusError, match=r"cache: no room .* \(No space left on device\); .* --cache"):
+        encode()
+    assert list(CACHE.iterdir()) == []
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine" / "charlm"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "charlm"
+
+
+def test_a_long_text_from_a_pipe_trains_from_the_cache(charlm: Charlm) -> None:
+    text = VERSE * (corpus_module.KEPT // len(VERSE) // 4 + 1)
+    small = ("--hidden", "4", "--embed", "4", "--steps", "2", "--cache", CACHE)
+    done = charlm("train", "-", *small, stdin=text * 4)
+    assert done.returncode == 0, done.stderr
+    (path,) = CACHE.iterdir()
+    assert f"ids are kept in {path}" in done.stderr
+    assert path.stat().st_size == HEADER + 4 * len(text)
