@@ -82,8 +82,8 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
     story = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
     with Run.create(None, "lesson") as folder:
-        learning = {"run": folder, "story": story, "report": report}
-        end = Trainer(model, tokenizer, train_ids, val_ids, train_config, **learning).train()
+        parts = (model, tokenizer, train_ids, val_ids, train_config)
+        end = Trainer(*parts, run=folder, story=story, report=report).train()
     say("")
     say(
         f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, {end.best_nats:.3f} nats a character on the tenth"
