@@ -3,7 +3,8 @@
 The package has three storeys, each of which imports only from itself and from those below:
 
 - text: `errors`, `config`, `tokenizer`, `library`, `corpus`
-- engine, a trained model at work in NumPy: `checkpoint`, `engine`, `sampler`, `scorer`
+- engine, a trained model at work in NumPy: `checkpoint`, `runs`, `engine`, `decoding`, `sampler`, `beam`, `novelty`,
+  `scorer`
 - training, with PyTorch: `loss`, `model`, `batches`, `plan`, `trainer`, `lessons`
 
 `charlm.cli`, the command line, stands above all three.

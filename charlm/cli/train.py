@@ -84,8 +84,10 @@ def _train(job: "Job", started: float, threads: int | None, *, quiet: bool) -> i
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals
     from charlm.model import LanguageModel
+    from charlm.novelty import keep_text
     from charlm.trainer import Trainer
 
+    keep_text(job.run.path, job.tokenizer, job.train_ids)
     torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)
