@@ -71,7 +71,8 @@ def _distance_from_entropy(probs: Probabilities) -> Probabilities:
     with np.errstate(divide="ignore"):
         surprise = -np.log(shares)
     entropy = np.sum(shares * np.where(shares > 0, surprise, 0.0), axis=-1, keepdims=True)
-    return np.abs(surprise - entropy)
+    distance: Probabilities = np.abs(surprise - entropy)
+    return distance
 
 
 def penalise_repeats(logits: npt.NDArray[np.float32], recent: Sequence[int], penalty: float) -> None:
@@ -92,8 +93,8 @@ def penalise_repeats(logits: npt.NDArray[np.float32], recent: Sequence[int], pen
 
 def log_softmax(logits: npt.ArrayLike) -> Probabilities:
     """The log-probabilities of the model itself, (B, V), in nats."""
-    values = np.asarray(logits, dtype=np.float64)
-    values = values - values.max(axis=-1, keepdims=True)
+    values: Probabilities = np.array(logits, dtype=np.float64)
+    values -= values.max(axis=-1, keepdims=True)
     values -= np.log(np.exp(values).sum(axis=-1, keepdims=True))
     return values
 

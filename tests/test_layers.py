@@ -53,7 +53,17 @@ def test_a_storey_imports_only_from_itself_and_below(modules: set[str], own: set
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["sample", "-n", "5"], ["sample", "-n", "5", "--beam", "2"], ["score", "--total"], ["next"], ["info"], ["corpus"], ["novelty", "--corpus", "hello"]],
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["sample", "-n", "5"],
+        ["sample", "-n", "5", "--beam", "2"],
+        ["score", "--total"],
+        ["next"],
+        ["info"],
+        ["corpus"],
+        ["novelty", "--corpus", "hello"],
+    ],
     ids=" ".join,
 )
 def test_only_training_imports_torch(arguments: list[str], model_file: Path) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -101,10 +102,8 @@ def _read_lines() -> Iterator[str]:
         for line in sys.stdin:
             yield line.removesuffix("\n")
         return
-    try:
-        import readline  # noqa: F401 - input() edits with it once it is imported
-    except ImportError:  # not everywhere
-        pass
+    with suppress(ImportError):  # not on every system; input() edits with it once it is imported
+        import readline  # noqa: F401
     while True:
         try:
             line = input("> ")

@@ -129,7 +129,9 @@ def _write(sampler: "Sampler", prompts: Sequence[str], *, as_json: bool) -> None
     """Write the first sample as it is made, and the others, made along with it, behind it."""
     config = sampler.config
     if config.limit < 0 and (as_json or len(prompts) * config.count > 1) and not config.lines and not config.stop:
-        raise click.UsageError("-n -1: without an end only one text can be written, and not as JSON: give -n or --lines.")
+        raise click.UsageError(
+            "-n -1: without an end only one text can be written, and not as JSON: give -n or --lines."
+        )
     if as_json:
         _write_json(sampler, prompts)
         return
