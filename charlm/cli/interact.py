@@ -75,7 +75,9 @@ class Session:
     def _settings(self) -> str:
         config = self._sampler.config
         values = {spec.name: getattr(config, spec.name) for spec in fields(config)} | {"seed": self._seed}
-        return "\n".join(f"  {name} {value}" for name, value in values.items() if value not in (None, (), False))
+        return "\n".join(
+            f"  {name} {value}" for name, value in values.items() if value not in (None, ()) and value is not False
+        )
 
 
 def _changed(config: SampleConfig, name: str, value: str) -> SampleConfig:

@@ -110,3 +110,10 @@ def note(message: str, *, quiet: bool = False) -> None:
     """Say something on stderr."""
     if not quiet:
         click.echo(f"Note: {message}", err=True)
+
+
+def note_unknown(tokens: Sequence[str], *, quiet: bool = False) -> None:
+    """Say which parts of a prompt are unknown to the model, if any are."""
+    if tokens:
+        shown = ", ".join(map(repr, tokens[:10])) + (f" and {len(tokens) - 10} more" if len(tokens) > 10 else "")
+        note(f"the model has never seen {shown}; it reads its unknown token", quiet=quiet)

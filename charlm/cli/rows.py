@@ -138,7 +138,7 @@ class RowView:
         """Take in the next part of a line: its costs by each model."""
         scores = [part.score for part in costs]
         self._scores = [old + new for old, new in zip(self._scores, scores, strict=True)] if self._scores else scores
-        self._spool.write(costs[0].text)
+        self._spool.write(costs[0].text.removesuffix("\n"))
 
     def end_line(self) -> None:
         """Print the line, if it is to be shown."""
@@ -146,7 +146,7 @@ class RowView:
             self.shown += 1
             (self._write_json if self._as_json else self._write_row)()
         self._scores = []
-        self._spool = _Spool()
+        self._spool.clear()
 
     def end(self) -> None:
         """There are no more lines."""
@@ -304,7 +304,7 @@ def finite(number: float) -> float | None:
 
 
 class _Spool:
-    """The text of a line without its newline, on disk if it is long."""
+    """The text of a line, on disk if it is long."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -316,8 +316,9 @@ class _Spool:
         self._size += len(text)
         if self._size > SPOOLED:
             if self._file is None:
-                # closed with the line, when it is let go
-                self._file = tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", newline="")  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(  # noqa: SIM115 - `clear` closes it
+                    "w+", encoding="utf-8", errors="surrogatepass", newline=""
+                )
             self._file.write("".join(self._parts))
             self._parts, self._size = [], 0
 
@@ -326,4 +327,9 @@ class _Spool:
             self._file.seek(0)
             while part := self._file.read(SPOOLED):
                 yield part
-        yield "".join(self._parts).removesuffix("\n")
+        yield "".join(self._parts)
+
+    def clear(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._parts, self._size, self._file = [], 0, None

@@ -12,6 +12,7 @@ from charlm.cli.options import (
     limit_threads,
     model_option,
     note,
+    note_unknown,
     quiet_option,
     settings_options,
     threads_option,
@@ -93,9 +94,7 @@ def sample(
     if interactive:
         _converse(sampler)
         return
-    if unknown := engine.tokenizer.unknown_in("".join(prompts)):
-        shown = ", ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
-        note(f"the model has never seen {shown}; it reads its unknown token", quiet=quiet)
+    note_unknown(engine.tokenizer.unknown_in("".join(prompts)), quiet=quiet)
     _write(sampler, prompts, as_json=as_json)
 
 
