@@ -178,7 +178,15 @@ class SampleConfig(Settings):
     temperature: float = setting(
         0.8, "Divides the logits: 0 takes the likeliest token, 1 the model as it is.", "--temp", at_least=0
     )
+    greedy: bool = setting(False, "Take the likeliest token: as --temp 0.", "--greedy")
     top_k: int | None = setting(None, "Draw from the K likeliest tokens.", "--top-k", at_least=1)
+    typical_p: float | None = setting(
+        None,
+        "Draw from the tokens of the most usual surprise that hold this share of probability.",
+        "--typical",
+        above=0,
+        at_most=1,
+    )
     top_p: float | None = setting(
         None,
         "Draw from the fewest tokens that hold this share of probability.",
@@ -193,6 +201,55 @@ class SampleConfig(Settings):
         at_least=0,
         at_most=1,
     )
-    length: int = setting(500, "Tokens to write after the prompt; -1 for no end.", "-n", "--length", at_least=-1)
-    count: int = setting(1, "Samples to draw; sample i has the seed SEED + i.", "--count", at_least=1)
+    repeat_penalty: float = setting(
+        1.0, "Makes recent tokens less likely: their logits are divided by it; 1 for none.", "--repeat-penalty", above=0
+    )
+    repeat_last: int = setting(
+        64, "How many tokens back --repeat-penalty looks, the prompt's among them.", "--repeat-last", at_least=1
+    )
+    beam: int | None = setting(
+        None, "Search for the likeliest text with so many beams, instead of drawing.", "--beam", at_least=1
+    )
+    length: int | None = setting(
+        None,
+        "Tokens to write after the prompt; -1 for no end.  [default: 500; with --lines no end]",
+        "-n",
+        "--length",
+        at_least=-1,
+    )
+    lines: int | None = setting(None, "End behind so many line ends.", "--lines", at_least=1)
+    count: int = setting(1, "Samples of each prompt; sample i of all has the seed SEED + i.", "--count", at_least=1)
     seed: int | None = setting(None, "Seed: the same gives the same text.", "--seed", at_least=0, below=2**63)
+    stop: tuple[str, ...] = ()
+    """Texts that end a sample where they come up, and are left out of it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "" in self.stop:
+            raise ConfigError("--stop: an empty text would end every sample at once")
+        if self.beam is None:
+            return
+        for value, flag in zip(
+            (self.top_k, self.typical_p, self.top_p, self.min_p),
+            ("--top-k", "--typical", "--top-p", "--min-p"),
+            strict=True,
+        ):
+            if value is not None:
+                raise ConfigError(f"--beam {self.beam} takes the likeliest text and draws nothing: leave {flag} out")
+        if self.greedy or self.repeat_penalty != 1:
+            raise ConfigError(f"--beam {self.beam} goes with neither --greedy nor --repeat-penalty")
+        if self.limit < 0:
+            raise ConfigError(f"--beam {self.beam} needs an end: give -n")
+        if self.count > self.beam:
+            raise ConfigError(f"--count {self.count}: a search with --beam {self.beam} finds no more than that")
+
+    @property
+    def limit(self) -> int:
+        """Tokens to write at most; -1 for no limit."""
+        if self.length is None:
+            return DEFAULT_LENGTH if self.lines is None else -1
+        return self.length
+
+
+DEFAULT_LENGTH = 500
+"""Tokens of a sample whose length is not given."""

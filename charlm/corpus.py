@@ -33,11 +33,27 @@ ERRORS = ("strict", "replace", "ignore", "surrogateescape")
 READ_BYTES = 1 << 20
 """Files are read in blocks of at most so many bytes."""
 
+LINE_BYTES = 1 << 17
+"""Lines are read in smaller ones: what is done with them shows soon, and is done with many."""
+
+LONG_LINE = 1 << 16
+"""Characters from which on a line is given in parts."""
+
 PIECE = 1 << 22
 """Characters of a piece of text, about; it ends at a line end, or at a space, if there is one."""
 
 KEPT = 1 << 26
 """Characters of a text that is kept in memory; a longer one is read anew in each pass."""
+
+
+class Lines(list[str]):
+    """Lines that have arrived together.
+
+    Attributes:
+        goes_on: Whether the last of them is only begun: the next block begins with more of it.
+    """
+
+    goes_on = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +207,7 @@ def read_corpus(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = 
         return Corpus(name=texts.name, sources=texts.sources, text=text, sha256=texts.sha256)
 
 
-def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[list[str]]:
+def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[Lines]:
     """Read texts line by line, as they arrive: a pipe's lines come as soon as they are written to it.
 
     Args:
@@ -200,7 +216,8 @@ def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "
         errors: What to do with bytes that don't.
 
     Yields:
-        The whole lines that have arrived, with their newlines; the last of a text may lack it.
+        The whole lines that have arrived, with their newlines; the last of a text may lack it. A line of more than
+        `LONG_LINE` characters may come in parts, so that a line of any length can be read.
 
     Raises:
         CorpusError: As `read_corpus` does, but for binary and empty texts, which have lines or none.
@@ -215,7 +232,7 @@ def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "
                 yield from _lines(file, spec, encoding, errors)
         else:
             for source in _open_spec(spec, encoding, errors):
-                yield io.StringIO("".join(source.read()), newline="\n").readlines()
+                yield Lines(io.StringIO("".join(source.read()), newline="\n").readlines())
 
 
 def read_named(name: str) -> str:
@@ -327,13 +344,14 @@ def _read(file: BinaryIO, source: str, size: int) -> bytes:
         raise CorpusError(f"{source}: cannot be read ({error.strerror})") from None
 
 
-def _lines(file: BinaryIO, source: str, encoding: str, errors: str) -> Iterator[list[str]]:
+def _lines(file: BinaryIO, source: str, encoding: str, errors: str) -> Iterator[Lines]:
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(errors), translate=True)
-    rest, number, data = "", 1, b"first"
+    rest, number, data, began = "", 1, b"first", False
+    block = Lines()
     while data:
-        data = _read(file, source, READ_BYTES)
+        data = _read(file, source, LINE_BYTES)
         try:
-            text = rest + decoder.decode(data, final=not data)
+            text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             raise CorpusError(
                 f"{source}: not {encoding} after line {number:,} ({error.reason}); give --encoding latin-1, say, "
@@ -341,12 +359,21 @@ def _lines(file: BinaryIO, source: str, encoding: str, errors: str) -> Iterator[
             ) from None
         except UnicodeError as error:
             raise CorpusError(f"{source}: not {encoding} ({error}); give another --encoding") from None
-        *lines, rest = text.split("\n")
+        if text and not began:
+            text, began = text.removeprefix("\ufeff"), True
+        *lines, rest = (rest + text).split("\n")
         number += len(lines)
-        if lines:
-            yield [line + "\n" for line in lines]
-    if rest:
-        yield [rest]
+        went_on, block = block.goes_on, Lines(line + "\n" for line in lines)
+        block.goes_on = bool(data) and (len(rest) >= LONG_LINE or (went_on and not lines))
+        if block.goes_on:
+            cut = rest.rfind(" ")  # between words, where there are any
+            cut = cut if cut > 0 else len(rest) if len(rest) >= LONG_LINE else 0
+            block.append(rest[:cut])
+            rest = rest[cut:]
+        elif not data and (rest or (went_on and not lines)):
+            block.append(rest)
+        if block:
+            yield block
 
 
 def _decoded_file(path: Path, encoding: str, errors: str) -> Iterator[str]:

@@ -6,11 +6,20 @@
     +-- CheckpointError      a model file that is missing, damaged or not one
     +-- RunError             a run that exists, or is not there to be resumed
     +-- TrainingError        learning that cannot go on
+    +-- NoveltyError         text that has to be new, and cannot be told or made
 
 A message says what is wrong, where, and what to do about it.
 """
 
-__all__ = ["CharlmError", "CheckpointError", "ConfigError", "CorpusError", "RunError", "TrainingError"]
+__all__ = [
+    "CharlmError",
+    "CheckpointError",
+    "ConfigError",
+    "CorpusError",
+    "NoveltyError",
+    "RunError",
+    "TrainingError",
+]
 
 
 class CharlmError(Exception):
@@ -39,3 +48,7 @@ class RunError(CharlmError):
 
 class TrainingError(CharlmError):
     """Training cannot go on, for instance because the loss is no longer a number."""
+
+
+class NoveltyError(CharlmError):
+    """There is no training text to compare with, or nothing new to say."""

@@ -9,12 +9,14 @@ characters and of words compare.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from charlm.engine import START, Array, Engine
-from charlm.tokenizer import UNKNOWN_ID, Ids
+from charlm.errors import ConfigError
+from charlm.tokenizer import UNKNOWN_ID, Ids, Tokenizer
 
 ROWS = 128
 """Lines scored at a time: from here on a matrix product gains little by more."""
@@ -36,12 +38,22 @@ class Score:
         bytes: Bytes of the text in UTF-8.
     """
 
-    nll_nats: float
-    tokens: int
-    unknowns: int
-    unknown_nats: float
-    chars: int
-    bytes: int
+    nll_nats: float = 0.0
+    tokens: int = 0
+    unknowns: int = 0
+    unknown_nats: float = 0.0
+    chars: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Score") -> "Score":
+        return Score(
+            nll_nats=self.nll_nats + other.nll_nats,
+            tokens=self.tokens + other.tokens,
+            unknowns=self.unknowns + other.unknowns,
+            unknown_nats=self.unknown_nats + other.unknown_nats,
+            chars=self.chars + other.chars,
+            bytes=self.bytes + other.bytes,
+        )
 
     @property
     def nats_per_token(self) -> float:
@@ -80,6 +92,187 @@ class Score:
         return _exp((self.nll_nats - self.unknown_nats) / known) if known else math.nan
 
 
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """A text and what each of its tokens costs.
+
+    Attributes:
+        text: The text.
+        ids: Its tokens, (T,).
+        nats: Their costs, (T,), float32.
+    """
+
+    text: str
+    ids: Ids
+    nats: Array
+
+    @property
+    def score(self) -> Score:
+        """The whole."""
+        unknown = self.ids == UNKNOWN_ID
+        return Score(
+            nll_nats=float(self.nats.sum(dtype=np.float64)),
+            tokens=len(self.ids),
+            unknowns=int(unknown.sum()),
+            unknown_nats=float(self.nats[unknown].sum(dtype=np.float64)),
+            chars=len(self.text),
+            bytes=len(self.text.encode("utf-8", "surrogateescape")),
+        )
+
+
+class Follower(Protocol):
+    """Scores one text that comes in parts."""
+
+    def feed(self, text: str) -> Costs:
+        """Score the next part."""
+        ...
+
+
+class Scorer(Protocol):
+    """A model, or a mixture of models, that scores."""
+
+    tokenizer: Tokenizer
+
+    def score_lines(self, lines: Sequence[str]) -> list[Costs]:
+        """Score lines, each by itself, many at a time; they come with their newlines, and none is empty."""
+        ...
+
+    def follow(self) -> Follower:
+        """Begin a text that comes in parts, of which only one need fit into memory."""
+        ...
+
+
+class ModelScorer:
+    """Scores with one model.
+
+    Args:
+        engine: The model.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.tokenizer = engine.tokenizer
+
+    def score_lines(self, lines: Sequence[str]) -> list[Costs]:
+        """Score lines, each by itself, many at a time; they come with their newlines, and none is empty."""
+        encoded = [self.tokenizer.encode(START + line) for line in lines]
+        costs: dict[int, Costs] = {}
+        order = sorted(range(len(lines)), key=lambda index: -len(encoded[index]))  # alike in length, little is padded
+        for begin in range(0, len(order), ROWS):
+            batch = order[begin : begin + ROWS]
+            nats = self._score_batch([encoded[index] for index in batch])
+            for index, row in zip(batch, nats, strict=True):
+                ids = encoded[index][1:]
+                costs[index] = Costs(lines[index], ids, row[: len(ids)])
+        return [costs[index] for index in range(len(lines))]
+
+    def _score_batch(self, sequences: Sequence[Ids]) -> Array:
+        """The costs of all tokens but the first of each sequence, (B, T); the longest sequence comes first."""
+        targets = np.zeros((len(sequences[0]) - 1, len(sequences)), dtype=np.intp)
+        for column, ids in enumerate(sequences):
+            targets[: len(ids) - 1, column] = ids[1:]
+        nats: Array = np.zeros(targets.shape, dtype=np.float32)
+        for time, (_, outputs) in enumerate(self._engine.march([ids[:-1] for ids in sequences])):
+            reading = len(outputs)
+            nats[time, :reading] = token_nats(self._engine.logits(outputs), targets[time, :reading])
+        return nats.T
+
+    def follow(self) -> "ModelFollower":
+        """Begin a text that comes in parts, of which only one need fit into memory."""
+        return ModelFollower(self._engine)
+
+
+class ModelFollower:
+    """Scores one text that comes in parts, from the zero state.
+
+    Args:
+        engine: The model.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._state = engine.zero_state(1)
+        self._last = engine.tokenizer.encode(START)
+        self._steps = max(1, BLOCK // max(engine.config.vocab_size, 4 * engine.config.hidden_size))
+
+    def feed(self, text: str) -> Costs:
+        """Score the next part."""
+        ids = self._engine.tokenizer.encode(text)
+        nats: Array = np.empty(len(ids), dtype=np.float32)
+        for begin in range(0, len(ids), self._steps):
+            now = ids[begin : begin + self._steps]
+            outputs = self._engine.read(np.concatenate([self._last, now[:-1]])[None], self._state)[0]
+            nats[begin : begin + self._steps] = token_nats(self._engine.logits(outputs), now)
+            self._last = now[-1:]
+        return Costs(text, ids, nats)
+
+
+class Mixture:
+    """Scores with two models at once: each token has a weighted mean of the two probabilities.
+
+    Args:
+        first: The first model; its vocabulary tells what is unknown.
+        second: The other one.
+        weight: The second one's weight, between 0 and 1.
+
+    Raises:
+        ConfigError: If the models do not cut text into the same tokens.
+    """
+
+    def __init__(self, first: Scorer, second: Scorer, weight: float) -> None:
+        if first.tokenizer.kind != second.tokenizer.kind:
+            raise ConfigError(
+                f"--mix: the models must cut text alike, and one reads by {first.tokenizer.kind}, the other by "
+                f"{second.tokenizer.kind}; --vs can compare them"
+            )
+        self.tokenizer = first.tokenizer
+        self._scorers = (first, second)
+        self._weight = weight
+
+    def score_lines(self, lines: Sequence[str]) -> list[Costs]:
+        """Score lines, each by itself, many at a time; they come with their newlines, and none is empty."""
+        first, second = (scorer.score_lines(lines) for scorer in self._scorers)
+        return [mix(one, other, self._weight) for one, other in zip(first, second, strict=True)]
+
+    def follow(self) -> "MixtureFollower":
+        """Begin a text that comes in parts, of which only one need fit into memory."""
+        first, second = (scorer.follow() for scorer in self._scorers)
+        return MixtureFollower(first, second, self._weight)
+
+
+class MixtureFollower:
+    """Scores one text that comes in parts with two models at once.
+
+    Args:
+        first: The first model's follower.
+        second: The other one's.
+        weight: The second one's weight, between 0 and 1.
+    """
+
+    def __init__(self, first: Follower, second: Follower, weight: float) -> None:
+        self._followers = (first, second)
+        self._weight = weight
+
+    def feed(self, text: str) -> Costs:
+        """Score the next part."""
+        one, other = (follower.feed(text) for follower in self._followers)
+        return mix(one, other, self._weight)
+
+
+def mix(one: Costs, other: Costs, weight: float) -> Costs:
+    """What a text's tokens cost if their probabilities are (1 - weight) of one's and weight of the other's.
+
+    Raises:
+        ConfigError: If the tokens are not the same.
+    """
+    if len(one.ids) != len(other.ids):
+        raise ConfigError("--mix: the models must cut text alike, and these do not; --vs can compare them")
+    if weight in (0, 1):
+        return Costs(one.text, one.ids, other.nats if weight else one.nats)
+    nats = -np.logaddexp(math.log1p(-weight) - one.nats, math.log(weight) - other.nats)
+    return Costs(one.text, one.ids, nats)
+
+
 def score_text(engine: Engine, text: str) -> Score:
     """Score a text as one stream.
 
@@ -88,59 +281,39 @@ def score_text(engine: Engine, text: str) -> Score:
     """
     if not text:
         raise ValueError("an empty text has no score")
-    ids = engine.tokenizer.encode(START + text)
-    return _score(text, ids[1:], _costs(engine, ids[None, :])[0])
+    return ModelFollower(engine).feed(text).score
 
 
-def score_lines(engine: Engine, lines: Sequence[str]) -> list[Score]:
-    """Score lines, each by itself, many at a time.
+def token_nats(logits: Array, targets: npt.NDArray[np.integer[Any]]) -> Array:
+    """The cost of each target, (N,), under logits, (N, V), which are overwritten."""
+    logits -= logits.max(axis=-1, keepdims=True)
+    chosen = logits[np.arange(len(targets)), targets]
+    nats: Array = np.log(np.exp(logits, out=logits).sum(axis=-1)) - chosen
+    return nats
 
-    Args:
-        engine: The model.
-        lines: The lines with their newlines; none is empty.
 
-    Returns:
-        Their scores, in the same order.
+def token_texts(tokenizer: Tokenizer, costs: Costs) -> list[str]:
+    """The stretch of text that each token stands for; together they are the text.
+
+    A token of a word has the white space before it, and an unknown one all that lies before the next known one.
     """
-    encoded = [engine.tokenizer.encode(START + line) for line in lines]
-    lengths = np.array([len(ids) for ids in encoded])
-    scores: dict[int, Score] = {}
-    order = np.argsort(lengths, kind="stable")  # alike in length, little is padded
-    for begin in range(0, len(order), ROWS):
-        batch = order[begin : begin + ROWS]
-        padded = np.zeros((len(batch), lengths[batch[-1]]), dtype=np.intp)
-        for row, index in enumerate(batch):
-            padded[row, : lengths[index]] = encoded[index]
-        for index, costs in zip(batch, _costs(engine, padded), strict=True):
-            scores[index] = _score(lines[index], encoded[index][1:], costs[: lengths[index] - 1])
-    return [scores[index] for index in range(len(lines))]
-
-
-def _costs(engine: Engine, ids: Ids | npt.NDArray[np.intp]) -> Array:
-    """The cost in nats of each token of (B, T + 1) ids but the first, (B, T), read from the zero state."""
-    state = engine.zero_state(len(ids))
-    steps = max(1, BLOCK // (len(ids) * max(engine.config.vocab_size, 4 * engine.config.hidden_size)))
-    costs: Array = np.empty((len(ids), ids.shape[1] - 1), dtype=np.float32)
-    for begin in range(0, costs.shape[1], steps):
-        end = begin + steps
-        logits = engine.logits(engine.read(ids[:, begin : min(end, costs.shape[1])], state))
-        targets = ids[:, begin + 1 : end + 1, None].astype(np.intp)
-        logits -= logits.max(axis=-1, keepdims=True)
-        chosen = np.take_along_axis(logits, targets, axis=-1)[..., 0]
-        costs[:, begin:end] = np.log(np.exp(logits, out=logits).sum(axis=-1)) - chosen
-    return costs
-
-
-def _score(text: str, ids: Ids, costs: Array) -> Score:
-    unknown = ids == UNKNOWN_ID
-    return Score(
-        nll_nats=float(costs.sum(dtype=np.float64)),
-        tokens=len(ids),
-        unknowns=int(unknown.sum()),
-        unknown_nats=float(costs[unknown].sum(dtype=np.float64)),
-        chars=len(text),
-        bytes=len(text.encode("utf-8", "surrogateescape")),
-    )
+    text, ids = costs.text, costs.ids.tolist()
+    if tokenizer.kind == "char":
+        return list(text)
+    pieces: list[str] = []
+    done = 0  # characters given to tokens so far
+    for number, index in enumerate(ids):
+        if index == UNKNOWN_ID:
+            known = next((tokenizer.tokens[other] for other in ids[number + 1 :] if other != UNKNOWN_ID), "")
+            end = text.find(known, done + 1) if known else len(text)
+        else:
+            end = text.find(tokenizer.tokens[index], done) + len(tokenizer.tokens[index])
+        end = max(end, done)
+        pieces.append(text[done:end])
+        done = end
+    if pieces:
+        pieces[-1] += text[done:]
+    return pieces
 
 
 def _exp(nats: float) -> float:

@@ -9,7 +9,9 @@ import charlm
 
 PACKAGE = Path(charlm.__file__).parent
 TEXT = {"errors", "config", "terminal", "tokenizer", "library", "corpus", "idcache"}
-ENGINE = {"tensorfile", "checkpoint", "runs", "curves", "engine", "sampler", "scorer"}
+ENGINE = {
+    *("tensorfile", "checkpoint", "runs", "curves", "engine", "decoding", "sampler", "beam", "novelty", "scorer"),
+}
 TRAINING = {
     *("loss", "model", "batches", "plan", "precision", "stopwatch", "parallel", "resume", "validation", "trainer"),
     "lessons",
@@ -56,7 +58,17 @@ def test_a_storey_imports_only_from_itself_and_below(modules: set[str], own: set
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["sample", "-n", "5"], ["score", "--total"], ["next"], ["info"], ["corpus"]],
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["sample", "-n", "5"],
+        ["sample", "-n", "5", "--beam", "2"],
+        ["score", "--total"],
+        ["next"],
+        ["info"],
+        ["corpus"],
+        ["novelty", "--corpus", "hello"],
+    ],
     ids=" ".join,
 )
 def test_only_training_imports_torch(arguments: list[str], model_file: Path) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "sample": "Write text with a model.",
     "score": "Say how probable a model finds each line of a text.",
     "next": "Print the likeliest next tokens after a prompt.",
+    "novelty": "Say how much of a text is copied from the training text.",
     "info": "Print what a model file says of itself.",
     "plot": "Draw the losses of runs.",
     "corpus": "List the named corpora, or print one.",

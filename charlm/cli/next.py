@@ -2,7 +2,7 @@
 
 import click
 
-from charlm.cli.options import json_option, model_option
+from charlm.cli.options import json_option, limit_threads, model_option, note_unknown
 
 
 @click.command(name="next")
@@ -21,12 +21,17 @@ def next(model: str | None, prime: str, top: int, as_json: bool) -> None:
     """
     import json
 
-    from charlm.engine import Engine
     from charlm.runs import find_model
+
+    path = find_model(model)
+    limit_threads(None, path)
+    from charlm.engine import Engine
     from charlm.sampler import next_tokens
     from charlm.terminal import shown
 
-    ranked = next_tokens(Engine.load(find_model(model)), prime)[:top]
+    engine = Engine.load(path)
+    note_unknown(engine.tokenizer.unknown_in(prime))
+    ranked = next_tokens(engine, prime)[:top]
     if as_json:
         click.echo(json.dumps([{"token": token, "probability": probability} for token, probability in ranked]))
         return

@@ -1,7 +1,9 @@
 """Options that several commands share, and options made from settings classes."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
@@ -24,7 +26,13 @@ encoding_option = click.option("--encoding", default="utf-8", show_default=True,
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="Threads to compute with.  [default: as many as cores]",
+    help="Threads to compute with.  [default: what suits the model and the machine]",
+)
+corpus_option = click.option(
+    "--corpus",
+    multiple=True,
+    metavar="CORPUS",
+    help="Text to compare with, as for charlm train.  [default: the training text, kept beside the model]",
 )
 
 
@@ -56,25 +64,47 @@ def settings_options(settings: type[Settings]) -> Callable[[F], F]:
             note = "" if default is None else f"  [default: {shown}]"
             kinds = [kind for kind in get_args(hints[spec.name]) or (hints[spec.name],) if kind is not type(None)]
             option_type = click.Choice(rule.choices) if rule.choices else kinds[0]
-            flag_type: dict[str, Any] = {} if option_type is bool else {"type": option_type}
+            flag_type: dict[str, Any] = {"is_flag": True} if option_type is bool else {"type": option_type}
             command = click.option(*rule.flags, spec.name, default=None, help=rule.help + note, **flag_type)(command)
         return command
 
     return decorate
 
 
-def limit_threads(threads: int | None) -> None:
-    """Let NumPy's linear algebra use so many threads; works only before NumPy is imported."""
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+BYTES_PER_THREAD = 1_500_000
+"""Of weights: with fewer, threads cost more to wake than they save, since one core's cache holds them all."""
+MOST_THREADS = 8
+"""More than these wait for memory, not for each other's work."""
+
+
+def limit_threads(threads: int | None, model: Path, rows: int = 1) -> None:
+    """Let NumPy's linear algebra use as many threads as it can make good use of.
+
+    This works only before NumPy is imported: so the size of the model's file has to tell. What the user's environment
+    says already goes before that.
+
+    Args:
+        threads: How many, if it has been said.
+        model: The model's file.
+        rows: Sequences that will be read side by side: with many, smaller matrices are worth sharing out.
+    """
     import os
 
-    if threads is not None:
-        for variable in (
-            "OPENBLAS_NUM_THREADS",
-            "MKL_NUM_THREADS",
-            "OMP_NUM_THREADS",
-            "VECLIB_MAXIMUM_THREADS",
-        ):
-            os.environ[variable] = str(threads)
+    if threads is None:
+        if any(variable in os.environ for variable in THREAD_VARIABLES):
+            return
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        work = model.stat().st_size * min(rows, 8)
+        threads = max(1, min(cores, MOST_THREADS, round(work / BYTES_PER_THREAD)))
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+
+
+def wait_note(files: Sequence[str], *, quiet: bool) -> None:
+    """Say what is waited for, where it would come from a terminal."""
+    if not quiet and (not files or "-" in files) and sys.stdin.isatty():
+        note("reading from the terminal; Ctrl-D ends the text")
 
 
 def note(message: str, *, quiet: bool = False) -> None:
@@ -86,3 +116,10 @@ def note(message: str, *, quiet: bool = False) -> None:
 def warn(message: str) -> None:
     """Say on stderr what its user must know, quiet or not."""
     click.echo(f"Warning: {shown(message)}", err=True)
+
+
+def note_unknown(tokens: Sequence[str], *, quiet: bool = False) -> None:
+    """Say which parts of a prompt are unknown to the model, if any are."""
+    if tokens:
+        named = ", ".join(map(repr, tokens[:10])) + (f" and {len(tokens) - 10} more" if len(tokens) > 10 else "")
+        note(f"the model has never seen {named}; it reads its unknown token instead", quiet=quiet)

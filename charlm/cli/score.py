@@ -1,6 +1,10 @@
 """`charlm score`."""
 
+import os
+import shutil
 import sys
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
@@ -14,25 +18,75 @@ from charlm.cli.options import (
     note,
     quiet_option,
     threads_option,
+    wait_note,
 )
+from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from charlm.engine import Engine
+    from charlm.cli.rows import View
+    from charlm.scorer import Scorer
 
 
-@click.command()
+class ColorCommand(click.Command):
+    """Lets `--color` stand alone or have a value behind `=`, and never take the file that follows it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give a lone `--color` its value."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [*("--color=auto" if a == "--color" else a for a in args[:end]), *args[end:]])
+
+
+@click.command(cls=ColorCommand)
 @click.argument("files", nargs=-1)
 @model_option
 @click.option("--total", is_flag=True, help="Score all text as one stream and print its figures.")
+@click.option(
+    "--format",
+    "columns",
+    metavar="COLUMNS",
+    help="Columns to print, joined by commas: bits-per-char, bits-per-byte, nats, tokens, unknowns, perplexity, chars, "
+    "log-ratio, text.  [default: bits-per-char,text; with --vs log-ratio,text]",
+)
+@click.option("--above", type=float, metavar="X", help="Print only lines whose first number is greater than X.")
+@click.option("--below", type=float, metavar="X", help="Print only lines whose first number is less than X.")
+@click.option("--per-token", is_flag=True, help="Print a row for each token: line, nats, token.")
+@click.option(
+    "--color",
+    metavar="[=WHEN]",
+    type=click.Choice(["auto", "always", "never"]),
+    help="Paint each character by its surprise. Where there are no colours, a digit stands below it. WHEN is auto, "
+    "always or never.",
+)
+@click.option("--html", "page", metavar="FILE", help="Write the painted text as a page that stands alone.")
+@click.option(
+    "--vs",
+    metavar="FILE|RUN",
+    help="Compare with this model: how many nats less a line costs the first one, below 0 if it costs more.",
+)
+@click.option(
+    "--mix",
+    metavar="FILE|RUN:WEIGHT",
+    help="Mean the probabilities with those of this model, as RUN:0.3 for 0.7 of the first and 0.3 of this one.",
+)
 @json_option
 @encoding_option
 @errors_option("surrogateescape")
 @threads_option
 @quiet_option
+@click.pass_context
 def score(
+    ctx: click.Context,
     files: tuple[str, ...],
     model: str | None,
     total: bool,
+    columns: str | None,
+    above: float | None,
+    below: float | None,
+    per_token: bool,
+    color: str | None,
+    page: str | None,
+    vs: str | None,
+    mix: str | None,
     as_json: bool,
     encoding: str,
     errors: str,
@@ -43,69 +97,85 @@ def score(
 
     Reads FILES, or stdin if there are none or for -. For each line: bits a character, tab, the line. A line starts
     from the zero state after one newline; its own newline counts, unless the input lacks it. Characters that the
-    model never saw cost what it gives its unknown token.
+    model never saw cost what it gives its unknown token. With --above or --below, exit code 1 says that no line passed.
 
     \b
     Example:
       charlm score poems.txt | sort -n | head
       charlm score --total hamlet.txt
+      charlm score --above 3 --format text log.txt
+      charlm score -m shakespeare --vs python mixed.txt
+      charlm score --color poem.txt
     """
-    limit_threads(threads)
-    from charlm.corpus import STDIN, read_corpus, read_lines
-    from charlm.engine import Engine
+    ways = {"--total": total, "--per-token": per_token, "--color": color, "--html": page}
+    _refuse(ways, {"--format": columns, "--above": above, "--below": below})
+    _refuse({**ways, "--total": False}, {"--vs": vs})
+    scorers = _open_scorers(model, vs, mix, threads)
+    wait_note(files, quiet=quiet)
+    from charlm.cli.rows import Band, RowView, TokenView, parse_columns, print_total, show_lines
+    from charlm.corpus import STDIN, read_lines
+
+    blocks = read_lines(files or (STDIN,), encoding=encoding, errors=errors)
+    rows = RowView(
+        parse_columns(columns, compares=vs is not None, everything=as_json),
+        Band(above=above, below=below),
+        as_json=as_json,
+    )
+    if total:
+        found = print_total(scorers, blocks, as_json=as_json)
+    elif per_token:
+        found = show_lines(scorers, blocks, TokenView(scorers[0].tokenizer, as_json=as_json))
+    elif color or page:
+        found = show_lines(scorers, blocks, _painter(scorers[0], color, page))
+    else:
+        found = show_lines(scorers, blocks, rows)
+    if found.unknowns:
+        note(f"{found.unknowns:,} of {found.tokens:,} tokens were unknown to the model", quiet=quiet)
+    if (above is not None or below is not None) and not rows.shown:
+        ctx.exit(1)
+
+
+def _refuse(first: Mapping[str, object], second: Mapping[str, object]) -> None:
+    """Say so where two options that contradict each other are given, or several ways of showing at once."""
+    ways = [name for name, value in first.items() if value]
+    others = [name for name, value in second.items() if value is not None]
+    for one, other in [*zip(ways, others, strict=False), *pairwise(ways)]:
+        raise click.UsageError(f"{one} and {other} do not go together.")
+
+
+def _open_scorers(model: str | None, vs: str | None, mix: str | None, threads: int | None) -> "list[Scorer]":
+    """The model, or its mixture with another, and behind it the one to compare with, if there is one."""
     from charlm.runs import find_model
 
-    engine = Engine.load(find_model(model))
-    specs = files or (STDIN,)
-    if total:
-        _print_total(engine, read_corpus(specs, encoding=encoding, errors=errors).text, as_json)
-        return
-    blocks = read_lines(specs, encoding=encoding, errors=errors)
-    unknowns = sum(_print_lines(engine, lines, as_json) for lines in blocks)
-    if unknowns:
-        note(f"{unknowns:,} tokens were unknown to the model", quiet=quiet)
+    path = find_model(model)
+    limit_threads(threads, path, rows=128)
+    from charlm.engine import Engine
+    from charlm.scorer import Mixture, ModelScorer
+
+    first: Scorer = ModelScorer(Engine.load(path))
+    if mix is not None:
+        name, weight = _parse_mix(mix)
+        first = Mixture(first, ModelScorer(Engine.load(find_model(name))), weight)
+    return [first] if vs is None else [first, ModelScorer(Engine.load(find_model(vs)))]
 
 
-def _print_total(engine: "Engine", text: str, as_json: bool) -> None:
-    import json
-
-    from charlm.scorer import score_text
-
-    found = score_text(engine, text)
-    figures = {
-        "tokens": found.tokens,
-        "characters": found.chars,
-        "bytes": found.bytes,
-        "unknown_tokens": found.unknowns,
-        "nats_per_token": found.nats_per_token,
-        "bits_per_token": found.bits_per_token,
-        "nats_per_char": found.nats_per_char,
-        "bits_per_char": found.bits_per_char,
-        "bits_per_byte": found.bits_per_byte,
-        "perplexity": found.perplexity,
-        "perplexity_of_known": found.perplexity_of_known,
-    }
-    if as_json:
-        click.echo(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        click.echo(f"{name}\t{value}" if isinstance(value, int) else f"{name}\t{value:.6f}")
+def _parse_mix(mix: str) -> tuple[str, float]:
+    name, _, weight = mix.rpartition(":")
+    try:
+        parsed = float(weight)
+    except ValueError:
+        parsed = -1.0
+    if not name or not 0 <= parsed <= 1:
+        raise ConfigError(f"--mix {mix}: must be a model, a colon and its weight from 0 to 1, as shakespeare:0.3")
+    return name, parsed
 
 
-def _print_lines(engine: "Engine", lines: list[str], as_json: bool) -> int:
-    """Print the score of each line; returns how many tokens were unknown."""
-    import json
+def _painter(scorer: "Scorer", color: str | None, page: str | None) -> "View":
+    from charlm.cli.paint import ColourView, PageView, PlainView
 
-    from charlm.scorer import score_lines
-
-    out = sys.stdout
-    scores = score_lines(engine, lines)
-    for line, found in zip(lines, scores, strict=True):
-        text = line.removesuffix("\n")
-        if as_json:
-            figures = {"bits_per_char": found.bits_per_char, "nats": found.nll_nats, "tokens": found.tokens}
-            out.write(json.dumps({**figures, "unknown_tokens": found.unknowns, "text": text}) + "\n")
-        else:
-            out.write(f"{found.bits_per_char:.4f}\t{text}\n")
-    out.flush()
-    return sum(found.unknowns for found in scores)
+    if page is not None:
+        return PageView(scorer.tokenizer, page)
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if color == "always" or (color == "auto" and colours):
+        return ColourView(scorer.tokenizer)
+    return PlainView(scorer.tokenizer, shutil.get_terminal_size().columns)

@@ -117,6 +117,7 @@ def _train(job: "Job", started: float, device_name: str, threads: int | None, *,
     from charlm.checkpoint import load_checkpoint
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals
+    from charlm.novelty import keep_text
     from charlm.parallel import find_device, joined_workers
     from charlm.precision import faster_precision
     from charlm.trainer import Trainer
@@ -134,6 +135,8 @@ def _train(job: "Job", started: float, device_name: str, threads: int | None, *,
         if config.precision == "auto":
             config = replace(config, precision=faster_precision(model, config, workers))
         torch.manual_seed(config.seed + workers.rank)
+        if workers.is_first:
+            keep_text(job.run.path, job.tokenizer, job.train_ids)
         trainer = Trainer(
             model,
             job.tokenizer,

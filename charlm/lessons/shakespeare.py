@@ -22,7 +22,7 @@ from charlm.model import LanguageModel
 from charlm.plan import plan
 from charlm.runs import Run
 from charlm.sampler import Sampler
-from charlm.scorer import score_lines
+from charlm.scorer import ModelScorer
 from charlm.tokenizer import CharTokenizer
 from charlm.trainer import Progress, Trainer
 
@@ -94,7 +94,7 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
 
 def write(engine: Engine, temperature: float, seed: int, length: int) -> str:
     """A text that the model draws."""
-    sampler = Sampler(engine, SampleConfig(temperature=temperature, seed=seed, length=length))
+    sampler = Sampler(engine=engine, config=SampleConfig(temperature=temperature, seed=seed, length=length))
     return "".join(piece for (piece,) in sampler.stream())
 
 
@@ -112,7 +112,7 @@ def score(say: Say, engine: Engine, seed: int) -> dict[str, float]:
         "words shuffled": " ".join(shuffle(words, len(words))) + "\n",
         "letters shuffled": "".join(shuffle(letters, len(letters))) + "\n",
     }
-    bits = [found.bits_per_char for found in score_lines(engine, list(lines.values()))]
+    bits = [costs.score.bits_per_char for costs in ModelScorer(engine).score_lines(list(lines.values()))]
     say("")
     say("A line of Hamlet, bits a character:")
     for (name, line), cost in zip(lines.items(), bits, strict=True):

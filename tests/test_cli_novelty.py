@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import VERSE, Charlm
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "verse.txt"
+    path.write_text(VERSE)
+    return path
+
+
+def test_the_longest_copy_and_the_shares_are_told(charlm: Charlm, corpus: Path) -> None:
+    text = "@@@@@@@@" + VERSE[100:160]
+    found = json.loads(charlm("novelty", "--corpus", corpus, "--json", "--ngram", 8, "--ngram", 100, stdin=text).stdout)
+    assert found["run"] == VERSE[100:160]
+    assert (found["longest_copied_run"], found["place"], found["place_in_training_text"]) == (60, 8, 100)
+    assert found["copied_share"] == {"8": pytest.approx(53 / 61), "100": None}
+    rows = charlm("novelty", "--corpus", corpus, stdin=text).stdout.splitlines()
+    assert rows[1] == "longest_copied_run\t60\t" + VERSE[100:160].replace("\n", r"\n")
+    assert rows[2] == f"copied_8-grams\t{53 / 61:.4f}"
+
+
+def test_training_leaves_the_text_to_compare_with(charlm: Charlm, corpus: Path) -> None:
+    charlm("train", corpus, "--steps", 1, "--hidden", 4, "--val-fraction", 0.5, "--name", "r")
+    learnt, unseen = (
+        json.loads(charlm("novelty", "--json", stdin=text).stdout) for text in (VERSE[:150], VERSE[-150:])
+    )
+    assert learnt["longest_copied_run"] == 150
+    assert unseen["longest_copied_run"] < 150
+
+
+@pytest.mark.parametrize(("arguments", "stdin", "message"), [
+    ([], "text", "no model in"),
+    (["--corpus", "hello"], "", "empty"),
+    (["--corpus", "nothing.txt"], "text", "nothing.txt"),
+])  # fmt: skip
+def test_what_is_missing_is_named(charlm: Charlm, arguments: list[str], stdin: str, message: str) -> None:
+    done = charlm("novelty", *arguments, stdin=stdin)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
