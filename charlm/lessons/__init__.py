@@ -44,18 +44,18 @@ class Lesson:
 
 
 LESSONS: dict[str, Lesson] = {
-    "cell": Lesson("one recurrent layer by hand, by the library, by the engine", "3 s"),
-    "unroll": Lesson("the same over a batch of sequences, long and short", "3 s"),
-    "shapes": Lesson("'hello' in one-hot: shapes, and the number of weights", "3 s"),
-    "stack": Lesson("layers on layers, state carried on, two directions", "3 s"),
-    "lstm": Lesson("gates by hand, and why they remember", "3 s"),
-    "embed": Lesson("padding, and the look-up that is a matrix product", "3 s"),
-    "loss": Lesson("the loss of a sequence by hand", "3 s"),
-    "hello": Lesson("five units learn to answer 'hihell' with 'ihello'", "3 s"),
-    "series": Lesson("forecasting a wave, with one layer and with three", "1 min", ("plot",)),
-    "digits": Lesson("reading a picture row by row", "1 min", ("data", "cell", "plot")),
-    "batchnorm": Lesson("the same through dense layers, normalised or not", "20 s", ("data", "plot")),
-    "skipgram": Lesson("word vectors, by telling true words from noise", "2 min"),
+    "cell": Lesson("one recurrent layer by hand, by the library, by the engine", "2 s"),
+    "unroll": Lesson("the same over a batch of sequences, long and short", "2 s"),
+    "shapes": Lesson("'hello' in one-hot: shapes, and the number of weights", "2 s"),
+    "stack": Lesson("layers on layers, state carried on, two directions", "2 s"),
+    "lstm": Lesson("gates by hand, and why they remember", "2 s"),
+    "embed": Lesson("padding, and the look-up that is a matrix product", "2 s"),
+    "loss": Lesson("the loss of a sequence by hand", "2 s"),
+    "hello": Lesson("five units learn to answer 'hihell' with 'ihello'", "2 s"),
+    "series": Lesson("forecasting a wave, with one layer and with three", "20 s", ("plot",)),
+    "digits": Lesson("reading a picture row by row", "30 s", ("data", "cell", "plot")),
+    "batchnorm": Lesson("the same through dense layers, normalised or not", "10 s", ("data", "plot")),
+    "skipgram": Lesson("word vectors, by telling true words from noise", "1 min"),
     "shakespeare": Lesson("train, sample and score: the whole road", "4 min"),
 }
 """All lessons, in the order to take them in."""

@@ -42,8 +42,8 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
         normed.append(with_norm)
         say(f"{epoch:5d}  {without:8.2%}     {with_norm:8.2%}")
     say("")
-    say("Look at the first line: most of what normalising gives, it gives at once. With")
-    say("only two layers the plain net catches up; with twenty it would hardly start.")
+    say("Look at the first line: both began with the same weights, and after one epoch")
+    say("the normalised net is ahead. Most of what normalising gives, it gives at once.")
     return {"data": digits.name, "plain": plain, "normalised": normed}
 
 

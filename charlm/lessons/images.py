@@ -44,7 +44,7 @@ def load_digits(options: LessonOptions) -> Digits:
         CorpusError: If one of MNIST's files is missing or damaged.
     """
     if options.data is None:
-        name, learning = "drawn digits", 1000 if options.quick else 4000
+        name, learning = "drawn digits", 1000 if options.quick else 10_000
         pictures, digits = draw_digits(learning + learning // 4, options.seed)
         arrays = [part for array in (pictures, digits) for part in np.split(array, [learning])]
     else:

@@ -37,8 +37,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     corpus = read_corpus(["shakespeare"])
     trained, figures = train(say, corpus, options)
     engine = Engine.load(trained.model)
-    say("")
-    say("Three samples of the finished model, at temperature")
+    say("\nThree samples of the finished model, at temperature")
     columns = [write(engine, temperature, options.seed, 300) for temperature in TEMPERATURES]
     say("".join(f"  {temperature:<25}" for temperature in TEMPERATURES).rstrip())
     wrapped = [wrap(text, 26) for text in columns]
@@ -69,10 +68,11 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     model.start_from_frequencies(counts)
     say(f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones, the last tenth for")
     say(f"validation. An {model_config.cell} of {model_config.hidden_size} units learns the rest.")
-    due = [minute / MINUTES for minute in range(1, MINUTES)]
+    due = list(range(1, MINUTES))
 
     def report(progress: Progress) -> None:
-        if due and progress.fraction >= due[0]:
+        minutes = MINUTES * progress.fraction if options.quick else progress.seconds / 60
+        if due and minutes >= due[0]:
             due.pop(0)
             engine = Engine(Checkpoint(config=model_config, tokenizer=tokenizer, tensors=model.to_tensors()))
             say("")
