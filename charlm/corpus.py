@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+import numpy as np
+
 from charlm.errors import ConfigError, CorpusError
 from charlm.library import NAMED_CORPORA
 from charlm.tokenizer import Ids
@@ -32,6 +34,8 @@ ERRORS = ("strict", "replace", "ignore", "surrogateescape")
 
 READ_BYTES = 1 << 20
 """Files are read in blocks of at most so many bytes."""
+
+NEWLINE = 10
 
 PIECE = 1 << 22
 """Characters of a piece of text, about; it ends at a line end, or at a space, if there is one."""
@@ -381,7 +385,7 @@ def _decoded(file: BinaryIO, source: str, encoding: str, errors: str) -> Iterato
         if not chars_before:
             text = text.removeprefix("\ufeff")
         bytes_before += len(data)
-        lines_before += data.count(b"\n")
+        lines_before += int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == NEWLINE))  # faster than bytes.count
         chars_before += len(text)
         yield newlines.decode(text, final=not data)
 

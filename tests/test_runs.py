@@ -71,9 +71,10 @@ def test_the_log_has_whole_lines_or_none(monkeypatch: pytest.MonkeyPatch) -> Non
         run = Run.named("run")
         run.append_log({"step": 1})
         length = run.log_bytes
-        with monkeypatch.context() as patched, pytest.raises(RunError, match="No space"):
+        with monkeypatch.context() as patched:
             patched.setattr("charlm.runs.json.dumps", lambda entry: (_ for _ in ()).throw(OSError(28, "No space")))
-            run.append_log({"step": 2})
+            with pytest.raises(RunError, match="No space"):
+                run.append_log({"step": 2})
         run.append_log({"step": 3})
         run.cut_log(length)
         assert [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()] == [{"step": 1}]
