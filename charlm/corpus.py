@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+import numpy as np
+
 from charlm.errors import ConfigError, CorpusError
 from charlm.library import NAMED_CORPORA
 from charlm.tokenizer import Ids
@@ -38,6 +40,8 @@ LINE_BYTES = 1 << 17
 
 LONG_LINE = 1 << 16
 """Characters from which on a line is given in parts."""
+
+NEWLINE = 10
 
 PIECE = 1 << 22
 """Characters of a piece of text, about; it ends at a line end, or at a space, if there is one."""
@@ -408,7 +412,7 @@ def _decoded(file: BinaryIO, source: str, encoding: str, errors: str) -> Iterato
         if not chars_before:
             text = text.removeprefix("\ufeff")
         bytes_before += len(data)
-        lines_before += data.count(b"\n")
+        lines_before += int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == NEWLINE))  # faster than bytes.count
         chars_before += len(text)
         yield newlines.decode(text, final=not data)
 

@@ -101,10 +101,10 @@ class Learner:
                 found[f"{name}.{key}"] = value
         return found
 
-    def copy(self, workers: Workers) -> dict[str, Tensor]:
-        """All of `tensors` and the weights, in memory of their own."""
+    def copy(self) -> dict[str, Tensor]:
+        """All of this process's `tensors` and the weights, in memory of their own."""
         weights = {f"{WEIGHT}.{name}": weight.detach() for name, weight in self.model.named_parameters()}
-        return {name: value.clone() for name, value in (self.tensors(workers) | weights).items()}
+        return {name: value.clone() for name, value in (self.tensors(Workers()) | weights).items()}
 
     def restore(self, saved: Mapping[str, Tensor], workers: Workers, *, streams: bool = True) -> None:
         """Take up what `tensors` gave, and the weights, if they are there.

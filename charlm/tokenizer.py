@@ -108,13 +108,11 @@ class CharTokenizer:
     def from_pieces(cls, pieces: Iterable[str]) -> "CharTokenizer":
         """Make the vocabulary of all characters of a text that comes in pieces, in the order of their code points."""
         seen = np.zeros(sys.maxunicode + 1, dtype=np.bool_)
-        known = b""
+        known = b""  # in ASCII: what is known already is taken out first, at a gigabyte a second
         for piece in pieces:
-            if piece.isascii():  # bytes are gone through twice as fast as code points
-                known += bytes(set(piece.encode("ascii").translate(None, known)))
-            else:
-                seen[code_points(piece)] = True
-        seen[list(known)] = True
+            rest = piece.encode("utf-8", "surrogatepass").translate(None, known).decode("utf-8", "surrogatepass")
+            seen[code_points(rest)] = True
+            known = bytes(np.flatnonzero(seen[:128]).tolist())
         return cls(np.flatnonzero(seen).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
 
     @property
@@ -126,7 +124,10 @@ class CharTokenizer:
         """Give the id of each character, shape (len(text),)."""
         if self._ascii is not None and text.isascii():
             return np.frombuffer(bytearray(text, "ascii").translate(self._ascii), dtype=np.uint8)
-        return self._table[np.minimum(code_points(text), len(self._table) - 1)]
+        points = code_points(text)
+        if points.max(initial=0) >= len(self._table):
+            points = np.minimum(points, len(self._table) - 1)
+        return self._table[points]
 
     def decode(self, ids: npt.ArrayLike) -> str:
         """Put characters together; unknown ones become U+FFFD."""

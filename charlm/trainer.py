@@ -175,7 +175,7 @@ class Trainer:
         self._last_save = self._last_validation = 0.0
         self._good: deque[tuple[Position, dict[str, Tensor]]] = deque(maxlen=2)
         self._unsaved_best: Checkpoint | None = None
-        self._ended = self._disk_failed = False
+        self._ended = self._disk_failed = self._good_is_due = False
 
     def train(self) -> Progress:
         """Learn till the budget is used or a stop is asked for, and save.
@@ -193,9 +193,11 @@ class Trainer:
         self._keep_good()
         while True:
             self._attend()
-            stop, save = self._agree()
+            stop, save, good = self._agree()
             if stop or self._used >= 1:
                 return self._finish()
+            if good:
+                self._keep_good()
             if save:
                 self._save_last()
             try:
@@ -203,13 +205,14 @@ class Trainer:
             except _DivergedError as error:
                 self._recover(str(error))
 
-    def _agree(self) -> tuple[bool, bool]:
-        """Have all processes go on, save or stop at the same update, by the first one's clock."""
+    def _agree(self) -> tuple[bool, bool, bool]:
+        """Have all processes stop, save or keep a good state at the same update, by the first one's clock."""
         first = self._workers.is_first
         save = first and self._watch.read() - self._last_save >= self.config.save_every
-        values = [self._fraction() if first else 0.0, float(self._stop()), float(save)]
-        self._used, stop, save_now = self._workers.greatest(values, self._device)
-        return stop > 0, save_now > 0
+        values = [self._fraction() if first else 0.0, self._stop(), save, self._good_is_due]
+        self._used, *answers = self._workers.greatest([float(value) for value in values], self._device)
+        stop, save, good = (answer > 0 for answer in answers)
+        return stop, save, good
 
     def _update(self) -> None:
         rate = self._at.learning_rate = learning_rate(self.config, self._used) * self._at.rate_scale
@@ -250,8 +253,7 @@ class Trainer:
             self._log(self._progress())
         if fraction >= self._at.next_report:
             self._at.next_report = math.floor(fraction * REPORTS + 1) / REPORTS
-            if self._at.recent_nats <= self._blind_nats:
-                self._keep_good()
+            self._good_is_due = self._at.recent_nats <= self._blind_nats
         self._report(self._progress())
 
     def _finish(self) -> Progress:
@@ -279,7 +281,7 @@ class Trainer:
             )
         bad = self._at
         good, tensors = self._good.pop() if len(self._good) > 1 else self._good[0]
-        self._learner.restore(tensors, self._workers)
+        self._learner.restore(tensors, Workers())
         self._at = replace(
             good, rate_scale=bad.rate_scale * RECOVERY_RATE, recoveries=tried + 1, best_nats=bad.best_nats
         )
@@ -406,7 +408,8 @@ class Trainer:
         return Checkpoint(config=self.model.config, tokenizer=self._tokenizer, tensors=tensors, story=story)
 
     def _keep_good(self) -> None:
-        self._good.append((replace(self._at), self._learner.copy(self._workers)))
+        self._good.append((replace(self._at), self._learner.copy()))
+        self._good_is_due = False
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take up everything where `checkpoint`, read with its trainer's state, left it.

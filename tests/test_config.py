@@ -1,0 +1,64 @@
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlm.config import ModelConfig, Rule, SampleConfig, TrainConfig, rebuilt
+from charlm.errors import ConfigError
+from charlm.resume import Position
+
+CLASSES = [ModelConfig, TrainConfig, SampleConfig]
+ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers())
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_setting_has_a_help_and_a_default_that_keeps_its_rule(kind: type[Any]) -> None:
+    kind()
+    for spec in fields(kind):
+        rule: Rule = spec.metadata["rule"]
+        assert rule.help.endswith((".", ")"))
+        assert all(flag.startswith("-") for flag in rule.flags)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (ModelConfig, {"num_layers": 0}, "--layers 0: must be at least 1"),
+        (ModelConfig, {"dropout": 1.0}, "--dropout 1.0: must be below 1"),
+        (ModelConfig, {"cell": "gpt"}, "--cell gpt: must be one of lstm, gru, rnn"),
+        (ModelConfig, {"tie_weights": True}, "--tie needs --embed"),
+        (TrainConfig, {"minutes": 0.0}, "--minutes 0.0: must be above 0"),
+        (TrainConfig, {"learning_rate": math.nan}, "--lr nan: must be a number"),
+        (TrainConfig, {"minutes": 1.0, "steps": 1}, "--minutes and --steps contradict"),
+        (SampleConfig, {"temperature": -0.1}, "--temp -0.1: must be at least 0"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_named(kind: type[Any], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**values)
+
+
+def test_pick_takes_what_is_its_own_and_was_given() -> None:
+    assert ModelConfig.pick({"hidden_size": 7, "cell": None, "steps": 3}) == ModelConfig(hidden_size=7)
+
+
+def test_what_is_missing_in_a_file_has_its_default_and_what_is_unknown_is_from_a_newer_version() -> None:
+    assert rebuilt(ModelConfig, {"hidden_size": 7}) == ModelConfig(hidden_size=7)
+    assert rebuilt(TrainConfig, {"minutes": 3}) == TrainConfig(minutes=3)
+    with pytest.raises(ConfigError, match="'zoneout', which only a newer charlm knows"):
+        rebuilt(ModelConfig, {"zoneout": 0.1})
+
+
+@given(st.sampled_from([*CLASSES, Position]), st.data())
+def test_any_values_make_settings_that_keep_their_types_or_are_refused(kind: type[Any], data: st.DataObject) -> None:
+    values = data.draw(st.dictionaries(st.sampled_from([spec.name for spec in fields(kind)]), ANYTHING, max_size=3))
+    try:
+        made = rebuilt(kind, values)
+    except ConfigError:
+        return
+    for spec in fields(kind):
+        value = getattr(made, spec.name)
+        assert value is None or type(value) in {type(spec.default), int, float, bool, str}
