@@ -2,7 +2,7 @@
 
 The package has three storeys, each of which imports only from itself and from those below:
 
-- text: `errors`, `config`, `tokenizer`, `library`, `corpus`
+- text: `errors`, `config`, `words`, `tokenizer`, `glove`, `library`, `corpus`
 - engine, a trained model at work in NumPy: `checkpoint`, `runs`, `curves`, `engine`, `sampler`, `scorer`
 - training, with PyTorch: `loss`, `model`, `batches`, `plan`, `precision`, `trainer`, `lessons`
 

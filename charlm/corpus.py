@@ -117,16 +117,39 @@ def split_ids(ids: Ids, val_fraction: float) -> tuple[Ids, Ids]:
         Training and validation ids; with a fraction of 0 the latter are empty.
 
     Raises:
-        ConfigError: If one side is left with nothing to learn from or to measure.
+        ConfigError: See `check_split`.
     """
     cut = len(ids) - round(len(ids) * val_fraction)
     train, validation = ids[:cut], ids[cut:]
-    if len(train) < 2 or (val_fraction > 0 and len(validation) < 1):
-        raise ConfigError(
-            f"--val-fraction {val_fraction:g} of {len(ids):,} tokens leaves {len(train):,} to train on and "
-            f"{len(validation):,} to validate on: give another, or a longer text"
-        )
+    check_split(len(train), len(validation), val_fraction)
     return train, validation
+
+
+def check_split(to_train: int, to_validate: int, val_fraction: float) -> None:
+    """Refuse a split that leaves one side with too few tokens to learn from or to measure.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    if to_train < 2 or (val_fraction > 0 and to_validate < 1):
+        raise ConfigError(
+            f"--val-fraction {val_fraction:g} of {to_train + to_validate:,} tokens leaves {to_train:,} to train on and "
+            f"{to_validate:,} to validate on: give another, or a longer text"
+        )
+
+
+def split_text(text: str, val_fraction: float) -> tuple[str, str]:
+    """Split a text by position as `split_ids` does its tokens, but where a line ends, or else a word, if one does.
+
+    Words whose split is known by their text can be counted by the character.
+
+    Returns:
+        Training and validation text; with a fraction of 0 the latter is empty.
+    """
+    cut = len(text) - round(len(text) * val_fraction)
+    if val_fraction > 0:
+        cut = text.find("\n", cut) + 1 or text.rfind("\n", 0, cut) + 1 or text.rfind(" ", 0, cut) + 1 or cut
+    return text[:cut], text[cut:]
 
 
 def _open_spec(spec: str, encoding: str, errors: str) -> Iterator[tuple[str, str]]:

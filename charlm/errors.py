@@ -3,6 +3,7 @@
     CharlmError              exit code 1, one line on stderr
     +-- ConfigError          a setting out of its range; exit code 2, as for any wrong option
     +-- CorpusError          a text that cannot be read, or cannot be learnt from
+    +-- VectorsError         a file of word vectors that cannot be read, or does not fit
     +-- CheckpointError      a model file that is missing, damaged or not one
     +-- RunError             a run that exists, or is not there to be resumed
     +-- TrainingError        learning that cannot go on
@@ -10,7 +11,7 @@
 A message says what is wrong, where, and what to do about it.
 """
 
-__all__ = ["CharlmError", "CheckpointError", "ConfigError", "CorpusError", "RunError", "TrainingError"]
+__all__ = ["CharlmError", "CheckpointError", "ConfigError", "CorpusError", "RunError", "TrainingError", "VectorsError"]
 
 
 class CharlmError(Exception):
@@ -27,6 +28,10 @@ class ConfigError(CharlmError):
 
 class CorpusError(CharlmError):
     """A text cannot be found, read, decoded or learnt from."""
+
+
+class VectorsError(CharlmError):
+    """A file of word vectors cannot be read, or knows nothing of a vocabulary."""
 
 
 class CheckpointError(CharlmError):
