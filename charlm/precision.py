@@ -8,7 +8,6 @@ import time
 import torch
 
 from charlm.config import Precision, TrainConfig
-from charlm.loss import sequence_loss
 from charlm.model import LanguageModel
 
 WORTH_IT = 1.1
@@ -40,11 +39,12 @@ def faster_precision(model: LanguageModel, config: TrainConfig) -> Precision:
 
 def _seconds_per_step(model: LanguageModel, config: TrainConfig, precision: Precision) -> float:
     ids = torch.zeros((config.batch_size, config.seq_len), dtype=torch.int64)
+    state, samples = model.core.zero_state(config.batch_size), config.softmax_samples or 0
     times = []
     for _ in range(1 + TIMED_STEPS):
         began = time.perf_counter()
         with mixed_precision(precision):
-            logits, _ = model(ids)
-        sequence_loss(logits.float(), ids).backward()  # type: ignore[no-untyped-call]
+            loss, _ = model.loss(ids, ids, state, samples=samples)
+        loss.backward()  # type: ignore[no-untyped-call]
         times.append(time.perf_counter() - began)
     return min(times[1:])

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from charlm.batches import StreamBatches
 from charlm.checkpoint import RESUME_PREFIX, Checkpoint, save_checkpoint
 from charlm.config import TrainConfig
 from charlm.engine import START
 from charlm.errors import TrainingError
-from charlm.loss import sequence_loss
 from charlm.model import LanguageModel, State
 from charlm.precision import mixed_precision
 from charlm.runs import Run
@@ -42,6 +42,9 @@ MAX_VALIDATION_TOKENS = 500_000
 VALIDATION_STREAM, WARM_UP = 2048, 192
 """Validation goes in parallel streams of about so many tokens, each of which reads the tokens before its own
 first, uncounted: a recurrent model forgets, so that this gives what one carried pass would."""
+
+VALIDATION_BLOCK = 2**22
+"""Validation holds so many logits at a time, however large the vocabulary."""
 
 REPORTS = 100
 """Lines of the log in a training, evenly spread over its budget."""
@@ -73,6 +76,19 @@ class Progress:
     tokens_per_second: float
     learning_rate: float
 
+    def figures(self, chars_per_token: float) -> dict[str, float | None]:
+        """All of this for the log and the model file, with the validation loss in its other units."""
+        nats = self.val_nats
+        return asdict(self) | {
+            "val_bits_per_char": None if nats is None else nats / math.log(2) / chars_per_token,
+            "val_perplexity": None if nats is None else perplexity(nats),
+        }
+
+
+def perplexity(nats: float) -> float:
+    """Of a token that costs so much on average; infinite where it is beyond a float."""
+    return math.exp(nats) if nats < 700 else math.inf
+
 
 def learning_rate(config: TrainConfig, fraction: float) -> float:
     """The rate at a point of the budget, 0 to 1: a linear rise, then a cosine down to `FINAL_RATE` of the peak."""
@@ -100,18 +116,18 @@ def validation_loss(model: LanguageModel, ids: Ids, start_id: int) -> float:
     tokens = np.concatenate([np.array([start_id]), ids]).astype(np.int64)
     begins = np.arange(streams)[:, None] * length
     state = model.core.zero_state(streams)
-    total = 0.0
+    total, rows = 0.0, max(1, VALIDATION_BLOCK // model.config.vocab_size)
     for offset in range(-WARM_UP if streams > 1 else 0, length, WARM_UP):
         if offset == 0:  # the first stream has nothing before it
             state = _reset(state, np.arange(streams) == 0)
         places = begins + np.arange(offset, min(offset + WARM_UP, length))
         inside = (places >= begins) & (places < len(ids))
         places = places.clip(0, len(ids) - 1)
-        logits, state = model(torch.from_numpy(tokens[places]), state)
+        outputs, state = model.read(torch.from_numpy(tokens[places]), state)
         if offset >= 0:
-            targets = torch.from_numpy(tokens[places + 1])
-            weights = torch.from_numpy(inside.astype(np.float32))
-            total += float(sequence_loss(logits, targets, weights)) * int(inside.sum())
+            targets = torch.from_numpy(tokens[places + 1][inside])
+            parts = zip(torch.split(outputs[torch.from_numpy(inside)], rows), torch.split(targets, rows), strict=True)
+            total += sum(float(F.cross_entropy(model.decoder(part), wanted, reduction="sum")) for part, wanted in parts)
     model.train(was_training)
     return total / len(ids)
 
@@ -128,6 +144,7 @@ class Trainer:
         run: Where models and log go.
         story: What the model file shall tell about itself beside metrics and settings.
         report: Called often with the progress.
+        chars_per_token: Characters of the validation text that a token stands for, for the figures a character.
         stop: Asked after every update; once it says True, the training saves and ends.
         clock: The time in seconds.
         started: The clock's time at which the budget began to run; now, if left out.
@@ -144,6 +161,7 @@ class Trainer:
         run: Run,
         story: dict[str, Any],
         report: Callable[[Progress], None],
+        chars_per_token: float = 1.0,
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         started: float | None = None,
@@ -155,6 +173,7 @@ class Trainer:
         self._run = run
         self._story = story
         self._report = report
+        self._chars_per_token = chars_per_token
         self._stop = stop
         self._clock = clock
         self._started = clock() if started is None else started
@@ -234,9 +253,9 @@ class Trainer:
             group["lr"] = rate
         inputs, targets = self._batches.inputs_and_targets(self._step)
         state = _reset(self._state, self._batches.resets(self._step))
+        ids, following = torch.from_numpy(inputs), torch.from_numpy(targets)
         with mixed_precision(self.config.precision):
-            logits, state = self.model(torch.from_numpy(inputs), state)
-        loss = sequence_loss(logits.float(), torch.from_numpy(targets))
+            loss, state = self.model.loss(ids, following, state, samples=self.config.softmax_samples or 0)
         nats = float(loss.detach())
         if not math.isfinite(nats):
             raise TrainingError(
@@ -292,7 +311,7 @@ class Trainer:
         )
 
     def _log(self, progress: Progress) -> None:
-        self._run.append_log(asdict(progress))
+        self._run.append_log(progress.figures(self._chars_per_token))
         self._train_nats = progress.train_nats
         self._loss_sum, self._loss_steps = 0.0, 0
 
@@ -314,7 +333,8 @@ class Trainer:
         return progress
 
     def _checkpoint(self, progress: Progress, tensors: dict[str, Any]) -> Checkpoint:
-        story = {**self._story, "training": asdict(self.config), "metrics": asdict(progress)}
+        metrics = progress.figures(self._chars_per_token)
+        story = {**self._story, "training": asdict(self.config), "metrics": metrics}
         return Checkpoint(config=self.model.config, tokenizer=self._tokenizer, tensors=tensors, story=story)
 
     def _save_last(self) -> None:

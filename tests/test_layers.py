@@ -8,7 +8,7 @@ import pytest
 import charlm
 
 PACKAGE = Path(charlm.__file__).parent
-TEXT = {"errors", "config", "tokenizer", "library", "corpus"}
+TEXT = {"errors", "config", "words", "tokenizer", "glove", "library", "corpus"}
 ENGINE = {"checkpoint", "runs", "curves", "engine", "sampler", "scorer"}
 TRAINING = {"loss", "model", "batches", "plan", "precision", "trainer", "lessons"}
 STOREYS = [
@@ -53,7 +53,17 @@ def test_a_storey_imports_only_from_itself_and_below(modules: set[str], own: set
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["sample", "-n", "5"], ["score", "--total"], ["next"], ["info"], ["corpus"]],
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["sample", "-n", "5"],
+        ["score", "--total"],
+        ["next"],
+        ["info"],
+        ["corpus"],
+        ["vectors", "export"],
+        ["vectors", "nearest", "e"],
+    ],
     ids=" ".join,
 )
 def test_only_training_imports_torch(arguments: list[str], model_file: Path) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "score": "Say how probable a model finds each line of a text.",
     "next": "Print the likeliest next tokens after a prompt.",
     "info": "Print what a model file says of itself.",
+    "vectors": "Write a model's word vectors, or find a word's neighbours.",
     "plot": "Draw the losses of runs.",
     "corpus": "List the named corpora, or print one.",
     "lesson": "List the lessons, or run one.",
