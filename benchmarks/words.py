@@ -2,7 +2,7 @@
 
 The parts: `tokenizer` (charlm's and the library tokenizers', if it is installed, by the same rule), `softmax` (full
 and sampled, for 10,000 to 200,000 words), `loss` (what the sampled one loses), `shakespeare` (words and characters at
-equal training time).
+equal training time), and only if asked for, `treebank` (the perplexity to compare with the published ones).
 """
 
 import argparse
@@ -191,6 +191,25 @@ def shakespeare(options: argparse.Namespace) -> None:
     )
 
 
+def treebank(options: argparse.Namespace) -> None:
+    """The perplexity of Penn Treebank's test text; the text is never looked at but here."""
+    parts = {part: options.data / "ptb" / f"{part}.txt" for part in ("train", "valid", "test")}
+    cut = ["--tokenizer", "word", "--split", "whitespace", "--validation", str(parts["valid"])]
+    budget = ["--minutes", str(options.treebank_minutes), "--name", "ptb"]
+    train([str(parts["train"]), *cut, *budget])
+    rows = [[part, f"{total('ptb', parts[part])['perplexity']:.2f}"] for part in ("valid", "test")]
+    command = "charlm train train.txt --validation valid.txt --tokenizer word --split whitespace"
+    write_section(
+        "words-treebank",
+        "Penn Treebank by the word",
+        f"`{command} --minutes {options.treebank_minutes:g}`, then `charlm score --total`:\n\n"
+        + table(["text", "perplexity a word"], rows)
+        + "\n\nPublished, on the test text: 114.5 for Zaremba's small LSTM, 13 epochs (arXiv 1409.2329), 57.3 for "
+        "AWD-LSTM, hundreds of epochs (arXiv 1708.02182).",
+        packages=["torch"],
+    )
+
+
 def unknown_chars(name: str, text: str) -> int:
     """The letters of the words in a text that a run's vocabulary lacks, each time they come."""
     from charlm.checkpoint import load_checkpoint
@@ -202,19 +221,22 @@ def unknown_chars(name: str, text: str) -> int:
 
 
 PARTS = {"tokenizer": tokenizer, "softmax": softmax, "loss": loss, "shakespeare": shakespeare}
+LONG_PARTS = {"treebank": treebank}
+"""Run only if asked for."""
 
 
 def main() -> None:
     """Run the parts that are asked for, each with its section."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="default: all")
+    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS | LONG_PARTS), help="default: all but treebank")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--minutes", type=float, default=2.0, help="of each training on tiny Shakespeare")
     parser.add_argument("--steps", type=int, default=1000, help="of each training on Penn Treebank")
+    parser.add_argument("--treebank-minutes", type=float, default=45.0, help="of the training for the test perplexity")
     options = parser.parse_args()
-    if unknown := set(options.parts) - PARTS.keys():
+    if unknown := set(options.parts) - (PARTS | LONG_PARTS).keys():
         parser.error(f"no part {', '.join(unknown)}")
-    for needed in ("tinyshakespeare.txt", "ptb/train.txt", "ptb/valid.txt"):
+    for needed in ("tinyshakespeare.txt", "ptb/train.txt", "ptb/valid.txt", "ptb/test.txt"):
         if not (options.data / needed).is_file():
             sys.exit(f"{options.data / needed} is missing: give the folder of the data with --data")
     options.data = options.data.resolve()
@@ -223,7 +245,7 @@ def main() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
         os.chdir(folder)
         for part in options.parts or PARTS:
-            PARTS[part](options)
+            (PARTS | LONG_PARTS)[part](options)
         os.chdir(here)  # a folder that one is in cannot be removed everywhere
 
 
