@@ -105,6 +105,38 @@ def rebuilt(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenizerConfig(Settings):
+    """How text is cut into tokens, and which of them a model knows."""
+
+    tokenizer: str = setting("char", "What a token is.", "--tokenizer", choices=("char", "word"))
+    split: str = setting(
+        "words",
+        "Cut into words and punctuation, or only at white space (a text that is tokenised already).",
+        "--split",
+        choices=("words", "whitespace"),
+    )
+    max_vocab: int | None = setting(
+        None, "Know the so many most frequent words, the unknown one included.", "--vocab-size", at_least=8
+    )
+    min_count: int | None = setting(
+        None,
+        "Know the words that come so often.  [default: 2, or 1 in a short text or one split at white space]",
+        "--min-count",
+        at_least=1,
+    )
+    lowercase: bool = setting(False, "Turn words to lower case.", "--lowercase/--no-lowercase")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokenizer == "word":
+            return
+        for spec in fields(self)[1:]:
+            if getattr(self, spec.name) != spec.default:
+                name = spec.metadata["rule"].flags[-1].split("/")[0]
+                raise ConfigError(f"{name} is for words: add --tokenizer word, or leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
     """The shape of a language model: all that is needed to rebuild it around its weights."""
 
@@ -117,6 +149,15 @@ class ModelConfig(Settings):
     )
     dropout: float = setting(
         0.0, "Share of outputs dropped, between layers and after the last.", "--dropout", at_least=0, below=1
+    )
+    input_dropout: float = setting(
+        0.0, "Share of the embedding's outputs dropped.", "--dropout-input", at_least=0, below=1
+    )
+    token_dropout: float = setting(
+        0.0, "Share of tokens dropped whole, wherever they stand.", "--dropout-tokens", at_least=0, below=1
+    )
+    recurrent_dropout: float = setting(
+        0.0, "Share of recurrent weights dropped (DropConnect).", "--dropconnect", at_least=0, below=1
     )
     tie_weights: bool = setting(False, "Use the embedding as the decoder's matrix too.", "--tie/--no-tie")
 
@@ -140,6 +181,15 @@ class TrainConfig(Settings):
     learning_rate: float = setting(8e-3, "Peak learning rate of AdamW.", "--lr", above=0)
     warmup: float = setting(0.1, "Share of the training in which the rate rises.", "--warmup", at_least=0, at_most=1)
     weight_decay: float = setting(0.01, "AdamW's decoupled weight decay.", "--weight-decay", at_least=0)
+    softmax_samples: int | None = setting(
+        None,
+        "Learn with so many words drawn for each update; 0 for all.  [default: all, 8192 beyond 30,000 words]",
+        "--softmax-samples",
+        at_least=0,
+    )
+    freeze_embeddings: bool = setting(
+        False, "Keep the token embedding as it begins.", "--freeze-embeddings/--tune-embeddings"
+    )
     grad_clip: float = setting(1.0, "Greatest norm of the gradient.", "--grad-clip", above=0)
     reset_prob: float = setting(
         0.05,

@@ -161,6 +161,27 @@ class Texts:
             if left:
                 raise CorpusError(f"{' '.join(self.sources)}: changed while it was read; try again")
 
+    def read_through(self) -> None:
+        """Make the first pass, if it has not been made."""
+        if not self.sha256:
+            for _ in self.pieces():
+                pass
+
+    def split(self, fraction: float) -> tuple["Part", "Part"]:
+        """Split by position, after the first pass: the end, a `fraction` of the characters, comes second.
+
+        It is cut where a line ends, or else a word, if one does near by. With a fraction of 0 the second is empty.
+        """
+        cut, at = self.chars - round(self.chars * fraction), 0
+        for piece in self.pieces() if fraction > 0 else ():
+            if at < cut <= at + len(piece):
+                here = cut - at
+                cut = at + (piece.find("\n", here) + 1 or piece.rfind("\n", 0, here) + 1 or here)
+                if cut == at + here:
+                    cut = at + (piece.rfind(" ", 0, here) + 1 or here)
+            at += len(piece)
+        return Part(self, 0, cut), Part(self, cut, self.chars)
+
     def _first_pass(self) -> Iterator[str]:
         digest = hashlib.sha256()
         for piece in _cut(text for source in self._sources for text in source.read()):
@@ -198,6 +219,44 @@ class Texts:
             self._spool.write(data)
         except OSError as error:
             raise CorpusError(f"{self._folder}: no room for the text of standard input ({error.strerror})") from None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the characters of texts, which have been read once.
+
+    Attributes:
+        whole: The texts.
+        begin: The first character's place.
+        end: The place behind the last one.
+    """
+
+    whole: Texts
+    begin: int
+    end: int
+
+    @property
+    def chars(self) -> int:
+        """How many characters."""
+        return self.end - self.begin
+
+    @property
+    def sha256(self) -> str:
+        """By which this part is known again."""
+        return f"{self.whole.sha256}[{self.begin}:{self.end}]"
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the texts are short enough to be kept."""
+        return self.whole.in_memory
+
+    def pieces(self) -> Iterator[str]:
+        """Read it once more, as `Texts.pieces` does."""
+        at = 0
+        for piece in self.whole.pieces():
+            if part := piece[max(0, self.begin - at) : max(0, self.end - at)]:
+                yield part
+            at += len(piece)
 
 
 def read_corpus(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Corpus:
@@ -257,16 +316,25 @@ def split_ids(ids: Ids, val_fraction: float) -> tuple[Ids, Ids]:
         Training and validation ids; with a fraction of 0 the latter are empty.
 
     Raises:
-        ConfigError: If one side is left with nothing to learn from or to measure.
+        ConfigError: See `check_split`.
     """
     cut = len(ids) - round(len(ids) * val_fraction)
     train, validation = ids[:cut], ids[cut:]
-    if len(train) < 2 or (val_fraction > 0 and len(validation) < 1):
-        raise ConfigError(
-            f"--val-fraction {val_fraction:g} of {len(ids):,} tokens leaves {len(train):,} to train on and "
-            f"{len(validation):,} to validate on: give another, or a longer text"
-        )
+    check_split(len(train), len(validation), val_fraction)
     return train, validation
+
+
+def check_split(to_train: int, to_validate: int, val_fraction: float) -> None:
+    """Refuse a split that leaves one side with too few tokens to learn from or to measure.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    if to_train < 2 or (val_fraction > 0 and to_validate < 1):
+        raise ConfigError(
+            f"--val-fraction {val_fraction:g} of {to_train + to_validate:,} tokens leaves {to_train:,} to train on and "
+            f"{to_validate:,} to validate on: give another, or a longer text"
+        )
 
 
 def _open_spec(spec: str, encoding: str, errors: str) -> Iterator[_Source]:

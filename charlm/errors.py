@@ -3,6 +3,7 @@
     CharlmError              exit code 1, one line on stderr
     +-- ConfigError          a setting out of its range; exit code 2, as for any wrong option
     +-- CorpusError          a text that cannot be read, or cannot be learnt from
+    +-- VectorsError         a file of word vectors that cannot be read, or does not fit
     +-- CheckpointError      a model file that is missing, damaged or not one
     +-- RunError             a run that exists, or is not there to be resumed
     +-- TrainingError        learning that cannot go on
@@ -19,6 +20,7 @@ __all__ = [
     "NoveltyError",
     "RunError",
     "TrainingError",
+    "VectorsError",
 ]
 
 
@@ -36,6 +38,10 @@ class ConfigError(CharlmError):
 
 class CorpusError(CharlmError):
     """A text cannot be found, read, decoded or learnt from."""
+
+
+class VectorsError(CharlmError):
+    """A file of word vectors cannot be read, or knows nothing of a vocabulary."""
 
 
 class CheckpointError(CharlmError):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from charlm.corpus import Texts
+from charlm.corpus import Part, Texts
 from charlm.errors import CorpusError
 from charlm.tokenizer import Ids, Tokenizer, smallest_dtype
 
@@ -40,7 +40,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "charlm"
 
 
-def encode_texts(texts: Texts, tokenizer: Tokenizer, folder: Path) -> tuple[Ids, Path | None]:
+def encode_texts(texts: Texts | Part, tokenizer: Tokenizer, folder: Path) -> tuple[Ids, Path | None]:
     """The ids of all texts, which have been read once.
 
     Args:
@@ -55,7 +55,7 @@ def encode_texts(texts: Texts, tokenizer: Tokenizer, folder: Path) -> tuple[Ids,
         CorpusError: If the cache cannot be written.
     """
     if texts.in_memory:
-        parts = [tokenizer.encode(piece) for piece in texts.pieces()]
+        parts = [tokenizer.encode(piece) for piece in texts.pieces()] or [tokenizer.encode("")]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)), None
     kind = {"version": VERSION, "text": texts.sha256, "tokenizer": _hash(tokenizer)}
     path = folder / f"{hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:32]}.ids"

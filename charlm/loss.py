@@ -1,6 +1,6 @@
-"""The losses: of sequences, and of words against drawn noise.
+"""The losses: of sequences, and of words against drawn ones.
 
-Shapes: B batch, T time steps, E embedding, V vocabulary, K noise words.
+Shapes: B batch, T time steps, N = B * T, E embedding, H hidden, V vocabulary, K noise words.
 """
 
 import math
@@ -38,6 +38,37 @@ def sequence_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None
     if total == 0:
         raise TrainingError("sequence_loss: all weights are zero, the mean over no step is undefined")
     return torch.dot(losses, weights.flatten().to(losses.dtype)) / total
+
+
+def sampled_softmax_loss(outputs: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, samples: int) -> Tensor:
+    """Estimate the cross-entropy from some words instead of all, for vocabularies so large that the sum is costly.
+
+    The target's logit is exact. The sum over the other words is estimated from `samples` draws that all steps
+    share, each word weighted by one over the chance that it is among them. Ids must be by falling frequency: a word
+    is drawn with the log-uniform distribution of its rank, so that the frequent ones are as good as always there.
+    In use the whole softmax serves.
+
+    Args:
+        outputs: What the decoder is given, (N, H), floating point.
+        targets: The true tokens, (N,), int64.
+        weight: The decoder's matrix, (V, H).
+        bias: The decoder's bias, (V,).
+        samples: Draws, with replacement.
+
+    Returns:
+        The mean in nats a token, a scalar. It is a little too small on average, as the log of an estimate is.
+
+    Source:
+        Bengio and Senecal 2008; Jean et al., arXiv 1412.2007.
+    """
+    vocab_size = len(weight)
+    drawn = torch.unique(log_uniform_sample(samples, vocab_size)).to(targets.device)
+    chances = log_uniform_probs(vocab_size).to(targets.device)[drawn]
+    log_presence = torch.log(-torch.expm1(samples * torch.log1p(-chances))).float()
+    true_logits = (outputs.float() * weight[targets]).sum(dim=-1) + bias[targets]
+    logits = F.linear(outputs, weight[drawn], bias[drawn]).float() - log_presence
+    logits = logits.masked_fill(targets[:, None] == drawn, -math.inf)
+    return (torch.logsumexp(torch.cat([true_logits[:, None], logits], dim=1), dim=1) - true_logits).mean()
 
 
 def nce_loss(

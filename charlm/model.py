@@ -13,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.checkpoint import Tensors
 from charlm.config import Cell, ModelConfig
 from charlm.errors import ConfigError
+from charlm.loss import sampled_softmax_loss, sequence_loss
 
 State = tuple[Tensor, ...]
 """(h, c) of an lstm, (h,) of a gru or rnn, each (L * D, B, H): layer by layer, forward before backward."""
@@ -33,6 +36,39 @@ def reset_state(state: State, resets: npt.NDArray[np.bool_]) -> State:
     return tuple(part * keep for part in state)
 
 
+class LockedDropout(nn.Module):
+    """Dropout with one mask for all time steps of a sequence: what is dropped stays dropped.
+
+    Args:
+        share: The share dropped in training.
+
+    Source:
+        Gal and Ghahramani, arXiv 1512.05287; as in AWD-LSTM, arXiv 1708.02182.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Drop from (B, T, H)."""
+        if not self.training or self.share == 0:
+            return inputs
+        mask = inputs.new_empty((len(inputs), 1, inputs.shape[-1])).bernoulli_(1 - self.share)
+        return inputs * mask.div_(1 - self.share)
+
+
+def without_some_connections(layer: nn.Module, share: float) -> dict[str, Tensor]:
+    """The recurrent weights of a layer with a share of them dropped, by name: DropConnect.
+
+    Called through `functional_call` the layer stays on PyTorch's fast path.
+
+    Source:
+        Wan et al. 2013, on recurrent weights as in AWD-LSTM, arXiv 1708.02182.
+    """
+    return {name: F.dropout(weight, share) for name, weight in layer.named_parameters() if "weight_hh" in name}
+
+
 class RecurrentCore(nn.Module):
     """Stacked recurrent layers with dropout between them and on the output.
 
@@ -41,7 +77,8 @@ class RecurrentCore(nn.Module):
         input_size: Width of the inputs.
         hidden_size: Units in each layer.
         num_layers: Layers.
-        dropout: Share of each layer's outputs dropped in training.
+        dropout: Share of each layer's outputs dropped in training, the same at all time steps.
+        recurrent_dropout: Share of the recurrent weights dropped in training.
         nonlinearity: What an rnn's units do with their sum; lstm and gru have their own.
         bidirectional: Read backward too, each sequence from its own end. Not for a model that writes: it would see
             what it is to say.
@@ -57,6 +94,7 @@ class RecurrentCore(nn.Module):
         hidden_size: int,
         num_layers: int = 1,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
         *,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
         bidirectional: bool = False,
@@ -79,7 +117,8 @@ class RecurrentCore(nn.Module):
             )
             for layer in range(num_layers)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = LockedDropout(dropout)
+        self.recurrent_dropout = recurrent_dropout
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -140,11 +179,15 @@ class RecurrentCore(nn.Module):
         packed: Any = inputs
         if lengths is not None:
             packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        weights = without_some_connections(layer, self.recurrent_dropout) if self._drops_connections() else {}
         # PyTorch's lstm takes and gives a pair, its gru and rnn a single tensor.
-        outputs, end = layer(packed, state if self.cell == "lstm" else state[0])
+        outputs, end = functional_call(layer, weights, (packed, state if self.cell == "lstm" else state[0]))
         if lengths is not None:
             outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
         return outputs, end if self.cell == "lstm" else (end,)
+
+    def _drops_connections(self) -> bool:
+        return self.training and self.recurrent_dropout > 0
 
 
 class LanguageModel(nn.Module):
@@ -159,8 +202,14 @@ class LanguageModel(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
         self.core = RecurrentCore(
-            config.cell, config.embedding_dim, config.hidden_size, config.num_layers, config.dropout
+            config.cell,
+            config.embedding_dim,
+            config.hidden_size,
+            config.num_layers,
+            config.dropout,
+            config.recurrent_dropout,
         )
+        self.input_dropout = LockedDropout(config.input_dropout)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
         nn.init.normal_(self.embedding.weight, std=config.embedding_dim**-0.5)
         if config.tie_weights:
@@ -180,8 +229,38 @@ class LanguageModel(nn.Module):
         Returns:
             Logits, (B, T, V), and the state at the end, (L, B, H) each.
         """
-        outputs, state = self.core(self.embedding(ids), state, lengths)
+        outputs, state = self.read(ids, state, lengths)
         return self.decoder(outputs), state
+
+    def read(self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Read tokens as `forward` does, but give what the decoder is about to be given, (B, T, H)."""
+        return self.core(self.input_dropout(self._embed(ids)), state, lengths)  # type: ignore[no-any-return]
+
+    def loss(self, ids: Tensor, targets: Tensor, state: State, *, samples: int = 0) -> tuple[Tensor, State]:
+        """Read tokens, and compare what the model says of the next with what it is.
+
+        Args:
+            ids: (B, T), int64.
+            targets: The tokens that follow, (B, T), int64.
+            state: The state to start from.
+            samples: Estimate the softmax with so many words, see `sampled_softmax_loss`; 0 computes it with all.
+
+        Returns:
+            The mean loss in nats a token, float32, and the state at the end.
+        """
+        outputs, state = self.read(ids, state)
+        if not samples:
+            return sequence_loss(self.decoder(outputs).float(), targets), state
+        weight, bias = self.decoder.weight, self.decoder.bias
+        return sampled_softmax_loss(outputs.flatten(0, 1), targets.flatten(), weight, bias, samples), state
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.embedding(ids)
+        share = self.config.token_dropout
+        if not self.training or share == 0:
+            return embedded
+        kept = embedded.new_empty((self.config.vocab_size, 1)).bernoulli_(1 - share).div_(1 - share)
+        return embedded * kept[ids]
 
     def start_from_frequencies(self, counts: Tensor) -> None:
         """Set the decoder's bias to the log of the tokens' frequencies, (V,), so that learning starts past them.

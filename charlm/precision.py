@@ -8,7 +8,6 @@ import time
 import torch
 
 from charlm.config import Precision, TrainConfig
-from charlm.loss import sequence_loss
 from charlm.model import LanguageModel
 from charlm.parallel import Workers
 
@@ -45,12 +44,12 @@ def faster_precision(model: LanguageModel, config: TrainConfig, workers: Workers
 def _seconds_per_step(model: LanguageModel, config: TrainConfig, precision: Precision) -> float:
     device = next(model.parameters()).device
     ids = torch.zeros((config.batch_size, config.seq_len), dtype=torch.int64, device=device)
+    state, samples = model.core.zero_state(config.batch_size), config.softmax_samples or 0
     times = []
     for _ in range(1 + TIMED_STEPS):
         began = time.perf_counter()
         with mixed_precision(precision, device):
-            logits, _ = model(ids)
-        loss = sequence_loss(logits.float(), ids)
+            loss, _ = model.loss(ids, ids, state, samples=samples)
         loss.backward()  # type: ignore[no-untyped-call]
         float(loss.detach())  # a GPU is waited for
         times.append(time.perf_counter() - began)

@@ -22,7 +22,6 @@ from charlm.checkpoint import RESUME_PREFIX, Checkpoint, save_checkpoint
 from charlm.config import TrainConfig
 from charlm.engine import START
 from charlm.errors import CharlmError, TrainingError
-from charlm.loss import sequence_loss
 from charlm.model import LanguageModel, reset_state
 from charlm.parallel import Workers
 from charlm.precision import mixed_precision
@@ -84,6 +83,19 @@ class Progress:
     tokens_per_second: float
     learning_rate: float
 
+    def figures(self, chars_per_token: float) -> dict[str, float | None]:
+        """All of this for the log and the model file, with the validation loss in its other units."""
+        nats = self.val_nats
+        return asdict(self) | {
+            "val_bits_per_char": None if nats is None else nats / math.log(2) / chars_per_token,
+            "val_perplexity": None if nats is None else perplexity(nats),
+        }
+
+
+def perplexity(nats: float) -> float:
+    """Of a token that costs so much on average; infinite where it is beyond a float."""
+    return math.exp(nats) if nats < 700 else math.inf
+
 
 def learning_rate(config: TrainConfig, fraction: float) -> float:
     """The rate at a point of the budget, 0 to 1: a linear rise, then a cosine down to `FINAL_RATE` of the peak."""
@@ -110,6 +122,7 @@ class Trainer:
         story: What the model file shall tell about itself beside metrics and settings.
         report: Called often with the progress.
         warn: Called with what its user should know at once.
+        chars_per_token: Characters of the validation text that a token stands for, for the figures a character.
         stop: Asked after every update; once it says True, the training saves and ends.
         clock: The time in seconds.
         started: The clock's time at which the budget began to run; now, if left out.
@@ -128,6 +141,7 @@ class Trainer:
         story: dict[str, Any],
         report: Callable[[Progress], None],
         warn: Callable[[str], None] = lambda message: None,
+        chars_per_token: float = 1.0,
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         started: float | None = None,
@@ -143,6 +157,7 @@ class Trainer:
         self._story = story
         self._report = report
         self._warn = warn
+        self._chars_per_token = chars_per_token
         self._stop = stop
         self._watch = Stopwatch(clock, 0.0 if started is None else clock() - started)
         self._start_id = int(tokenizer.encode(START)[0])
@@ -219,11 +234,11 @@ class Trainer:
         for group in self._learner.optimizer.param_groups:
             group["lr"] = rate
         inputs, targets = self._batches.inputs_and_targets(self._at.step)
+        ids, following = (torch.from_numpy(tokens).to(self._device) for tokens in (inputs, targets))
         state = reset_state(self._learner.state, self._batches.resets(self._at.step))
         self._learner.optimizer.zero_grad()
         with mixed_precision(self.config.precision, self._device):
-            logits, state = self.model(torch.from_numpy(inputs).to(self._device), state)
-        loss = sequence_loss(logits.float(), torch.from_numpy(targets).to(self._device))
+            loss, state = self.model.loss(ids, following, state, samples=self.config.softmax_samples or 0)
         loss.backward()  # type: ignore[no-untyped-call]
         nats = self._workers.average_gradients(self.model, float(loss.detach()))
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip))
@@ -329,7 +344,7 @@ class Trainer:
         )
 
     def _log(self, progress: Progress) -> None:
-        self._try_to_write(lambda: self._run.append_log(asdict(progress)))
+        self._try_to_write(lambda: self._run.append_log(progress.figures(self._chars_per_token)))
         self._at.train_nats = progress.train_nats
         self._at.loss_sum, self._at.loss_steps = 0.0, 0
 
@@ -404,7 +419,8 @@ class Trainer:
         return True
 
     def _checkpoint(self, progress: Progress, tensors: dict[str, Any], **more: Any) -> Checkpoint:
-        story = {**self._story, "training": asdict(self.config), "metrics": asdict(progress), **more}
+        metrics = progress.figures(self._chars_per_token)
+        story = {**self._story, "training": asdict(self.config), "metrics": metrics, **more}
         return Checkpoint(config=self.model.config, tokenizer=self._tokenizer, tensors=tensors, story=story)
 
     def _keep_good(self) -> None:

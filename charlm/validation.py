@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from charlm.loss import sequence_loss
 from charlm.model import LanguageModel, reset_state
 from charlm.tokenizer import Ids
 
 VALIDATION_STREAM, WARM_UP = 2048, 192
 """Validation goes in parallel streams of about so many tokens, each of which reads the tokens before its own
 first, uncounted: a recurrent model forgets, so that this gives what one carried pass would."""
+
+VALIDATION_BLOCK = 2**22
+"""Logits held at a time, however large the vocabulary."""
 
 VALIDATION_STEPS = 32
 """Tokens of each stream read at a time; a part of `WARM_UP`. Between two of them the validation may be broken off."""
@@ -42,7 +45,7 @@ def validation_loss(
     tokens = np.concatenate([np.array([start_id]), ids]).astype(np.int64)
     begins = np.arange(streams)[:, None] * length
     state = model.core.zero_state(streams)
-    total = 0.0
+    total, rows = 0.0, max(1, VALIDATION_BLOCK // model.config.vocab_size)
     try:
         for offset in range(-WARM_UP if streams > 1 else 0, length, VALIDATION_STEPS):
             if stop():
@@ -52,11 +55,12 @@ def validation_loss(
             places = begins + np.arange(offset, min(offset + VALIDATION_STEPS, length))
             inside = (places >= begins) & (places < len(ids))
             places = places.clip(0, len(ids) - 1)
-            logits, state = model(torch.from_numpy(tokens[places]).to(device), state)
+            outputs, state = model.read(torch.from_numpy(tokens[places]).to(device), state)
             if offset >= 0 and inside.any():
-                targets = torch.from_numpy(tokens[places + 1]).to(device)
-                weights = torch.from_numpy(inside.astype(np.float32)).to(device)
-                total += float(sequence_loss(logits, targets, weights)) * int(inside.sum())
+                outputs = outputs[torch.from_numpy(inside).to(device)]
+                targets = torch.from_numpy(tokens[places + 1][inside]).to(device)
+                for part, wanted in zip(torch.split(outputs, rows), torch.split(targets, rows), strict=True):
+                    total += float(F.cross_entropy(model.decoder(part), wanted, reduction="sum"))
     finally:
         model.train(was_training)
     return total / len(ids)

@@ -8,7 +8,7 @@ import pytest
 import charlm
 
 PACKAGE = Path(charlm.__file__).parent
-TEXT = {"errors", "config", "terminal", "tokenizer", "library", "corpus", "idcache"}
+TEXT = {"errors", "config", "terminal", "words", "tokenizer", "glove", "library", "corpus", "idcache"}
 ENGINE = {
     *("tensorfile", "checkpoint", "runs", "curves", "engine", "decoding", "sampler", "beam", "novelty", "scorer"),
 }
@@ -68,6 +68,8 @@ def test_a_storey_imports_only_from_itself_and_below(modules: set[str], own: set
         ["info"],
         ["corpus"],
         ["novelty", "--corpus", "hello"],
+        ["vectors", "export"],
+        ["vectors", "nearest", "e"],
     ],
     ids=" ".join,
 )

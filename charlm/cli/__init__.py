@@ -21,6 +21,7 @@ COMMANDS = {
     "next": "Print the likeliest next tokens after a prompt.",
     "novelty": "Say how much of a text is copied from the training text.",
     "info": "Print what a model file says of itself.",
+    "vectors": "Write a model's word vectors, or find a word's neighbours.",
     "plot": "Draw the losses of runs.",
     "corpus": "List the named corpora, or print one.",
     "lesson": "List the lessons, or run one.",

@@ -12,16 +12,20 @@ from typing import Any
 
 from charlm import __version__
 from charlm.checkpoint import Checkpoint, load_checkpoint, tensor_shapes
-from charlm.config import ModelConfig, TrainConfig, rebuilt
-from charlm.corpus import ERRORS, STDIN, Texts, split_ids
+from charlm.cli.material import Material
+from charlm.config import ModelConfig, TokenizerConfig, TrainConfig, rebuilt
+from charlm.corpus import ERRORS, STDIN, Texts
 from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
-from charlm.idcache import cache_folder, encode_texts
+from charlm.glove import VectorFile, Vectors, embed_vocabulary
+from charlm.idcache import cache_folder
 from charlm.plan import plan
 from charlm.runs import Run
-from charlm.tokenizer import CharTokenizer, Ids, Tokenizer
 
 BYTES_A_PARAMETER = 4 * 4
 """A weight, its gradient and its two moments, each a float32."""
+
+KEPT_STORY = ("charlm", "command", "corpus", "validation", "tokenization", "glove")
+"""What a resumed training goes on telling of where it came from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,26 +36,22 @@ class Job:
         run: Its folder.
         model_config: The model's shape.
         train_config: How to learn.
-        tokenizer: The vocabulary.
-        train_ids: The text to learn.
-        val_ids: The text to validate on.
-        chars_per_token: Characters that a token stands for, on average.
+        material: What to learn, and what to validate on.
         story: What the model file shall tell of where it came from.
         hold: What is held till the training ends: the run, so that no other process takes it.
         notes: What its user should know.
+        embedding: The token embedding to begin with, (V, E), if it is not to be drawn.
         resume_from: The saved training to go on with, if it is one.
     """
 
     run: Run
     model_config: ModelConfig
     train_config: TrainConfig
-    tokenizer: Tokenizer
-    train_ids: Ids
-    val_ids: Ids
-    chars_per_token: float
+    material: Material
     story: dict[str, Any]
     hold: ExitStack
     notes: list[str] = field(default_factory=list)
+    embedding: Vectors | None = None
     resume_from: Checkpoint | None = None
 
 
@@ -61,6 +61,8 @@ class Request:
 
     Attributes:
         specs: The texts.
+        validation: The texts to validate on, if they are not the end of the others.
+        glove: A file of word vectors to begin with.
         name: The run's name.
         encoding: How the texts' bytes become characters; None if not given.
         errors: What to do with bytes that don't; None if not given.
@@ -70,6 +72,8 @@ class Request:
     """
 
     specs: Sequence[str]
+    validation: Sequence[str]
+    glove: Path | None
     name: str | None
     encoding: str | None
     errors: str | None
@@ -96,20 +100,29 @@ class Request:
 def new_job(request: Request, settings: Mapping[str, Any]) -> Job:
     """Read a corpus and make room for a new run; nothing of a run is touched unless all is well."""
     encoding, errors = request.encoding or "utf-8", request.errors or "strict"
-    with ExitStack() as hold, request.texts(request.specs, encoding, errors) as texts:
-        if request.name is not None:  # known before an hour of reading
-            Run.check_free(request.name, force=request.force)
-        tokenizer = CharTokenizer.from_pieces(texts.pieces())
-        if tokenizer.vocab_size < 3:
-            raise CorpusError(
-                f"{' '.join(request.specs)}: only one distinct character, {tokenizer.tokens[1]!r}: nothing to learn"
-            )
-        ids, cached = encode_texts(texts, tokenizer, request.folder)
-        model_config, train_config, notes = plan(len(ids), tokenizer.vocab_size, settings)
+    cutting = TokenizerConfig.pick(settings)
+    _refuse_clashes(request, settings, cutting)
+    vectors = None if request.glove is None else VectorFile(request.glove)
+    if request.name is not None:  # known before an hour of reading
+        Run.check_free(request.name, force=request.force)
+    with ExitStack() as hold, ExitStack() as reading:
+        texts = reading.enter_context(request.texts(request.specs, encoding, errors))
+        held_out = None
+        if request.validation:
+            held_out = reading.enter_context(request.texts(request.validation, encoding, errors))
+        material = Material.read(texts, held_out, cutting, settings.get("val_fraction"), request.folder)
+        cutting = material.cutting
+        asked = {**settings, "val_fraction": material.val_fraction} | _as_wide_as(vectors, settings)
+        words, vocab_size = cutting.tokenizer == "word", material.tokenizer.vocab_size
+        model_config, train_config, notes = plan(len(material.train_ids), vocab_size, asked, words=words)
         _check_memory(model_config)
-        if cached is not None:
-            notes.append(f"the text's {len(ids):,} ids are kept in {cached}")
-        train_ids, val_ids = split_ids(ids, train_config.val_fraction)
+        story = _story(texts, held_out, cutting, encoding, errors)
+        embedding = None
+        if vectors is not None:
+            tokens, counts = material.tokenizer.tokens, material.counts()
+            embedding, coverage = embed_vocabulary(vectors, tokens, counts, seed=train_config.seed)
+            notes.append(str(coverage))
+            story["glove"] = asdict(coverage)
         run = Run(Path())  # which the other processes never touch
         if request.first:
             run = hold.enter_context(Run.create(request.name, texts.name, force=request.force))
@@ -117,57 +130,79 @@ def new_job(request: Request, settings: Mapping[str, Any]) -> Job:
             run=run,
             model_config=model_config,
             train_config=train_config,
-            tokenizer=tokenizer,
-            train_ids=train_ids,
-            val_ids=val_ids,
-            chars_per_token=texts.chars / len(ids),
-            story=_story(texts, encoding, errors),
+            material=material,
+            story=story,
             hold=hold.pop_all(),
-            notes=notes,
+            notes=[*material.notes(), *notes],
+            embedding=embedding,
         )
 
 
 def resumed_job(name: str, request: Request, settings: Mapping[str, Any]) -> Job:
     """Take up a run with the settings and the corpus it began with."""
     run = Run.to_resume(name)
-    with ExitStack() as hold:
+    with ExitStack() as hold, ExitStack() as reading:
         if request.first:
             hold.enter_context(run.claimed())
         saved, notes = _load_save(run)
-        train_config, told = _read_story(run, saved)
+        train_config, cutting, told = _read_story(run, saved)
         given = {**settings, "encoding": request.encoding, "errors": request.errors, "name": request.name}
-        began_with = asdict(saved.config) | asdict(train_config) | told | {"name": run.name}
+        began_with = asdict(saved.config) | asdict(train_config) | asdict(cutting) | told["corpus"] | {"name": run.name}
         _refuse_contradictions(given, began_with)
-        specs = request.specs or told["sources"]
-        if STDIN in specs and sys.stdin.isatty():
-            raise CorpusError(
-                f"{run.path}: its text came from stdin; give it again: charlm train - --resume {run.name}"
-            )
-        with request.texts(specs, told["encoding"], told["errors"]) as texts:
-            for _ in texts.pieces():  # to know it by its hash
-                pass
-            if texts.sha256 != told["sha256"] and not request.force:
-                raise CorpusError(
-                    f"{' '.join(specs)}: not the text that {run.path} began with; --force goes on all the same"
-                )
-            ids, _ = encode_texts(texts, saved.tokenizer, request.folder)
-            chars_per_token = texts.chars / len(ids)
-        train_ids, val_ids = split_ids(ids, train_config.val_fraction)
-        if train_config.batch_size * train_config.seq_len > len(train_ids):  # the plan had fitted them
-            raise CorpusError(f"{' '.join(specs)}: too short for the streams that {run.path} began with")
+        texts = _same_texts(reading, request, told["corpus"], run, request.specs)
+        held_out = _same_texts(reading, request, told["validation"], run) if "validation" in told else None
+        fraction = train_config.val_fraction
+        material = Material.read(texts, held_out, cutting, fraction, request.folder, saved.tokenizer)
+        if train_config.batch_size * train_config.seq_len > len(material.train_ids):  # the plan had fitted them
+            raise CorpusError(f"{' '.join(texts.sources)}: too short for the streams that {run.path} began with")
         return Job(
             run=run,
             model_config=saved.config,
             train_config=train_config,
-            tokenizer=saved.tokenizer,
-            train_ids=train_ids,
-            val_ids=val_ids,
-            chars_per_token=chars_per_token,
-            story={key: saved.story[key] for key in ("charlm", "command", "corpus") if key in saved.story},
+            material=material,
+            story={key: saved.story[key] for key in KEPT_STORY if key in saved.story},
             hold=hold.pop_all(),
             notes=notes,
             resume_from=saved,
         )
+
+
+def _same_texts(
+    reading: ExitStack, request: Request, told: Mapping[str, Any], run: Run, specs: Sequence[str] = ()
+) -> Texts:
+    """Open texts again, and read them once to see that they are those that a run began with."""
+    specs = specs or told["sources"]
+    if STDIN in specs and sys.stdin.isatty():
+        raise CorpusError(f"{run.path}: its text came from stdin; give it again: charlm train - --resume {run.name}")
+    texts = reading.enter_context(request.texts(specs, told["encoding"], told["errors"]))
+    texts.read_through()
+    if texts.sha256 != told["sha256"] and not request.force:
+        raise CorpusError(f"{' '.join(specs)}: not the text that {run.path} began with; --force goes on all the same")
+    return texts
+
+
+def _refuse_clashes(request: Request, settings: Mapping[str, Any], cutting: TokenizerConfig) -> None:
+    if request.validation and settings.get("val_fraction"):
+        raise ConfigError("--validation and --val-fraction contradict each other: give one of them")
+    if request.glove is not None and cutting.tokenizer == "char":
+        raise ConfigError("--glove has vectors of words: add --tokenizer word, or leave it out")
+    if settings.get("freeze_embeddings") and request.glove is None:
+        raise ConfigError("--freeze-embeddings keeps the vectors of --glove as they are: give it, or leave both out")
+    if settings.get("freeze_embeddings") and settings.get("tie_weights"):
+        raise ConfigError("--freeze-embeddings with --tie would freeze the decoder too: leave one of them out")
+
+
+def _as_wide_as(vectors: VectorFile | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The embedding width that a file of vectors asks for, and the units, if the weights are tied."""
+    if vectors is None:
+        return {}
+    asked = settings.get("embedding_dim")
+    if asked is not None and asked != vectors.dim:
+        raise ConfigError(
+            f"--embed {asked}: the vectors of {vectors.path} have {vectors.dim} numbers; leave --embed out"
+        )
+    units = vectors.dim if settings.get("tie_weights") and settings.get("hidden_size") is None else None
+    return {"embedding_dim": vectors.dim} | ({} if units is None else {"hidden_size": units})
 
 
 def _load_save(run: Run) -> tuple[Checkpoint, list[str]]:
@@ -182,20 +217,27 @@ def _load_save(run: Run) -> tuple[Checkpoint, list[str]]:
     return load_checkpoint(oldest, with_resume=True), notes
 
 
-def _read_story(run: Run, saved: Checkpoint) -> tuple[TrainConfig, dict[str, Any]]:
-    """How the run learns, and what it knows of its text; the file may be anybody's."""
+def _read_story(run: Run, saved: Checkpoint) -> tuple[TrainConfig, TokenizerConfig, dict[str, Any]]:
+    """How the run learns, how its text is cut, and what it knows of its texts; the file may be anybody's."""
     match saved.story:
         case {"finished": True}:
             raise RunError(f"{run.path}: this training has come to its end; there is nothing to resume")
-        case {
-            "training": {},
-            "corpus": {"sources": [str(), *_], "sha256": str(), "encoding": str(), "errors": str(errors)} as told,
-        } if all(isinstance(source, str) for source in told["sources"]) and errors in ERRORS:
-            try:
-                return rebuilt(TrainConfig, saved.story["training"]), told
-            except ConfigError as error:
-                raise CheckpointError(f"{run.path}: damaged save ({error})") from None
+        case {"training": {}, "corpus": {}}:
+            told: dict[str, Any] = {name: saved.story[name] for name in ("corpus", "validation") if name in saved.story}
+            if all(map(_tells_its_sources, told.values())):
+                try:
+                    cutting = rebuilt(TokenizerConfig, saved.story.get("tokenization", {}))
+                    return rebuilt(TrainConfig, saved.story["training"]), cutting, told
+                except ConfigError as error:
+                    raise CheckpointError(f"{run.path}: damaged save ({error})") from None
     raise CheckpointError(f"{run.path}: damaged save (it does not say what it was trained on)")
+
+
+def _tells_its_sources(told: object) -> bool:
+    match told:
+        case {"sources": [str(), *sources], "sha256": str(), "encoding": str(), "errors": str(errors)}:
+            return all(isinstance(source, str) for source in sources) and errors in ERRORS
+    return False
 
 
 def _check_memory(config: ModelConfig) -> None:
@@ -215,25 +257,33 @@ def _check_memory(config: ModelConfig) -> None:
         )
 
 
-def _story(texts: Texts, encoding: str, errors: str) -> dict[str, Any]:
-    return {
+def _story(
+    texts: Texts, held_out: Texts | None, cutting: TokenizerConfig, encoding: str, errors: str
+) -> dict[str, Any]:
+    story = {
         "charlm": __version__,
         "command": shlex.join(["charlm", *sys.argv[1:]]),
-        "corpus": {
-            "name": texts.name,
-            "sources": list(texts.sources),
-            "characters": texts.chars,
-            "sha256": texts.sha256,
-            "encoding": encoding,
-            "errors": errors,
-        },
+        "corpus": _provenance(texts, encoding, errors),
+        "tokenization": asdict(cutting),
+    }
+    return story | ({"validation": _provenance(held_out, encoding, errors)} if held_out else {})
+
+
+def _provenance(texts: Texts, encoding: str, errors: str) -> dict[str, Any]:
+    return {
+        "name": texts.name,
+        "sources": list(texts.sources),
+        "characters": texts.chars,
+        "sha256": texts.sha256,
+        "encoding": encoding,
+        "errors": errors,
     }
 
 
 def _refuse_contradictions(given: Mapping[str, Any], began_with: Mapping[str, Any]) -> None:
     flags = {
         spec.name: spec.metadata["rule"].flags[-1].split("/")[0]
-        for settings in (ModelConfig, TrainConfig)
+        for settings in (ModelConfig, TrainConfig, TokenizerConfig)
         for spec in fields(settings)
         if "rule" in spec.metadata and spec.metadata["rule"].flags
     }

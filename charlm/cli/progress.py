@@ -27,9 +27,10 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
-def loss_text(nats: float, chars_per_token: float, digits: int = 4) -> str:
-    """A loss in nats a token and in bits a character."""
-    return f"{nats:.{digits}f} nats, {nats / math.log(2) / chars_per_token:.{digits}f} bits/char"
+def loss_text(nats: float, chars_per_token: float, digits: int = 4, *, words: bool = False) -> str:
+    """A loss in nats a token and in bits a character, and as the perplexity of a word."""
+    perplexity = f"perplexity {math.exp(min(nats, 700)):,.{max(0, digits - 2)}f}, " if words else ""
+    return f"{nats:.{digits}f} nats, {perplexity}{nats / math.log(2) / chars_per_token:.{digits}f} bits/char"
 
 
 class ProgressView:
@@ -110,7 +111,7 @@ def print_summary(
 
     from charlm.terminal import shown
 
-    config = checkpoint.config
+    config, words = checkpoint.config, checkpoint.tokenizer.kind == "word"
     parameters = sum(int(tensor.size) for tensor in checkpoint.tensors.values())
     table = Table(show_header=False, box=None, pad_edge=False, title_justify="left")
     rows = {
@@ -118,10 +119,10 @@ def print_summary(
         f"{end.tokens_per_second * chars_per_token:,.0f} chars/s",
         "model": f"{config.cell} {config.num_layers} x {config.hidden_size}, {parameters:,} parameters, "
         f"{config.vocab_size:,} tokens",
-        "training": loss_text(end.train_nats, chars_per_token),
+        "training": loss_text(end.train_nats, chars_per_token, words=words),
     }
     if end.best_nats is not None:
-        rows["validation"] = loss_text(end.best_nats, chars_per_token) + " (best)"
+        rows["validation"] = loss_text(end.best_nats, chars_per_token, words=words) + " (best)"
     rows["kept in"] = str(run.path)
     rows["next"] = f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}"
     for name, value in rows.items():

@@ -1,0 +1,46 @@
+"""Writes down what a benchmark has measured, with all that it takes to measure it again."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_section(name: str, title: str, body: str, *, packages: Sequence[str] = ("numpy",)) -> None:
+    """Print a section of the results, and keep it in results/NAME.md.
+
+    Args:
+        name: Of the section's file.
+        title: Its heading.
+        body: Markdown.
+        packages: Whose versions matter.
+    """
+    git = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False)
+    versions = [f"Python {platform.python_version()}", *map(_version, packages)]
+    made = f"`{shlex.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *sys.argv[1:]])}`"
+    facts = (
+        f"Commit {commit.stdout.strip() or 'unknown'}; {', '.join(versions)}; {platform.processor() or 'CPU'}; {made}"
+    )
+    text = f"## {title}\n\n{body.strip()}\n\n{facts}\n"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} not installed"

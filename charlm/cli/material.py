@@ -1,0 +1,131 @@
+"""Reads the text to learn and the one to validate on, and cuts both into tokens."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.config import TokenizerConfig
+from charlm.corpus import Texts, check_split, split_ids
+from charlm.errors import CorpusError
+from charlm.idcache import encode_texts
+from charlm.plan import share_to_validate, words_to_know
+from charlm.tokenizer import UNKNOWN_ID, CharTokenizer, Ids, Tokenizer, count_ids, make_tokenizer
+from charlm.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
+
+BLOCK = 1 << 24
+"""Ids looked at a time: they may lie in a file that is larger than memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a training learns from.
+
+    Attributes:
+        tokenizer: The vocabulary.
+        cutting: How the vocabulary was made.
+        train_ids: The text to learn, (N,).
+        val_ids: The text to validate on; may be empty.
+        val_fraction: Its share of the whole; 0 if it is a text of its own, or there is none.
+        chars_per_token: Of the text to validate on, or if there is none, of the one to learn.
+        cached: The files that ids lie in.
+    """
+
+    tokenizer: Tokenizer
+    cutting: TokenizerConfig
+    train_ids: Ids
+    val_ids: Ids
+    val_fraction: float
+    chars_per_token: float
+    cached: tuple[Path, ...]
+
+    @classmethod
+    def read(
+        cls,
+        texts: Texts,
+        held_out: Texts | None,
+        cutting: TokenizerConfig,
+        val_fraction: float | None,
+        folder: Path,
+        tokenizer: Tokenizer | None = None,
+    ) -> "Material":
+        """Read texts and cut them, with a vocabulary of their own if none is given.
+
+        A vocabulary of words is that of the text to learn alone, so that what it lacks of the other is known.
+
+        Args:
+            texts: The text to learn, and its end the one to validate on, if there is no other.
+            held_out: The other.
+            cutting: How to make a vocabulary.
+            val_fraction: The share to validate on; None for what suits the text.
+            folder: Where the ids of a long text may lie.
+            tokenizer: The vocabulary.
+
+        Raises:
+            CorpusError: If there is nothing to learn.
+            ConfigError: If the share leaves one side with nothing.
+        """
+        if cutting.tokenizer == "char" and tokenizer is None:
+            tokenizer = CharTokenizer.from_pieces(texts.pieces())
+        else:
+            texts.read_through()
+        cutting = words_to_know(texts.chars, cutting)
+        fraction = 0.0 if held_out else share_to_validate(texts.chars, val_fraction)
+        if cutting.tokenizer == "char" and held_out is None:
+            assert tokenizer is not None, "made above"
+            ids, path = encode_texts(texts, tokenizer, folder)
+            train_ids, val_ids = split_ids(ids, fraction)
+            chars_per_token, paths = 1.0, [path]
+        else:
+            to_learn, to_validate = texts.split(fraction)
+            if held_out is not None:
+                held_out.read_through()
+                _, to_validate = held_out.split(1.0)
+            tokenizer = tokenizer or make_tokenizer(cutting, to_learn.pieces())
+            (train_ids, train_path), (val_ids, val_path) = (
+                encode_texts(part, tokenizer, folder) for part in (to_learn, to_validate)
+            )
+            check_split(len(train_ids), len(val_ids), fraction)
+            measured, tokens = (to_validate, val_ids) if len(val_ids) else (to_learn, train_ids)
+            chars_per_token, paths = measured.chars / len(tokens), [train_path, val_path]
+        material = cls(
+            tokenizer=tokenizer,
+            cutting=cutting,
+            train_ids=train_ids,
+            val_ids=val_ids,
+            val_fraction=fraction,
+            chars_per_token=chars_per_token,
+            cached=tuple(path for path in paths if path is not None),
+        )
+        material.check_worth(texts)
+        return material
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How often each token comes in the text to learn, (V,); of a long text, in a sample from all over it."""
+        return count_ids(self.train_ids, self.tokenizer.vocab_size)
+
+    def check_worth(self, texts: Texts) -> None:
+        """Refuse a text without two distinct tokens that say something.
+
+        Raises:
+            CorpusError: If it is one.
+        """
+        words = self.cutting.tokenizer == "word"
+        seen = [self.tokenizer.tokens[index] for index in np.flatnonzero(self.counts()).tolist()]
+        if words:
+            nothing = {UNKNOWN_WORD, LINE_END_WORD, JOIN}
+            seen = [token for token in seen if token not in nothing and not token.isspace()]
+        if len(seen) < 2 and (words or self.tokenizer.vocab_size < 3):
+            only = f", {seen[0]!r}" if seen else ""
+            what = "word" if words else "character"
+            raise CorpusError(f"{' '.join(texts.sources)}: only one distinct {what}{only}: nothing to learn")
+
+    def notes(self) -> list[str]:
+        """What of it is unknown, and where its ids lie."""
+        notes = []
+        for name, ids in (("text to learn", self.train_ids), ("validation text", self.val_ids)):
+            blocks = (ids[begin : begin + BLOCK] for begin in range(0, len(ids), BLOCK))
+            if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in blocks):
+                notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
+        return notes + [f"the text's ids are kept in {path}" for path in self.cached]

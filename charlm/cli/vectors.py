@@ -1,0 +1,85 @@
+"""`charlm vectors`."""
+
+from pathlib import Path
+
+import click
+
+from charlm.cli.options import json_option, model_option
+
+
+@click.group()
+def vectors() -> None:
+    """Write a model's word vectors, or find neighbours among them.
+
+    \b
+    Example:
+      charlm vectors export -m ptb > ptb.vectors.txt
+      charlm vectors nearest king
+      charlm vectors nearest king --file glove.6B.50d.txt
+    """
+
+
+@vectors.command()
+@model_option
+def export(model: str | None) -> None:
+    """Write a model's input vectors as text: a token and its numbers a line, as GloVe's files have them.
+
+    A line's end is called </s>, as in word2vec's files. What is written can be read again with --glove.
+
+    \b
+    Example:
+      charlm vectors export -m ptb > ptb.vectors.txt
+    """
+    import sys
+
+    from charlm.checkpoint import load_checkpoint
+    from charlm.glove import write_vectors
+    from charlm.runs import find_model
+
+    checkpoint = load_checkpoint(find_model(model))
+    write_vectors(sys.stdout, checkpoint.tokenizer.tokens, checkpoint.tensors["embedding.weight"])
+
+
+@vectors.command(name="nearest")
+@click.argument("word")
+@model_option
+@click.option("--file", type=click.Path(path_type=Path), help="Search a file of vectors instead of a model.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to print.")
+@json_option
+def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_json: bool) -> None:
+    """Print the words whose vectors are nearest to WORD's.
+
+    A line each: cosine, tab, word (a newline as \\n).
+
+    \b
+    Example:
+      charlm vectors nearest king
+      charlm vectors nearest king --file glove.6B.50d.txt --top 5
+    """
+    import json
+
+    from charlm.glove import VectorFile, nearest_in_file
+
+    if file is not None and model is not None:
+        raise click.UsageError("--model and --file contradict each other: give one of them")
+    found = _nearest_in_model(word, model, top) if file is None else nearest_in_file(VectorFile(file), word, top)
+    if as_json:
+        click.echo(json.dumps([{"word": other, "cosine": cosine} for other, cosine in found]))
+        return
+    for other, cosine in found:
+        click.echo(f"{cosine:.4f}\t{json.dumps(other, ensure_ascii=False)[1:-1]}")
+
+
+def _nearest_in_model(word: str, model: str | None, top: int) -> list[tuple[str, float]]:
+    from charlm.checkpoint import load_checkpoint
+    from charlm.errors import VectorsError
+    from charlm.glove import nearest
+    from charlm.runs import find_model
+
+    path = find_model(model)
+    checkpoint = load_checkpoint(path)
+    tokens = checkpoint.tokenizer.tokens
+    if word not in tokens:
+        raise VectorsError(f"{word!r}: not in the vocabulary of {path}")
+    embedding = checkpoint.tensors["embedding.weight"]
+    return nearest(tokens, embedding, embedding[tokens.index(word)], top, leave_out=word)
