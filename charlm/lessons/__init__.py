@@ -56,6 +56,6 @@ LESSONS: dict[str, Lesson] = {
     "digits": Lesson("reading a picture row by row", "30 s", ("data", "cell", "plot")),
     "batchnorm": Lesson("the same through dense layers, normalised or not", "10 s", ("data", "plot")),
     "skipgram": Lesson("word vectors, by telling true words from noise", "1 min"),
-    "shakespeare": Lesson("train, sample and score: the whole road", "4 min"),
+    "shakespeare": Lesson("train, sample and score: the whole road", "3 min"),
 }
 """All lessons, in the order to take them in."""

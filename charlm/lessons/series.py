@@ -7,6 +7,7 @@ what comes next, given what came before. The loss is the mean of the squared mis
 The units are rectified, max(0, x), in place of tanh: a wave may grow beyond 1.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from charlm.model import Forecaster, RecurrentCore
 END, RESOLUTION, STEPS = 30.0, 0.1, 20
 UNITS, BATCHES, BATCH = 100, 1500, 50
 DEPTHS = {1: "1 layer", 3: "3 layers"}
+SHOWN = 12.2
+"""Where the window that is printed begins."""
 
 
 def wave(times: Tensor) -> Tensor:
@@ -35,45 +38,45 @@ def windows(starts: Tensor) -> tuple[Tensor, Tensor]:
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     """Train both models on the same windows, and compare them on all of the wave and on one window."""
     batches = 150 if options.quick else BATCHES
-    last_start = END - RESOLUTION * STEPS
-    inputs, targets = windows(torch.arange(0, last_start, RESOLUTION / 2))  # all of the wave, closely
-    shown_inputs, shown_targets = windows(torch.tensor([12.2]))
     say(f"{UNITS} rectified units a layer, Adam at 1e-3, {batches:,} batches of {BATCH} windows.")
     say("")
     say("batches  layers  mean squared error over the whole wave")
     errors, forecasts = {}, {}
-    for layers in DEPTHS:
+    inputs, targets = windows(torch.tensor([SHOWN]))
+    for layers, name in DEPTHS.items():
         torch.manual_seed(options.seed)
         model = Forecaster(RecurrentCore("rnn", 1, UNITS, layers, nonlinearity="relu"), 1)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        for batch in range(1, batches + 1):
-            into, out = windows(torch.rand(BATCH) * last_start)
-            loss = F.mse_loss(model(into)[0], out)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            if batch % (batches // 5) == 0:
-                errors[layers] = float(F.mse_loss(model(inputs)[0], targets).detach())
-                say(f"{batch:7,}  {layers:6d}  {errors[layers]:.4f}")
-        forecasts[layers] = model(shown_inputs)[0].detach()[0, :, 0]
+        for batch, error in train(model, batches):
+            errors[name] = error
+            say(f"{batch:7,}  {layers:6d}  {error:.4f}")
+        forecasts[name] = model(inputs)[0].flatten().tolist()
 
-    true = shown_targets[0, :, 0]
-    times = [12.2 + RESOLUTION * (step + 1) for step in range(STEPS)]
+    times = [SHOWN + RESOLUTION * (step + 1) for step in range(STEPS)]
     say("")
-    say("One window, from t = 12.2: the wave, and what was forecast a step before.")
+    say(f"One window, from t = {SHOWN}: the wave, and what was forecast a step before.")
     say("     t     wave   1 layer  3 layers")
-    for step, time in enumerate(times):
-        say(f"  {time:4.1f}  {true[step]:7.2f}  {forecasts[1][step]:8.2f}  {forecasts[3][step]:8.2f}")
+    for time, true, *guesses in zip(times, targets.flatten().tolist(), *forecasts.values(), strict=True):
+        say(f"  {time:4.1f}  {true:7.2f}  {guesses[0]:8.2f}  {guesses[1]:8.2f}")
     say("")
     say("Look at the first line and then down: at its first step a model has seen one")
     say("number, which the wave passes going up and going down. The more it has read, the")
     say("better it knows where it is. Draw it with --plot wave.png.")
-    return {
-        "mse": {DEPTHS[layers]: error for layers, error in errors.items()},
-        "times": times,
-        "wave": true.tolist(),
-        "forecasts": {DEPTHS[layers]: values.tolist() for layers, values in forecasts.items()},
-    }
+    return {"mse": errors, "times": times, "wave": targets.flatten().tolist(), "forecasts": forecasts}
+
+
+def train(model: Forecaster, batches: int) -> Iterator[tuple[int, float]]:
+    """Learn windows from anywhere in the wave; five times yields the batch, and the error over all of it."""
+    last_start = END - RESOLUTION * STEPS
+    all_inputs, all_targets = windows(torch.arange(0, last_start, RESOLUTION / 2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for batch in range(1, batches + 1):
+        inputs, targets = windows(torch.rand(BATCH) * last_start)
+        loss = F.mse_loss(model(inputs)[0], targets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if batch % (batches // 5) == 0:
+            yield batch, float(F.mse_loss(model(all_inputs)[0], all_targets).detach())
 
 
 def draw(figure: Any, figures: dict[str, Any]) -> None:  # noqa: ANN401 - a matplotlib figure
