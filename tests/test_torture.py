@@ -46,14 +46,22 @@ class Server:
             text=True,
         )
 
-    def run(self, arguments: str, kill_after: float | None = None) -> int:
-        """Run a command line, and kill it after so many seconds; returns its exit code."""
+    def run(self, arguments: str, kill_after: float | None = None, *, once_changed: Path | None = None) -> int:
+        """Run a command line, and kill it after so many seconds, counted from when a file has changed.
+
+        Returns:
+            Its exit code.
+        """
+        before = _changed(once_changed)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(arguments + "\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
         if kill_after is not None:
+            deadline = time.monotonic() + 20  # it may end without changing anything
+            while once_changed and _changed(once_changed) == before and time.monotonic() < deadline:
+                time.sleep(0.002)
             time.sleep(kill_after)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -64,6 +72,10 @@ class Server:
         return self._process.communicate(timeout=30)[1]
 
 
+def _changed(path: Path | None) -> int:
+    return path.stat().st_mtime_ns if path is not None and path.exists() else 0
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     running = Server()
@@ -71,7 +83,7 @@ def server() -> Iterator[Server]:
     running.close()
 
 
-@pytest.mark.parametrize(("kills", "steps"), [(5, 200), pytest.param(100, 1500, marks=pytest.mark.torture)])
+@pytest.mark.parametrize(("kills", "steps"), [(3, 60), pytest.param(100, 1500, marks=pytest.mark.torture)])
 def test_killed_at_random_moments_it_ends_as_if_it_never_had_been(
     kills: int, steps: int, server: Server, rng: np.random.Generator, tally: Callable[[str], None]
 ) -> None:
@@ -83,8 +95,13 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_had_been(
     killed = finished = in_saves = 0
     begin, done = True, 0
     while killed < kills or not finished:
-        command = f"{new} --save-every 0.02 --name broken --force" if begin else "train --resume broken -q"
-        code = server.run(command, rng.uniform(0, 0.6) if killed < kills else None)
+        command = f"{new} --save-every 0.0001 --name broken --force" if begin else "train --resume broken -q"
+        if killed == kills:
+            code = server.run(command)
+        elif rng.random() < 0.2:  # in the start: reading, opening, resuming
+            code = server.run(command, rng.uniform(0, 0.6))
+        else:  # while it learns and saves
+            code = server.run(command, rng.uniform(0, 0.2), once_changed=folder / "last.safetensors")
         assert code in {0, -signal.SIGKILL}
         for path in folder.glob("*.safetensors"):
             load_checkpoint(path, with_resume=True)  # raises if it is damaged
