@@ -81,8 +81,9 @@ MOST_THREADS = 8
 def limit_threads(threads: int | None, model: Path, rows: int = 1) -> None:
     """Let NumPy's linear algebra use as many threads as it can make good use of.
 
-    This works only before NumPy is imported: so the size of the model's file has to tell. What the user's environment
-    says already goes before that.
+    This works only before NumPy is imported: so the size of the model's file has to tell. Cores that others keep busy
+    are left to them: threads that wait for each other on a full machine were measured to be thirty times slower than
+    one. What the user's environment says already goes before all that.
 
     Args:
         threads: How many, if it has been said.
@@ -94,11 +95,20 @@ def limit_threads(threads: int | None, model: Path, rows: int = 1) -> None:
     if threads is None:
         if any(variable in os.environ for variable in THREAD_VARIABLES):
             return
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         work = model.stat().st_size * min(rows, 8)
-        threads = max(1, min(cores, MOST_THREADS, round(work / BYTES_PER_THREAD)))
+        threads = max(1, min(_free_cores(), MOST_THREADS, round(work / BYTES_PER_THREAD)))
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
+
+
+def _free_cores() -> int:
+    """Cores that this process may use and that nobody else does, by the load of the last minute."""
+    import math
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, math.ceil(cores - load))
 
 
 def wait_note(files: Sequence[str], *, quiet: bool) -> None:

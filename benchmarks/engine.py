@@ -1,0 +1,339 @@
+"""The engine beside PyTorch, beside bare NumPy, and beside itself: speed, start-up and memory, as ratios.
+
+    python benchmarks/engine.py [--rounds 5] [--results benchmarks/results/engine.md]
+
+How many threads NumPy has is settled when it is imported: so each thing is measured in a process of its own, with
+one thread and with two (`--threads`), in rounds that alternate, and the best round counts. The models are untrained:
+speed does not depend on the weights.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CHARS = "".join(map(chr, range(32, 96))) + "\n"
+LINES, LINE_CHARS, ALONE = 20_000, 60, 400
+ROWS = 64
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def best_us(run: Callable[[], object], seconds: float = 0.5) -> float:
+    """The time of one call in microseconds: the best of ten short stretches."""
+    run()
+    started = time.perf_counter()
+    run()
+    count = max(1, int(seconds / 10 / (time.perf_counter() - started)))
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        for _ in range(count):
+            run()
+        times.append((time.perf_counter() - started) / count)
+    return min(times) * 1e6
+
+
+def make_model(path: Path, **shape: int) -> Path:
+    """An untrained model's file."""
+    import torch
+
+    from charlm.checkpoint import Checkpoint, save_checkpoint
+    from charlm.config import ModelConfig
+    from charlm.model import LanguageModel
+    from charlm.tokenizer import CharTokenizer
+
+    torch.manual_seed(0)
+    tokenizer = CharTokenizer(CHARS)
+    config = ModelConfig.pick({**shape, "vocab_size": tokenizer.vocab_size})
+    tensors = LanguageModel(config).to_tensors()
+    save_checkpoint(path, Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors))
+    return path
+
+
+def measure_engine(path: Path) -> dict[str, float]:
+    """A token of one stream and of 64, read, and read, drawn and written out."""
+    import numpy as np
+
+    from charlm.config import SampleConfig
+    from charlm.engine import Engine, Stepper
+    from charlm.sampler import Sampler
+
+    engine = Engine.load(path)
+    found = {}
+    for rows in (1, ROWS):
+        stepper, ids = Stepper(engine, engine.zero_state(rows)), np.arange(rows) % 60 + 1
+        found[f"read {rows}"] = best_us(lambda stepper=stepper, ids=ids: engine.logits(stepper.step(ids)))
+        stream = Sampler(engine=engine, config=SampleConfig(length=-1, seed=1, count=rows)).stream()
+        found[f"write {rows}"] = best_us(lambda stream=stream: next(stream))
+    return found
+
+
+def measure_bare(path: Path) -> dict[str, float]:
+    """Products of vectors with matrices of the same bytes, each way round, and nothing else."""
+    import numpy as np
+
+    from charlm.engine import Engine
+
+    engine = Engine.load(path)
+    matrices = [engine.layers[0].recurrent, *(layer.joined for layer in engine.layers[1:]), engine._decoder]
+    vectors = [np.full((matrix.shape[1], 1), 0.1, dtype=np.float32) for matrix in matrices]
+    outputs = [np.empty((matrix.shape[0], 1), dtype=np.float32) for matrix in matrices]
+    turned = [np.ascontiguousarray(matrix.T) for matrix in matrices]
+
+    def rows() -> None:
+        for matrix, vector, output in zip(matrices, vectors, outputs, strict=True):
+            np.dot(matrix, vector, out=output)
+
+    def columns() -> None:
+        for matrix, vector, output in zip(turned, vectors, outputs, strict=True):
+            np.dot(vector.T, matrix, out=output.T)
+
+    return {"rows": best_us(rows), "columns": best_us(columns), "bytes": sum(matrix.nbytes for matrix in matrices)}
+
+
+def measure_torch(path: Path) -> dict[str, float]:
+    """A token of one stream with PyTorch: as it comes, without oneDNN, with LSTMCell, and by hand."""
+    import torch
+    from torch import nn
+
+    from charlm.checkpoint import load_checkpoint
+    from charlm.model import LanguageModel
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_flush_denormal(True)
+    checkpoint = load_checkpoint(path)
+    config = checkpoint.config
+    model = LanguageModel(config).eval()
+    model.load_tensors(checkpoint.tensors)
+    lstm = nn.LSTM(config.embedding_dim, config.hidden_size, config.num_layers, batch_first=True).eval()
+    cells = []
+    for index, layer in enumerate(model.core.layers):
+        weights = {name.removesuffix("_l0"): value for name, value in layer.state_dict().items()}
+        cells.append(nn.LSTMCell(layer.input_size, layer.hidden_size).eval())
+        cells[index].load_state_dict(weights)
+        lstm.load_state_dict({f"{name}_l{index}": value for name, value in weights.items()}, strict=False)
+    token = torch.tensor([[5]])
+    state = model.core.zero_state(1)
+    pairs = [(state[0][index], state[1][index]) for index in range(config.num_layers)]
+    fused = [
+        (torch.cat([cell.weight_ih, cell.weight_hh], 1).T.contiguous(), cell.bias_ih + cell.bias_hh) for cell in cells
+    ]
+
+    def whole() -> torch.Tensor:
+        outputs, _ = lstm(model.embedding(token), state)
+        return model.decoder(outputs)
+
+    def by_cells() -> torch.Tensor:
+        outputs = model.embedding(token)[0]
+        for cell, pair in zip(cells, pairs, strict=True):
+            outputs, _ = cell(outputs, pair)
+        return model.decoder(outputs)
+
+    def by_hand() -> torch.Tensor:
+        outputs = model.embedding(token)[0]
+        for (matrix, bias), (hidden, memory) in zip(fused, pairs, strict=True):
+            gates = torch.addmm(bias, torch.cat([outputs, hidden], 1), matrix)
+            i, f, g, o = gates.chunk(4, 1)
+            outputs = o.sigmoid() * torch.tanh(f.sigmoid() * memory + i.sigmoid() * g.tanh())
+        return model.decoder(outputs)
+
+    with torch.inference_mode():
+        found = {"as it comes": best_us(whole)}
+        torch.backends.mkldnn.enabled = False
+        return found | {"without oneDNN": best_us(whole), "LSTMCell": best_us(by_cells), "by hand": best_us(by_hand)}
+
+
+def measure_score(path: Path) -> dict[str, float]:
+    """A line of 60 characters in a batch of all 20,000, and by itself."""
+    import numpy as np
+
+    from charlm.engine import Engine
+    from charlm.scorer import ModelScorer
+
+    letters = np.random.default_rng(0).integers(0, len(CHARS) - 1, (LINES, LINE_CHARS - 1))
+    lines = ["".join(CHARS[place] for place in row) + "\n" for row in letters]
+    scorer = ModelScorer(Engine.load(path))
+    started = time.perf_counter()
+    batch = scorer.score_lines(lines)
+    batch_us = (time.perf_counter() - started) / LINES * 1e6
+    started = time.perf_counter()
+    alone = [scorer.score_lines([line])[0] for line in lines[:ALONE]]
+    alone_us = (time.perf_counter() - started) / ALONE * 1e6
+    pairs = zip(batch, alone, strict=False)
+    return {
+        "batch": batch_us,
+        "alone": alone_us,
+        "difference": max(abs(one.score.nll_nats - other.score.nll_nats) for one, other in pairs),
+    }
+
+
+MEASURES = {"engine": measure_engine, "bare": measure_bare, "torch": measure_torch, "score": measure_score}
+
+
+def in_own_process(what: str, path: Path, threads: int) -> dict[str, float]:
+    """Measure something with so many threads."""
+    env = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
+    command = [sys.executable, __file__, "--measure", what, "--model", str(path)]
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout))
+
+
+def best_of_rounds(path: Path, whats: list[str], rounds: int, threads: list[int]) -> dict[tuple[str, str, int], float]:
+    """The least of each figure over rounds, by what was measured, the figure's name and the threads."""
+    best: dict[tuple[str, str, int], float] = {}
+    for _ in range(rounds):
+        for count in threads:
+            for what in whats:
+                for name, value in in_own_process(what, path, count).items():
+                    key = (what, name, count)
+                    keep = max if name == "difference" else min
+                    best[key] = keep(best.get(key, value), value)
+    return best
+
+
+def shell_seconds(*command: str, rounds: int = 11) -> float:
+    """The median time of a command, warm."""
+    times = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def peak_megabytes(*command: str) -> float:
+    """The greatest memory of a command."""
+    code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    done = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[tuple[str, str, str]]:
+    """What one stream, 64 streams and many lines cost, each at its best number of threads."""
+    big = make_model(folder / "2x512.safetensors", num_layers=2, hidden_size=512)
+    best = best_of_rounds(big, ["engine", "bare", "torch"], rounds, threads)
+
+    def least(what: str, *names: str) -> float:
+        return min(value for (kind, name, _), value in best.items() if kind == what and name in names)
+
+    def both(what: str, name: str) -> str:
+        return ", ".join(f"{best[what, name, count]:,.0f} us with {count}" for count in threads)
+
+    read, write = least("engine", "read 1"), least("engine", "write 1")
+    as_it_comes, bare = least("torch", "as it comes"), least("bare", "rows", "columns")
+    best_torch = least("torch", "as it comes", "without oneDNN", "LSTMCell", "by hand")
+    bytes_read = least("bare", "bytes")
+    same = {
+        count: ROWS * best["engine", "write 1", count] / best["engine", f"write {ROWS}", count] for count in threads
+    }
+    rows = [
+        ("2x512, a token of one stream, read", f"{read:,.0f} us", both("engine", "read 1")),
+        ("2x512, a token of one stream, read, drawn and written", f"{write:,.0f} us", both("engine", "write 1")),
+        ("torch nn.LSTM as it comes / ours", f"{as_it_comes / write:.1f}", both("torch", "as it comes")),
+        *(
+            (f"torch {name} / ours", f"{least('torch', name) / write:.1f}", both("torch", name))
+            for name in ("without oneDNN", "LSTMCell", "by hand")
+        ),
+        ("torch at its best / ours", f"{best_torch / write:.1f}", "the least of the four above"),
+        (
+            "share of bare matrix-vector products, read",
+            f"{bare / read:.0%}",
+            f"bare: {bare:,.0f} us, {bytes_read / 1e6:.1f} MB, {bytes_read / bare / 1e3:.0f} GB/s",
+        ),
+        ("share of bare matrix-vector products, written", f"{bare / write:.0%}", "drawing and text included"),
+        *(
+            (
+                f"{ROWS} streams / one, {count} threads",
+                f"{ratio:.1f}",
+                f"{both('engine', f'write {ROWS}')}, a token of all",
+            )
+            for count, ratio in same.items()
+        ),
+    ]
+    middle = make_model(folder / "1x384.safetensors", num_layers=1, hidden_size=384)
+    score = best_of_rounds(middle, ["score"], 1, threads)
+    for count in threads:
+        batch, alone = score["score", "batch", count], score["score", "alone", count]
+        rows.append(
+            (
+                f"1x384, {LINES:,} lines as batches / one at a time, {count} threads",
+                f"{alone / batch:.1f}",
+                f"{batch:,.0f} us a line, {alone:,.0f} us alone; at most "
+                f"{score['score', 'difference', count]:.1e} nats apart",
+            )
+        )
+    return rows
+
+
+def shell_rows(folder: Path) -> list[tuple[str, str, str]]:
+    """Start-up and memory, as a shell sees them."""
+    model = str(make_model(folder / "1x512.safetensors", num_layers=1, hidden_size=512))
+    small = str(make_model(folder / "1x128.safetensors", num_layers=1, hidden_size=128))
+    python, charlm = sys.executable, [sys.executable, "-m", "charlm"]
+    click = shell_seconds(python, "-c", "import click")
+    usage = shell_seconds(*charlm, "--help")
+    sample = shell_seconds(*charlm, "sample", "-m", model, "-n", "200")
+    torch = shell_seconds(python, "-c", "import torch", rounds=5)
+    short, long = (peak_megabytes(*charlm, "sample", "-m", small, "-n", length) for length in ("1000", "1000000"))
+    return [
+        ("charlm --help / import click", f"{usage / click:.2f}", f"{usage * 1000:.0f} ms, {click * 1000:.0f} ms"),
+        ("charlm sample -n 200, 1x512", f"{sample:.2f} s", "in all, from the shell"),
+        ("import torch alone / that", f"{torch / sample:.1f}", f"{torch:.2f} s"),
+        (
+            "memory for 1,000,000 characters / for 1,000",
+            f"{long / short:.2f}",
+            f"{long:.1f} MB, {short:.1f} MB (1x128)",
+        ),
+    ]
+
+
+def report(rows: list[tuple[str, str, str]]) -> str:
+    """The table, with all that is needed to measure it again."""
+    import numpy as np
+    import torch
+
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    lines = [
+        "## The engine",
+        "",
+        f"`python benchmarks/engine.py`, commit {commit.strip() or 'unknown'}, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}, torch {torch.__version__}, {os.cpu_count()} cores ({platform.machine()}). "
+        "Each figure is the best of its rounds, at the number of threads that suits it best unless that is said.",
+        "",
+        "| what | figure | from |",
+        "|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure all, print the table and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "engine.md")
+    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(MEASURES[options.measure](options.model)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rows = speed_rows(Path(folder), options.rounds, options.threads) + shell_rows(Path(folder))
+    text = report(rows)
+    print(text)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    options.results.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
