@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.corpus import read_named
+from charlm.glove import nearest, write_vectors
 from charlm.lessons import LessonOptions, Say
 from charlm.loss import log_uniform_probs, nce_loss
 from charlm.runs import RUNS
@@ -46,10 +47,13 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     vectors = learn_vectors(say, text, words, steps)
 
     say("\nThe nearest words, by the angle between the vectors:")
-    neighbours = {word: nearest(words.index(word), words, vectors) for word in SHOWN}
+    centred = (vectors - vectors.mean(dim=0)).numpy()
+    known = partial(nearest, words[:3000], centred[:3000], top=7)  # rare words have had little to learn from
+    pairs = {word: known(vector=centred[words.index(word)], leave_out=word) for word in SHOWN}
+    neighbours = {word: [other for other, _ in found] for word, found in pairs.items()}
     say("\n".join(f"  {word:8} {', '.join(near)}" for word, near in neighbours.items()))
-    rows = (" ".join(f"{number:.5f}" for number in vector) for vector in vectors.tolist())
-    path.write_text("".join(f"{word} {row}\n" for word, row in zip(words, rows, strict=True)), encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        write_vectors(file, words, vectors.numpy())
     say("\nLook at 'father': nobody told the model what a family is. The vectors are in")
     say(f"{path}, as GloVe's files are: --glove reads them.")
     return {"toy": toy, "words": len(text), "neighbours": neighbours, "file": str(path)}
@@ -112,10 +116,3 @@ def learn_vectors(say: Say, text: list[str], words: list[str], steps: int) -> Te
             say(f"  {step:5,}   {total / (steps // 5):.3f}")
             total = 0
     return vectors.detach()
-
-
-def nearest(number: int, words: list[str], vectors: Tensor) -> list[str]:
-    """The seven words whose vectors lie nearest, among the 3,000 most frequent."""
-    directions = F.normalize(vectors[:3000] - vectors.mean(dim=0), dim=-1)
-    cosines = directions @ directions[number]
-    return [words[other] for other in cosines.topk(8).indices.tolist() if other != number]
