@@ -7,7 +7,7 @@ small beside that. The first layer's input product is folded into a table of V r
 In the layers above, input and state lie next to each other, so that one product with one matrix serves both. The
 gates with a sigmoid have their weights halved at loading, since sigmoid(x) = tanh(x / 2) / 2 + 1/2, so that one
 tanh serves all gates. Sequences are columns: each gate is then one block of memory, and the matrices stay as
-PyTorch has them, which is the faster way round for many sequences and no slower for one.
+PyTorch has them, which is the faster way round for many sequences and hardly the slower for one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,8 +32,8 @@ HALF = np.float32(0.5)
 HALF_UP = np.nextafter(HALF, np.float32(1))
 """Added in place of 1/2, so that no gate ever closes wholly: it stays 6e-8 open, one rounding error.
 
-A closed input gate would let the memory of an lstm halve itself down to denormal numbers, which slow the processor
-a hundredfold, and whose flushing NumPy cannot ask for. So the memory stays far above them, at no cost.
+A closed input gate would let the memory of an lstm halve itself down to denormal numbers, with which a product takes
+up to 34 times as long, and whose flushing NumPy cannot ask for. So the memory stays far above them, at no cost.
 """
 
 

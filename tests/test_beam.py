@@ -14,7 +14,7 @@ from tests.conftest import make_checkpoint
 LETTERS = "abc\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def engine() -> Engine:
     return Engine(make_checkpoint(LETTERS)[1])
 

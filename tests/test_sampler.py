@@ -16,7 +16,7 @@ from tests.conftest import VERSE, make_checkpoint
 PROMPTS = ["To be", "", "Whether 'tis nobler in the mind", "x", "To be"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def engine() -> Engine:
     return Engine(make_checkpoint(num_layers=2)[1])
 
