@@ -275,8 +275,9 @@ class Trainer:
         ending = self._used >= 1
         progress = None
         if self._workers.is_first and ending:
+            self._ended = True
             progress = self._validate_and_log()
-            self._ended = progress is not None
+            self._ended = progress is not None  # unless it was broken off
         progress = progress or self._progress()
         if self._workers.is_first:
             if not self._run.model.exists() and self._unsaved_best is None:  # stopped before the first validation

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,11 @@ from charlm.checkpoint import Checkpoint, save_checkpoint
 from charlm.config import ModelConfig
 from charlm.model import LanguageModel
 from charlm.tokenizer import CharTokenizer
+
+hypothesis.settings.register_profile(
+    "charlm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # a machine that is busy is no failure
+hypothesis.settings.load_profile("charlm")
 
 VERSE = """\
 HAMLET:

@@ -101,9 +101,11 @@ def new_job(request: Request, settings: Mapping[str, Any]) -> Job:
     """Read a corpus and make room for a new run; nothing of a run is touched unless all is well."""
     encoding, errors = request.encoding or "utf-8", request.errors or "strict"
     cutting = TokenizerConfig.pick(settings)
+    TrainConfig.pick(settings)  # what is out of its range is known before an hour of reading
+    ModelConfig.pick({**settings, "tie_weights": None})
     _refuse_clashes(request, settings, cutting)
     vectors = None if request.glove is None else VectorFile(request.glove)
-    if request.name is not None:  # known before an hour of reading
+    if request.name is not None:
         Run.check_free(request.name, force=request.force)
     with ExitStack() as hold, ExitStack() as reading:
         texts = reading.enter_context(request.texts(request.specs, encoding, errors))

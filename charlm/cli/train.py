@@ -108,6 +108,8 @@ def train(
         first=os.environ.get("RANK", "0") == "0",
     )
     if resume is not None:
+        if validation or glove:
+            raise click.UsageError("--validation and --glove are for a new run: leave them out, --resume knows them.")
         job = resumed_job(resume or name or "", request, settings)
     elif corpus:
         job = new_job(request, settings)
