@@ -65,8 +65,12 @@ def sampled_softmax_loss(outputs: Tensor, targets: Tensor, weight: Tensor, bias:
     drawn = torch.unique(log_uniform_sample(samples, vocab_size)).to(targets.device)
     chances = log_uniform_probs(vocab_size).to(targets.device)[drawn]
     log_presence = torch.log(-torch.expm1(samples * torch.log1p(-chances))).float()
-    true_logits = (outputs.float() * weight[targets]).sum(dim=-1) + bias[targets]
-    logits = F.linear(outputs, weight[drawn], bias[drawn]).float() - log_presence
+    # One look-up for all: each has a gradient of the size of the whole matrix.
+    ids = torch.cat([targets, drawn])
+    rows, biases = F.embedding(ids, weight), bias[ids]
+    steps = len(targets)
+    true_logits = (outputs.float() * rows[:steps]).sum(dim=-1) + biases[:steps]
+    logits = F.linear(outputs, rows[steps:], biases[steps:]).float() - log_presence
     logits = logits.masked_fill(targets[:, None] == drawn, -math.inf)
     return (torch.logsumexp(torch.cat([true_logits[:, None], logits], dim=1), dim=1) - true_logits).mean()
 
