@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from charlm.checkpoint import load_checkpoint
 from charlm.cli import COMMANDS, main
-from charlm.runs import Run
+from charlm.runs import LOCK_FILE, Run
 from tests.conftest import VERSE, Charlm
 
 TINY = ("--hidden", "8", "--embed", "8", "--seq-len", "16", "--batch-size", "4", "--threads", "1")
@@ -228,7 +228,8 @@ def test_two_trainers_on_one_run_are_refused_but_a_dead_one_holds_nothing(charlm
     process = start("train", "--resume", "stopped")
     try:
         deadline = time.monotonic() + 60
-        while invoke("train", "--resume", "stopped", "--hidden", "9").exit_code == 2:
+        while (stopped / LOCK_FILE).read_text(encoding="ascii") != str(process.pid):
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         for arguments in (["--resume", "stopped"], ["verse.txt", "--name", "stopped", "--force", *TINY]):

@@ -146,8 +146,9 @@ def take_up() -> bool:
     job = resumed_job("verse", request, {})
     with job.hold, torch.random.fork_rng():
         model = LanguageModel(job.model_config)
+        parts = job.material
         arguments = {"run": job.run, "story": job.story, "report": lambda progress: None}
-        trainer = Trainer(model, job.tokenizer, job.train_ids, job.val_ids, job.train_config, **arguments)
+        trainer = Trainer(model, parts.tokenizer, parts.train_ids, parts.val_ids, job.train_config, **arguments)
         assert job.resume_from is not None
         trainer.resume(job.resume_from)
     return True
