@@ -18,7 +18,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_section(name: str, title: str, body: str, *, packages: Sequence[str] = ("numpy",)) -> None:
-    """Print a section of the results, and keep it in results/NAME.md.
+    """Print a section of the results, and keep it in results/NAME.md; of paths in the command only the ends.
 
     Args:
         name: Of the section's file.
@@ -29,7 +29,8 @@ def write_section(name: str, title: str, body: str, *, packages: Sequence[str] =
     git = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False)
     versions = [f"Python {platform.python_version()}", *map(_version, packages)]
-    made = f"`{shlex.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *sys.argv[1:]])}`"
+    arguments = [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
+    made = f"`{shlex.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *arguments])}`"
     facts = (
         f"Commit {commit.stdout.strip() or 'unknown'}; {', '.join(versions)}; {platform.processor() or 'CPU'}; {made}"
     )
