@@ -43,6 +43,12 @@ VALIDATIONS = 10
 VALIDATION_COST = 30
 """In a training by the clock, one validation waits for so many times the time that the last one took."""
 
+VALIDATION_SHARE = 0.1
+"""In a training by the clock, a validation takes no more of the budget than this: it reads less, if need be."""
+
+VALIDATION_SAMPLE = 8192
+"""Tokens read to find out what a validation will take."""
+
 MAX_VALIDATION_TOKENS = 500_000
 """Validation reads no more than this, from the beginning of the validation text."""
 
@@ -185,7 +191,7 @@ class Trainer:
         self._at = Position(next_validation=1 / VALIDATIONS)
         self._blind_nats = math.log(model.config.vocab_size)
         self._used = 0.0
-        self._val_seconds: float | None = None
+        self._val_seconds = 0.0  # that the last validation took
         self._began, self._began_at = 0.0, 0
         self._last_save = self._last_validation = 0.0
         self._good: deque[tuple[Position, dict[str, Tensor]]] = deque(maxlen=2)
@@ -206,6 +212,7 @@ class Trainer:
         self._began, self._began_at = self._watch.read(), self._at.step
         self._last_save = self._last_validation = self._began
         self._keep_good()
+        self._time_validation()
         while True:
             self._attend()
             stop, save, good = self._agree()
@@ -258,15 +265,15 @@ class Trainer:
         if not self._workers.is_first or fraction >= 1 or not self._at.step:
             return
         waited = self._watch.read() - self._last_validation
-        affordable = self.config.minutes is None or waited >= VALIDATION_COST * self._validation_seconds()
-        if fraction >= self._at.next_validation and affordable:
-            if self._validate_and_log() is None:
-                return  # broken off; it is due still
-            self._at.next_validation = math.floor(fraction * VALIDATIONS + 1) / VALIDATIONS
-            self._last_validation = self._watch.read()
-        elif fraction >= self._at.next_report and self._at.loss_steps:
-            self._log(self._progress())
+        affordable = self.config.minutes is None or waited >= VALIDATION_COST * self._val_seconds
         if fraction >= self._at.next_report:
+            if fraction >= self._at.next_validation and affordable:
+                if self._validate_and_log() is None:
+                    return  # broken off; it is due still
+                self._at.next_validation = math.floor(fraction * VALIDATIONS + 1) / VALIDATIONS
+                self._last_validation = self._watch.read()
+            elif self._at.loss_steps:
+                self._log(self._progress())
             self._at.next_report = math.floor(fraction * REPORTS + 1) / REPORTS
             self._good_is_due = self._at.recent_nats <= self._blind_nats
         self._report(self._progress())
@@ -312,17 +319,22 @@ class Trainer:
         if self._ended:
             return 1.0
         if config.minutes is not None:
-            return self._watch.read() / max(1e-3, config.minutes * 60 - self._validation_seconds())
+            return self._watch.read() / max(1e-3, config.minutes * 60 - self._val_seconds)
         if config.epochs is not None:
             return self._at.step / math.ceil(config.epochs * self._batches.steps_per_epoch)
         assert config.steps is not None, "the plan sets a budget"
         return self._at.step / config.steps
 
-    def _validation_seconds(self) -> float:
-        """What a validation takes: as the last one did, or at a guess, a third of learning as much."""
-        if self._val_seconds is not None or self._at.step == self._began_at:
-            return self._val_seconds or 0.0
-        return len(self._val_ids) / 3 / self._speed()
+    def _time_validation(self) -> None:
+        """Find out what a validation takes, and read less if it is too much of a training by the clock."""
+        if self.config.minutes is None or not self._workers.is_first or not len(self._val_ids):
+            return
+        began, sample = self._watch.read(), self._val_ids[:VALIDATION_SAMPLE]
+        validation_loss(self.model, sample, self._start_id)
+        seconds = max(1e-9, self._watch.read() - began) / len(sample)
+        affordable = int(VALIDATION_SHARE * 60 * self.config.minutes / seconds)
+        self._val_ids = self._val_ids[: max(len(sample), affordable)]
+        self._val_seconds = seconds * len(self._val_ids)
 
     def _speed(self) -> float:
         """Tokens learnt a second, validation and saving counted in."""
