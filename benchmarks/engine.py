@@ -1,6 +1,6 @@
 """The engine beside PyTorch, beside bare NumPy, and beside itself: speed, start-up and memory, as ratios.
 
-    python benchmarks/engine.py [--rounds 5] [--results benchmarks/results/engine.md]
+    python -m benchmarks.engine [--rounds 5]
 
 How many threads NumPy has is settled when it is imported: so each thing is measured in a process of its own, with
 one thread and with two (`--threads`), in rounds that alternate, and the best round counts. The models are untrained:
@@ -10,7 +10,6 @@ speed does not depend on the weights.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks.report import table, write_section
 
 CHARS = "".join(map(chr, range(32, 96))) + "\n"
 LINES, LINE_CHARS, ALONE = 20_000, 60, 400
@@ -295,32 +296,11 @@ def shell_rows(folder: Path) -> list[tuple[str, str, str]]:
     ]
 
 
-def report(rows: list[tuple[str, str, str]]) -> str:
-    """The table, with all that is needed to measure it again."""
-    import numpy as np
-    import torch
-
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    lines = [
-        "## The engine",
-        "",
-        f"`python benchmarks/engine.py`, commit {commit.strip() or 'unknown'}, Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, torch {torch.__version__}, {os.cpu_count()} cores ({platform.machine()}). "
-        "Each figure is the best of its rounds, at the number of threads that suits it best unless that is said.",
-        "",
-        "| what | figure | from |",
-        "|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Measure all, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "engine.md")
     parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -329,10 +309,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = speed_rows(Path(folder), options.rounds, options.threads) + shell_rows(Path(folder))
-    text = report(rows)
-    print(text)
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.write_text(text, encoding="utf-8")
+    write_section(
+        "engine",
+        "The engine",
+        f"Each figure is the best of its rounds, at the number of threads that suits it best unless that is said; "
+        f"{os.cpu_count()} cores.\n\n{table(['what', 'figure', 'from'], rows)}",
+        packages=("numpy", "torch"),
+    )
 
 
 if __name__ == "__main__":

@@ -3,17 +3,17 @@
 Makes a text, runs `charlm train` on it for one step, and takes the time and the greatest resident memory up to the
 moment at which learning would begin: the vocabulary is known and the ids lie in the cache.
 
-    python benchmarks/large.py --gigabytes 2
+    python -m benchmarks.large --gigabytes 2
 """
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
+
+from benchmarks.report import table, write_section
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,9 +31,9 @@ if sys.argv[3] == "count":
         CharTokenizer.from_pieces(texts.pieces())
     figures = {"tokens": texts.chars}
 else:
-    request = Request(specs=specs, name=None, encoding=None, errors=None, cache=cache, force=False)
+    request = Request(specs=specs, validation=(), glove=None, name=None, encoding=None, errors=None, cache=cache, force=False)
     job = new_job(request, {"hidden_size": 64, "embedding_dim": 16, "steps": 1})
-    figures = {"tokens": len(job.train_ids) + len(job.val_ids), "type": str(job.train_ids.dtype)}
+    figures = {"tokens": len(job.material.train_ids) + len(job.material.val_ids), "type": str(job.material.train_ids.dtype)}
 figures["seconds"] = time.perf_counter() - loaded
 figures["cpu_seconds"] = time.process_time()
 if sys.argv[3] != "count":
@@ -41,7 +41,7 @@ if sys.argv[3] != "count":
     from charlm.cli.train import _fresh_model
     from charlm.batches import StreamBatches
     _fresh_model(job)
-    StreamBatches(job.train_ids, 16, 64, start_id=1).inputs_and_targets(5)
+    StreamBatches(job.material.train_ids, 16, 64, start_id=1).inputs_and_targets(5)
 figures["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps(figures))
 """
@@ -74,12 +74,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of tinyshakespeare.txt")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "large.md")
     given = parser.parse_args()
     source = given.data / "tinyshakespeare.txt"
     if not source.exists():
         sys.exit(f"{source} is missing: name its folder with --data")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     rows = []
     for ascii_only in (True, False):
         with tempfile.TemporaryDirectory() as folder:
@@ -95,22 +93,17 @@ def main() -> None:
                 found = measure(path, cache, what, folder)
                 speed, memory = size / found["seconds"], found["megabytes"]
                 cpu = found["cpu_seconds"]
-                rows.append(f"| {title} | {name} | {found['seconds']:.1f} | {cpu:.1f} | {speed:,.0f} | {memory:,.0f} |")
+                rows.append((title, name, f"{found['seconds']:.1f}", f"{cpu:.1f}", f"{speed:,.0f}", f"{memory:,.0f}"))
                 print(rows[-1], flush=True)
-    text = f"""# Large texts
-
-A text of {given.gigabytes:g} GB (tiny Shakespeare over and over), from the command to the first update: vocabulary,
-ids in the memory-mapped cache, PyTorch loaded, the first batch dealt. Memory is the greatest resident size of the
-process up to then, PyTorch's own libraries and mapped pages counted in.
-
-| text | what | seconds | of the CPU | MB/s | resident, MB |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
-
-Commit {commit.strip()}, Python {platform.python_version()}, numpy {version("numpy")}, torch {version("torch")}, \
-{platform.machine()}. Command: `python benchmarks/large.py --gigabytes {given.gigabytes:g}`
-"""
-    given.out.write_text(text, encoding="utf-8")
+    write_section(
+        "large",
+        "Large texts",
+        f"A text of {given.gigabytes:g} GB (tiny Shakespeare over and over), from the command to the first update: "
+        "vocabulary, ids in the memory-mapped cache, PyTorch loaded, the first batch dealt. Memory is the greatest "
+        "resident size of the process up to then, PyTorch's own libraries and mapped pages counted in.\n\n"
+        + table(["text", "what", "seconds", "of the CPU", "MB/s", "resident, MB"], rows),
+        packages=("numpy", "torch"),
+    )
 
 
 if __name__ == "__main__":

@@ -34,10 +34,20 @@ def write_section(name: str, title: str, body: str, *, packages: Sequence[str] =
     facts = (
         f"Commit {commit.stdout.strip() or 'unknown'}; {', '.join(versions)}; {platform.processor() or 'CPU'}; {made}"
     )
-    text = f"## {title}\n\n{body.strip()}\n\n{facts}\n"
+    text = f"# {title}\n\n{body.strip()}\n\n{facts}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    write_index()
     print(text)
+
+
+def write_index() -> None:
+    """List all that has been measured in RESULTS.md."""
+    lines = ["# Results", "", "Each is written by the benchmark that its last line names.", ""]
+    for path in sorted(RESULTS.glob("*.md")):
+        title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        lines.append(f"- [{title}](results/{path.name})")
+    (RESULTS.parent / "RESULTS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _version(package: str) -> str:
