@@ -31,9 +31,11 @@ if sys.argv[3] == "count":
         CharTokenizer.from_pieces(texts.pieces())
     figures = {"tokens": texts.chars}
 else:
-    request = Request(specs=specs, validation=(), glove=None, name=None, encoding=None, errors=None, cache=cache, force=False)
+    nothing = dict.fromkeys(("glove", "name", "encoding", "errors"))
+    request = Request(specs=specs, validation=(), cache=cache, force=False, **nothing)
     job = new_job(request, {"hidden_size": 64, "embedding_dim": 16, "steps": 1})
-    figures = {"tokens": len(job.material.train_ids) + len(job.material.val_ids), "type": str(job.material.train_ids.dtype)}
+    ids = job.material.train_ids
+    figures = {"tokens": len(ids) + len(job.material.val_ids), "type": str(ids.dtype)}
 figures["seconds"] = time.perf_counter() - loaded
 figures["cpu_seconds"] = time.process_time()
 if sys.argv[3] != "count":
@@ -41,7 +43,7 @@ if sys.argv[3] != "count":
     from charlm.cli.train import _fresh_model
     from charlm.batches import StreamBatches
     _fresh_model(job)
-    StreamBatches(job.material.train_ids, 16, 64, start_id=1).inputs_and_targets(5)
+    StreamBatches(ids, 16, 64, start_id=1).inputs_and_targets(5)
 figures["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps(figures))
 """
