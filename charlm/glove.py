@@ -8,7 +8,7 @@ Shapes: V vocabulary, E width of the vectors.
 """
 
 import gzip
-import math
+import lzma
 import warnings
 import zipfile
 import zlib
@@ -37,6 +37,13 @@ MOST_LINE_BYTES = 1 << 24
 
 LINE_END_IN_FILES = "</s>"
 """What word2vec calls a line's end; a newline cannot stand in such a file."""
+
+DAMAGED = (
+    *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile),
+    *(NotImplementedError, RuntimeError, ValueError),  # zipfile's, of an archive that is encrypted or makes no sense
+)
+
+GREATEST = float(np.finfo(np.float32).max)
 
 MISSING_SHOWN = 10
 """Words not found that a report names, the most frequent first."""
@@ -161,7 +168,7 @@ class VectorFile:
                         raise VectorsError(f"{self.path}: a line without an end; this is no text file of vectors")
                 if rest:
                     yield rest
-        except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+        except DAMAGED as error:
             raise VectorsError(f"{self.path}: not a whole {self.path.suffix[1:]} file ({error})") from None
         except OSError as error:
             raise VectorsError(f"{self.path}: cannot be read ({error.strerror or error})") from None
@@ -181,7 +188,7 @@ class VectorFile:
 
 def _is_number(field: bytes) -> bool:
     try:
-        return math.isfinite(float(field))
+        return b"_" not in field and abs(float(field)) <= GREATEST
     except ValueError:
         return False
 

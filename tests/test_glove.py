@@ -110,6 +110,8 @@ def test_a_zip_of_several_files_is_an_error(tmp_path: Path) -> None:
         ("short2.txt", b"the 1 2 3\ndog 1 2 \n", r"short2\.txt, line 2: 2 numbers where there should be 3"),
         ("latin.txt", b"the 1 2 3\ncaf\xe9 1 2 3\n", r"latin\.txt, line 2: not UTF-8"),
         ("words.txt", b"the 1 2 3\ncat 1 x 3\n", r"words\.txt, line 2: .*x"),
+        ("large.txt", b"the 1 2 3\ncat 1 1e39 3\n", r"large\.txt, line 2: '1e39' is no number"),
+        ("grouped.txt", b"the 1 2 3\ncat 1 1_0 3\n", r"grouped\.txt, line 2: '1_0' is no number"),
         ("nan.txt", b"the 1 2 3\ncat 1 nan 3\n", r"nan\.txt, line 2: 'nan' is no number"),
         ("empty.txt", b"", r"empty\.txt: empty"),
         ("prose.txt", b"It was a dark night.\n", r"prose\.txt: line 1: no word vector"),

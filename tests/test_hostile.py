@@ -2,10 +2,12 @@
 
 import contextlib
 import gzip
+import io
 import json
 import resource
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from charlm.cli import COMMANDS, main
 from charlm.cli.job import Request, resumed_job
 from charlm.corpus import Texts
 from charlm.errors import CharlmError, CheckpointError
+from charlm.glove import VectorFile, embed_vocabulary
 from charlm.model import LanguageModel
 from charlm.tokenizer import CharTokenizer, tokenizer_from_dict
 from charlm.trainer import Trainer
@@ -171,6 +174,33 @@ def test_damaged_texts(cases: int, model_file: Path, rng: np.random.Generator, t
             survives("score", "--total", path)
             check()
     tally(f"{cases:,} damaged texts, plain and gzip, in seven encodings")
+
+
+@cases
+def test_damaged_vectors(cases: int, model_file: Path, rng: np.random.Generator, tally: Tally) -> None:
+    assert model_file.exists()
+    words = ["the", "to", "be", "New York", "größer", "."]
+    lines = [f"{word} {' '.join(f'{number:.4f}' for number in rng.normal(size=5))}\n" for word in words]
+    text = "".join(lines).encode()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("vectors.txt", text)
+    files = {
+        "plain.txt": text,
+        "header.txt": b"6 5\n" + text,
+        "packed.gz": gzip.compress(text, mtime=0),
+        "packed.zip": packed.getvalue(),
+    }
+    with bounded() as check:
+        for case in range(cases):
+            name = list(files)[case % len(files)]
+            Path(name).write_bytes(mutated(files[name], rng))
+            with contextlib.suppress(CharlmError):
+                embedding, _ = embed_vocabulary(VectorFile(Path(name)), ["<unk>", *words], np.ones(7, np.int64), seed=0)
+                assert np.isfinite(embedding).all()
+            no_escapes(survives("vectors", "nearest", "be", "--file", name))
+            check()
+    tally(f"{cases:,} damaged files of word vectors, plain, with a header, gzip and zip")
 
 
 JSON = st.recursive(
