@@ -148,7 +148,11 @@ class ModelConfig(Settings):
         64, "Width of the token embedding (as --hidden if tied).", "--embed", at_least=1, at_most=65536
     )
     dropout: float = setting(
-        0.0, "Share of outputs dropped, between layers and after the last.", "--dropout", at_least=0, below=1
+        0.0,
+        "Share of outputs dropped, between layers and after the last.  [default: grows with the epochs to come]",
+        "--dropout",
+        at_least=0,
+        below=1,
     )
     input_dropout: float = setting(
         0.0, "Share of the embedding's outputs dropped.", "--dropout-input", at_least=0, below=1

@@ -73,6 +73,8 @@ def plan(
         notes.append(f"no --minutes, --epochs or --steps given: training for {limit}")
     if words:
         chosen = word_settings(num_tokens, vocab_size, chosen)
+    elif num_tokens >= SHORT_TEXT:  # a short one is there to be learnt by heart
+        chosen.setdefault("dropout", dropouts(expected_epochs(num_tokens, vocab_size, chosen))["dropout"])
     if chosen.get("tie_weights") and "embedding_dim" not in chosen:
         chosen["embedding_dim"] = chosen.get("hidden_size", ModelConfig.hidden_size)
     model, train = ModelConfig.pick(chosen), TrainConfig.pick(chosen)
@@ -101,12 +103,13 @@ def expected_epochs(num_tokens: int, vocab_size: int, given: Mapping[str, Any]) 
     """
     if (epochs := given.get("epochs")) is not None:
         return float(epochs)
+    given = {"batch_size": TrainConfig.batch_size, "seq_len": TrainConfig.seq_len} | dict(given)
     tokens_per_step = given["batch_size"] * given["seq_len"]
     if (steps := given.get("steps")) is not None:
         return float(steps * tokens_per_step / num_tokens)
-    hidden = given["hidden_size"]
+    hidden = given.get("hidden_size", ModelConfig.hidden_size)
     decoder = hidden * (given.get("softmax_samples") or vocab_size)
-    multiplications = 3 * (8 * hidden * hidden * given["num_layers"] + decoder)
+    multiplications = 3 * (8 * hidden * hidden * given.get("num_layers", ModelConfig.num_layers) + decoder)
     return float(given["minutes"] * 60 * MULTIPLICATIONS_PER_SECOND / multiplications / num_tokens)
 
 

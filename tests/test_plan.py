@@ -6,10 +6,20 @@ from charlm.plan import dropouts, expected_epochs, plan, share_to_validate, word
 
 
 def test_characters_take_the_defaults_of_the_settings() -> None:
-    model, train, notes = plan(1_000_000, 65, {"minutes": 2.0, "dropout": None})
+    model, train, notes = plan(1_000_000, 65, {"minutes": 0.5, "dropout": None})
     assert model == ModelConfig(vocab_size=65)
-    assert train == TrainConfig(minutes=2.0)
+    assert train == TrainConfig(minutes=0.5)
     assert notes == []
+
+
+def test_characters_that_are_read_often_are_dropped_from_unless_the_text_is_short() -> None:
+    shares = [plan(1_000_000, 65, {"epochs": epochs})[0].dropout for epochs in (1, 4, 8, 100)]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert 0.1 <= shares[2] <= 0.3
+    assert shares[-1] == 0.5
+    assert plan(1000, 65, {"epochs": 100})[0].dropout == 0
+    assert plan(1_000_000, 65, {"epochs": 100, "dropout": 0.1})[0].dropout == 0.1
 
 
 def test_without_a_budget_a_short_text_has_steps_and_a_long_one_minutes() -> None:

@@ -61,7 +61,7 @@ def settings_options(settings: type[Settings]) -> Callable[[F], F]:
                 continue
             default = None if spec.default is MISSING else spec.default
             shown = {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
-            note = "" if default is None else f"  [default: {shown}]"
+            note = "" if default is None or "[default:" in rule.help else f"  [default: {shown}]"
             kinds = [kind for kind in get_args(hints[spec.name]) or (hints[spec.name],) if kind is not type(None)]
             option_type = click.Choice(rule.choices) if rule.choices else kinds[0]
             flag_type: dict[str, Any] = {"is_flag": True} if option_type is bool else {"type": option_type}
