@@ -16,8 +16,8 @@ SHORT_TEXT = 10_000
 TOO_SHORT_TO_SPLIT = 200
 """Characters below which nothing is kept for validation, unless it is asked for."""
 
-MULTIPLICATIONS_PER_SECOND = 8e10
-"""What a small computer does of a training's: for a guess at how many epochs a budget in minutes will be."""
+MULTIPLICATIONS_PER_SECOND = 1.5e11
+"""What two cores do of a training's, between those with and without bf16: for a guess at the epochs in some minutes."""
 
 LARGE_VOCABULARY = 30_000
 """Words from which the softmax is estimated in training: see `charlm.loss.sampled_softmax_loss`."""
