@@ -2,7 +2,8 @@
 
 The package has three storeys, each of which imports only from itself and from those below:
 
-- text: `errors`, `config`, `terminal`, `words`, `tokenizer`, `glove`, `library`, `corpus`, `idcache`
+- text: `errors`, `config`, `terminal`, `words`, `tokenizer`, `glove`, `library`, `sources`,
+  `lines`, `corpus`, `idcache`
 - engine, a trained model at work in NumPy: `tensorfile`, `checkpoint`, `runs`, `curves`, `engine`, `decoding`,
   `sampler`, `beam`, `novelty`, `scorer`
 - training, with PyTorch: `loss`, `model`, `batches`, `plan`, `precision`, `stopwatch`, `parallel`, `resume`,

@@ -46,7 +46,8 @@ def play_script(markdown: str) -> str:
         lines = (line.strip() for line in DIRECTION.sub("", block).split("\n") if not line.startswith("#"))
         text = "\n".join(line.replace("\\", "") for line in lines if line)
         if speech := SPEECH.fullmatch(text):
-            script.append(f"\n{speech['name'].strip()}:\n{speech['lines']}".rstrip())
+            name = " ".join(speech["name"].split())
+            script.append(f"\n{name}:\n{speech['lines']}".rstrip())
         elif text and script:
             script.append(text)
     return "\n".join(script).strip("\n") + "\n"

@@ -16,8 +16,8 @@ import pytest
 
 from charlm.checkpoint import save_checkpoint
 from charlm.cli.rows import Band, RowView, show_lines
-from charlm.corpus import LONG_LINE, read_lines
 from charlm.engine import Engine
+from charlm.lines import LONG_LINE, read_lines
 from charlm.scorer import Costs, score_text
 from charlm.tokenizer import CharTokenizer
 from tests.conftest import VERSE, Charlm, make_checkpoint

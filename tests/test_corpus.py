@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from charlm import corpus as corpus_module
-from charlm.corpus import Texts, read_corpus, read_lines, split_ids
+from charlm import sources
+from charlm.corpus import Texts, read_corpus, split_ids
 from charlm.errors import ConfigError, CorpusError
+from charlm.lines import read_lines
 from charlm.tokenizer import CharTokenizer
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
@@ -21,8 +23,8 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks, pieces and memory so small that every text has many of the first and none of the last."""
-    for name, size in (("READ_BYTES", 7), ("PIECE", 11), ("KEPT", 20)):
-        monkeypatch.setattr(corpus_module, name, size)
+    for module, name, size in ((sources, "READ_BYTES", 7), (corpus_module, "PIECE", 11), (corpus_module, "KEPT", 20)):
+        monkeypatch.setattr(module, name, size)
 
 
 def as_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -105,7 +107,7 @@ def test_a_folder_gives_its_texts_in_order_and_leaves_out_what_is_none() -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     Path("folder/.hidden").write_bytes(b"H")
-    Path("folder/late").write_bytes(b"x" * 3 * corpus_module.READ_BYTES + b"\0")
+    Path("folder/late").write_bytes(b"x" * 3 * sources.READ_BYTES + b"\0")
     found = read_corpus(["folder"])
     assert found.text == "ABD"
     assert found.name == "folder"

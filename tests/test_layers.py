@@ -8,7 +8,19 @@ import pytest
 import charlm
 
 PACKAGE = Path(charlm.__file__).parent
-TEXT = {"errors", "config", "terminal", "words", "tokenizer", "glove", "library", "corpus", "idcache"}
+TEXT = {
+    "errors",
+    "config",
+    "terminal",
+    "words",
+    "tokenizer",
+    "glove",
+    "library",
+    "sources",
+    "lines",
+    "corpus",
+    "idcache",
+}
 ENGINE = {
     *("tensorfile", "checkpoint", "runs", "curves", "engine", "decoding", "sampler", "beam", "novelty", "scorer"),
 }

@@ -2,9 +2,10 @@ import importlib.util
 
 import pytest
 
-from charlm.corpus import read_corpus, read_named
+from charlm.corpus import read_corpus
 from charlm.errors import CorpusError
 from charlm.library import NAMED_CORPORA, play_script
+from charlm.sources import read_named
 
 MARKDOWN = """\
 # ACT 1

@@ -14,12 +14,13 @@ from charlm import __version__
 from charlm.checkpoint import Checkpoint, load_checkpoint, tensor_shapes
 from charlm.cli.material import Material
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig, rebuilt
-from charlm.corpus import ERRORS, STDIN, Texts
+from charlm.corpus import Texts
 from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
 from charlm.glove import VectorFile, Vectors, embed_vocabulary
 from charlm.idcache import cache_folder
 from charlm.plan import plan
 from charlm.runs import Run
+from charlm.sources import ERRORS, STDIN
 
 BYTES_A_PARAMETER = 4 * 4
 """A weight, its gradient and its two moments, each a float32."""

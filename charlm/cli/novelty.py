@@ -62,7 +62,8 @@ def novelty(
     """
     import json
 
-    from charlm.corpus import STDIN, read_corpus
+    from charlm.corpus import read_corpus
+    from charlm.sources import STDIN
 
     wait_note(files, quiet=quiet)
     text = read_corpus(files or (STDIN,), encoding=encoding, errors=errors).text

@@ -40,7 +40,7 @@ def errors_option(default: str) -> Callable[[F], F]:
     """`--errors`: what to do with bytes that are not of the encoding."""
     return click.option(
         "--errors",
-        type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.corpus.ERRORS
+        type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.sources.ERRORS
         default=default,
         show_default=True,
         help="What to do with bytes that are not of the encoding.",

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
-from charlm.corpus import Lines
 from charlm.errors import ConfigError, CorpusError
+from charlm.lines import Lines
 
 if TYPE_CHECKING:
     from charlm.scorer import Costs, Follower, Score, Scorer

@@ -113,7 +113,8 @@ def score(
     scorers = _open_scorers(model, vs, mix, threads)
     wait_note(files, quiet=quiet)
     from charlm.cli.rows import Band, RowView, TokenView, parse_columns, print_total, show_lines
-    from charlm.corpus import STDIN, read_lines
+    from charlm.lines import read_lines
+    from charlm.sources import STDIN
 
     blocks = read_lines(files or (STDIN,), encoding=encoding, errors=errors)
     rows = RowView(
