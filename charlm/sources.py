@@ -126,6 +126,11 @@ def decoded(file: BinaryIO, source: str, encoding: str, errors: str) -> Iterator
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
+            nul = error.object.find(b"\0", 0, error.start)
+            if nul >= 0 and "16" not in encoding and "32" not in encoding:  # in which a NUL byte is nothing odd
+                raise CorpusError(
+                    f"{source}: looks binary (a NUL character at position {bytes_before - waiting + nul:,})"
+                ) from None
             line = lines_before + error.object.count(b"\n", 0, error.start) + 1
             raise CorpusError(
                 f"{source}: not {encoding}: byte 0x{error.object[error.start]:02x} at position "

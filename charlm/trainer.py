@@ -46,7 +46,7 @@ VALIDATION_COST = 30
 VALIDATION_SHARE = 0.1
 """In a training by the clock, a validation takes no more of the budget than this: it reads less, if need be."""
 
-VALIDATION_SAMPLE = 8192
+VALIDATION_SAMPLE = 2**15
 """Tokens read to find out what a validation will take."""
 
 MAX_VALIDATION_TOKENS = 500_000

@@ -82,6 +82,7 @@ def test_hihello_is_learnt_and_what_was_fitted_is_said(charlm: Charlm) -> None:
         (["-"], b"ab\ncd\xff", 1, "not utf-8: byte 0xff at position 5 (line 2); give --encoding latin-1"),
         (["-", "--encoding", "klingon"], b"ab", 2, "--encoding"),
         (["-"], b"ab\0cd", 1, "looks binary (a NUL character at position 2)"),
+        (["-"], b"\x7fELF\0\xd0\xd0", 1, "looks binary (a NUL character at position 4)"),
         (["pictures"], b"", 1, "pictures: no text file in this folder"),
         (["verse.txt", "--name", "tiny"], b"", 1, "a run of this name exists; go on with it (--resume tiny)"),
         (["verse.txt", "--name", "../up"], b"", 1, "--name '../up'"),
