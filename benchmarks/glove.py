@@ -2,8 +2,7 @@
 
 Each side runs in processes of its own, so that the peak memory is its own, in turn with the other; the best time of
 each counts. Both use one thread: the processor's time is given beside the clock's, for a machine that has other
-things to do. Needs the 400,000 vectors of 50 numbers:
-`python ../shared/data/make_glove.py glove.6B.50d.txt`.
+things to do. Needs the file of 400,000 vectors of 50 numbers, glove.6B.50d.txt.
 """
 
 import argparse
