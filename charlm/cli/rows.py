@@ -192,6 +192,7 @@ class TokenView:
     def add(self, costs: "Sequence[Costs]") -> None:
         """Print the tokens of the next part of a line."""
         from charlm.scorer import token_texts
+        from charlm.terminal import shown
         from charlm.tokenizer import UNKNOWN_ID
 
         (part,) = costs
@@ -201,8 +202,7 @@ class TokenView:
                 facts = {"line": self._line, "token": text, "nats": nats, "known": index != UNKNOWN_ID}
                 sys.stdout.write(json.dumps(facts) + "\n")
             else:
-                shown = json.dumps(text, ensure_ascii=False)[1:-1]
-                sys.stdout.write(f"{self._line}\t{nats:.4f}\t{shown}\n")
+                sys.stdout.write(f"{self._line}\t{nats:.4f}\t{shown(text)}\n")
 
     def end_line(self) -> None:
         """Go on to the next line."""

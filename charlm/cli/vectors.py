@@ -59,6 +59,7 @@ def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_
     import json
 
     from charlm.glove import VectorFile, nearest_in_file
+    from charlm.terminal import shown
 
     if file is not None and model is not None:
         raise click.UsageError("--model and --file contradict each other: give one of them")
@@ -67,7 +68,7 @@ def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_
         click.echo(json.dumps([{"word": other, "cosine": cosine} for other, cosine in found]))
         return
     for other, cosine in found:
-        click.echo(f"{cosine:.4f}\t{json.dumps(other, ensure_ascii=False)[1:-1]}")
+        click.echo(f"{cosine:.4f}\t{shown(other)}")
 
 
 def _nearest_in_model(word: str, model: str | None, top: int) -> list[tuple[str, float]]:
