@@ -52,7 +52,8 @@ def beam_search(engine: Engine, config: SampleConfig, prompt: str, guard: Guard 
     growing, ended = [Beam(Writer(engine.tokenizer, config, prompt, seed=0), "")], list[Beam]()
     for _ in range(config.limit):
         costs = -log_softmax(engine.logits(outputs))
-        costs[:, UNKNOWN_ID] = np.inf
+        if not config.allow_unknown:
+            costs[:, UNKNOWN_ID] = np.inf
         grown = _longer(growing, costs, width, guard)
         ended += [beam for _, _, beam in grown if beam.writer.ending]
         going = [entry for entry in grown if not entry[2].writer.ending]

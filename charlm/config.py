@@ -233,6 +233,7 @@ class SampleConfig(Settings):
         0.8, "Divides the logits: 0 takes the likeliest token, 1 the model as it is.", "--temp", at_least=0
     )
     greedy: bool = setting(False, "Take the likeliest token: as --temp 0.", "--greedy")
+    allow_unknown: bool = setting(False, "Let the unknown token be written too, as <unk> or U+FFFD.", "--allow-unk")
     top_k: int | None = setting(None, "Draw from the K likeliest tokens.", "--top-k", at_least=1)
     typical_p: float | None = setting(
         None,

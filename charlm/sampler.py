@@ -39,14 +39,12 @@ class Sampler:
         engine: The model.
         config: How tokens are drawn.
         guard: Keeps it from repeating the training text.
-        allow_unknown: Whether the unknown token may be drawn.
         with_costs: Keep account of the texts' log-probabilities.
     """
 
     engine: Engine
     config: SampleConfig
     guard: Guard | None = None
-    allow_unknown: bool = False
     with_costs: bool = False
 
     def writers(self, prompts: Sequence[str]) -> list["Writer"]:
@@ -121,7 +119,7 @@ class Sampler:
         """Draw a token for each writer, (B,), from logits, (B, V); returns them and what they cost, in nats."""
         config = self.config
         believed = log_softmax(logits) if self.with_costs else None
-        if not self.allow_unknown:
+        if not config.allow_unknown:
             logits[:, UNKNOWN_ID] = -np.inf
         if config.repeat_penalty != 1:
             for row, writer in zip(logits, writers, strict=True):

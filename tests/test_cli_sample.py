@@ -144,3 +144,9 @@ def test_a_conversation_at_a_terminal_ends_at_ctrl_d(model_file: Path) -> None:
         process.kill()
         os.close(ours)
     assert b"[seed" in seen
+
+
+def test_the_unknown_token_is_written_only_if_it_is_allowed(charlm: Charlm, model_file: Path) -> None:
+    arguments = ("sample", "--temp", "5", "-n", "400", "--seed", "1")
+    assert "\N{REPLACEMENT CHARACTER}" not in charlm(*arguments).stdout
+    assert "\N{REPLACEMENT CHARACTER}" in charlm(*arguments, "--allow-unk").stdout
