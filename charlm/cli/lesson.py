@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.options import json_option, settings_options
+from charlm.cli.picture import new_figure
 from charlm.lessons import LESSONS, LessonOptions
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **o
     if source:
         click.echo(_path(name).read_text(encoding="utf-8"), nl=False)
         return
-    figure = None if plot is None else _new_figure(plot)
+    figure = None if plot is None else new_figure(plot, "--plot")
     module, figures = _run(name, options, as_json)
     if as_json:
         import json
@@ -98,18 +99,3 @@ def _run(name: str, given: dict[str, Any], as_json: bool) -> "tuple[ModuleType, 
     if following is not None and not as_json:
         click.echo(f"Next, {LESSONS[following].title}:\n  charlm lesson {following}")
     return module, figures
-
-
-def _new_figure(path: Path) -> Any:  # noqa: ANN401 - matplotlib need not be installed
-    """An empty picture; what could keep it from being saved is found before the lesson runs."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise click.ClickException("--plot draws with matplotlib: pip install 'charlm[plot]'") from None
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    kinds = figure.canvas.get_supported_filetypes()
-    if path.suffix.removeprefix(".") not in kinds:
-        raise click.UsageError(f"--plot {path}: the name must end in one of {', '.join(f'.{kind}' for kind in kinds)}")
-    if not path.parent.is_dir():
-        raise click.UsageError(f"--plot {path}: there is no folder {path.parent}")
-    return figure

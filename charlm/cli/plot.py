@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from charlm.cli.picture import new_figure
+
 if TYPE_CHECKING:
     from charlm.curves import Curve
 
@@ -48,14 +50,11 @@ def _terminal_plot(curves: list["Curve"], label: str) -> str:
 
 
 def _picture(curves: list["Curve"], label: str, out: Path) -> None:
-    try:
-        from matplotlib import colormaps
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise click.UsageError("A picture needs matplotlib: pip install 'charlm[plot]'; or leave --out out.") from None
+    figure = new_figure(out, "--out")
+    from matplotlib import colormaps
+
     from charlm.curves import loss_range
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel=label, ylabel="loss (nats a token)", ylim=loss_range(curves))
     colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(dict.fromkeys(c.run for c in curves))}
     for curve in curves:
@@ -67,5 +66,5 @@ def _picture(curves: list["Curve"], label: str, out: Path) -> None:
     axes.grid(alpha=0.3)
     try:
         figure.savefig(out)
-    except (ValueError, OSError) as error:
+    except OSError as error:
         raise click.BadParameter(f"{out}: {error}", param_hint="--out") from None

@@ -23,7 +23,7 @@ from charlm.plan import plan
 from charlm.runs import Run
 from charlm.sampler import Sampler
 from charlm.scorer import ModelScorer
-from charlm.tokenizer import CharTokenizer
+from charlm.tokenizer import CharTokenizer, count_ids
 from charlm.trainer import Progress, Trainer
 
 MINUTES = 3
@@ -64,8 +64,7 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     model_config, train_config, _ = plan(len(ids), tokenizer.vocab_size, asked)
     train_ids, val_ids = split_ids(ids, train_config.val_fraction)
     model = LanguageModel(model_config)
-    counts = torch.bincount(torch.from_numpy(train_ids.astype("int64")), minlength=tokenizer.vocab_size)
-    model.start_from_frequencies(counts)
+    model.start_from_frequencies(torch.from_numpy(count_ids(train_ids, tokenizer.vocab_size)))
     say(f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones, the last tenth for")
     say(f"validation. An {model_config.cell} of {model_config.hidden_size} units learns the rest.")
     due = list(range(1, MINUTES))
