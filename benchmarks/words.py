@@ -100,10 +100,10 @@ def softmax(options: argparse.Namespace) -> None:
 def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     """Tokens learnt a second with so many words, for each number of words drawn."""
     import torch
+    from charlm.precision import faster_precision, mixed_precision
 
     from charlm.config import ModelConfig, TrainConfig
     from charlm.model import LanguageModel
-    from charlm.precision import faster_precision, mixed_precision
 
     torch.set_flush_denormal(True)
     torch.manual_seed(1)

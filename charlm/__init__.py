@@ -6,7 +6,7 @@ The package has three storeys, each of which imports only from itself and from t
   `lines`, `corpus`, `idcache`
 - engine, a trained model at work in NumPy: `tensorfile`, `checkpoint`, `runs`, `curves`, `engine`, `decoding`,
   `sampler`, `beam`, `novelty`, `scorer`
-- training, with PyTorch: `loss`, `model`, `batches`, `plan`, `precision`, `stopwatch`, `parallel`, `resume`,
+- training, with PyTorch: `loss`, `model`, `batches`, `plan`, `pace`, `stopwatch`, `parallel`, `resume`,
   `validation`, `trainer`, `lessons`
 
 `charlm.cli`, the command line, stands above all three.

@@ -139,7 +139,7 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     for name in tensor_shapes(config):
-        if not max(tensors[name].max(), -tensors[name].min()) <= MAX_WEIGHT:
+        if not max(float(tensors[name].max()), -float(tensors[name].min())) <= MAX_WEIGHT:
             raise CheckpointError(f"{path}: damaged ({name} has weights that are no numbers, or beyond {MAX_WEIGHT:g})")
     return Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, story=story)
 

@@ -142,8 +142,12 @@ class ModelConfig(Settings):
 
     vocab_size: int = setting(2, "Number of token types, the unknown token among them.", at_least=2)
     cell: Cell = setting("lstm", "Recurrent cell.", "--cell", choices=CELLS)
-    num_layers: int = setting(1, "Stacked recurrent layers.", "--layers", at_least=1, at_most=64)
-    hidden_size: int = setting(384, "Units in each layer.", "--hidden", at_least=1, at_most=65536)
+    num_layers: int = setting(
+        1, "Stacked recurrent layers.  [default: grows with the budget]", "--layers", at_least=1, at_most=64
+    )
+    hidden_size: int = setting(
+        384, "Units in each layer.  [default: grows with the budget]", "--hidden", at_least=1, at_most=65536
+    )
     embedding_dim: int = setting(
         64, "Width of the token embedding (as --hidden if tied).", "--embed", at_least=1, at_most=65536
     )
@@ -155,13 +159,25 @@ class ModelConfig(Settings):
         below=1,
     )
     input_dropout: float = setting(
-        0.0, "Share of the embedding's outputs dropped.", "--dropout-input", at_least=0, below=1
+        0.0,
+        "Share of the embedding's outputs dropped.  [default: as --dropout]",
+        "--dropout-input",
+        at_least=0,
+        below=1,
     )
     token_dropout: float = setting(
-        0.0, "Share of tokens dropped whole, wherever they stand.", "--dropout-tokens", at_least=0, below=1
+        0.0,
+        "Share of tokens dropped whole, wherever they stand.  [default: as --dropout]",
+        "--dropout-tokens",
+        at_least=0,
+        below=1,
     )
     recurrent_dropout: float = setting(
-        0.0, "Share of recurrent weights dropped (DropConnect).", "--dropconnect", at_least=0, below=1
+        0.0,
+        "Share of recurrent weights dropped (DropConnect).  [default: as --dropout]",
+        "--dropconnect",
+        at_least=0,
+        below=1,
     )
     tie_weights: bool = setting(False, "Use the embedding as the decoder's matrix too.", "--tie/--no-tie")
 
@@ -180,9 +196,19 @@ class TrainConfig(Settings):
     minutes: float | None = setting(None, "Train for so many minutes in all.", "--minutes", above=0)
     epochs: float | None = setting(None, "Train for so many passes over the text.", "--epochs", above=0)
     steps: int | None = setting(None, "Train for so many updates.", "--steps", at_least=1)
-    batch_size: int = setting(16, "Parallel streams of text.", "--batch-size", at_least=1)
+    patience: int | None = setting(
+        None,
+        "End when so many validations in a row were no better.  [default: 6 if no end is given]",
+        "--patience",
+        at_least=1,
+    )
+    batch_size: int = setting(
+        16, "Parallel streams of text.  [default: 16 to 64, by the budget]", "--batch-size", at_least=1
+    )
     seq_len: int = setting(64, "Tokens of each stream in an update.", "--seq-len", at_least=1)
-    learning_rate: float = setting(8e-3, "Peak learning rate of AdamW.", "--lr", above=0)
+    learning_rate: float = setting(
+        8e-3, "Peak learning rate of AdamW.  [default: by the model's size]", "--lr", above=0
+    )
     warmup: float = setting(0.1, "Share of the training in which the rate rises.", "--warmup", at_least=0, at_most=1)
     weight_decay: float = setting(0.01, "AdamW's decoupled weight decay.", "--weight-decay", at_least=0)
     softmax_samples: int | None = setting(
@@ -215,6 +241,9 @@ class TrainConfig(Settings):
         "Arithmetic of the matrix products; auto times both and takes bf16 where it is faster.",
         "--precision",
         choices=("auto", "fp32", "bf16"),
+    )
+    half: bool = setting(
+        False, "Keep the model in half precision: a file of half the size, the loss within 0.001.", "--half/--full"
     )
     save_every: float = setting(60.0, "Seconds between saves for resuming.", "--save-every", above=0)
 

@@ -66,7 +66,24 @@ def without_some_connections(layer: nn.Module, share: float) -> dict[str, Tensor
     Source:
         Wan et al. 2013, on recurrent weights as in AWD-LSTM, arXiv 1708.02182.
     """
-    return {name: F.dropout(weight, share) for name, weight in layer.named_parameters() if "weight_hh" in name}
+    return {
+        name: weight * quick_mask(weight, share) for name, weight in layer.named_parameters() if "weight_hh" in name
+    }
+
+
+def quick_mask(like: Tensor, share: float) -> Tensor:
+    """A mask for inverted dropout of a large matrix: a random byte decides on each entry.
+
+    To draw a float for each would take as long as half an update.
+
+    Args:
+        like: A tensor of the shape, dtype and device wanted.
+        share: The share of zeros; rounded to a 256th.
+    """
+    threshold = min(255, round(256 * share))
+    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    kept = words.view(torch.uint8)[: like.numel()].view(like.shape) >= threshold
+    return kept.to(like.dtype).mul_(256 / (256 - threshold))
 
 
 class RecurrentCore(nn.Module):

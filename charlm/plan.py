@@ -1,23 +1,74 @@
-"""Fits the settings to the text: fills in what was left open, and shrinks what a small text cannot hold."""
+"""Fits a training to its text, its budget and the machine: chooses what was left open.
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+The rules were fitted to measurements, see benchmarks/results/recipe.md. Three numbers decide: N, the tokens of the
+text; D, those that the budget pays for, which a few timed updates tell; and P, the weights that each of them goes
+through. A token costs 6 P operations, so that a budget buys either more weights or more tokens.
+"""
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from charlm.checkpoint import tensor_shapes
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 
-DEFAULT_MINUTES = 5.0
+if TYPE_CHECKING:
+    from charlm.pace import Machine, Pace
+
+BUDGETS = {"minutes", "epochs", "steps"}
+
+LONGEST_MINUTES, MOST_EPOCHS = 60.0, 100.0
+"""Bounds of a training that is given none: it ends when its validation loss has stopped falling."""
+
+PATIENCE = 6
+"""Validations in a row without a better loss after which such a training ends."""
+
 DEFAULT_STEPS = 500
 """For a text so short that minutes would be thousands of epochs."""
 
 SHORT_TEXT = 10_000
-"""Tokens below which a text is short."""
+"""Tokens below which a text is short: it is there to be learnt by heart."""
 
 TOO_SHORT_TO_SPLIT = 200
 """Characters below which nothing is kept for validation, unless it is asked for."""
 
-MULTIPLICATIONS_PER_SECOND = 1.5e11
-"""What two cores do of a training's, between those with and without bf16: for a guess at the epochs in some minutes."""
+SHAPES = (
+    *((1, hidden) for hidden in (64, 96, 128, 192, 256, 384, 512)),
+    *((2, hidden) for hidden in (384, 512, 640, 768, 1024, 1280, 1536, 2048)),
+)
+"""Layers and units that are chosen from, by growing size."""
+
+SHORT_SHAPE = (1, 128)
+"""Of a model that learns a short text by heart."""
+
+FIRST_TIMED = (1, 384)
+"""The shape with which the search begins."""
+
+PART_LEARNING = 0.95
+"""Of the minutes left, what updates take; validation and saving take the rest."""
+
+TOKENS_PER_WEIGHT = 4
+"""The tokens to learn for each weight, D / P, at which a budget is spent best: with fewer a model stays raw, with
+more a larger one would have come further."""
+
+WEIGHTS_PER_TOKEN = 4
+"""The weights that each token of the text, N, bears; a larger model learns a text by heart."""
+
+RATE_TIMES_UNITS = 3.0
+"""Peak learning rate times units: the wider the layers, the smaller the steps, as in arXiv 2203.03466."""
+
+HIGHEST_RATE, DEEPER_RATE = 1e-2, 0.75
+"""The bound of that, and what each layer above the first takes of it."""
+
+STREAMS = (16, 32, 64)
+"""Streams to choose from: many go faster, but make fewer updates of the same tokens."""
+
+MANY_UPDATES = 8_000
+"""Updates from which more streams are better than more updates."""
+
+MEASUREMENTS = 3
+"""Shapes that are timed at most in search of the one that fits."""
 
 LARGE_VOCABULARY = 30_000
 """Words from which the softmax is estimated in training: see `charlm.loss.sampled_softmax_loss`."""
@@ -25,14 +76,35 @@ LARGE_VOCABULARY = 30_000
 SOFTMAX_SAMPLES = 8192
 """Words drawn for that."""
 
-WORD_SHAPE: dict[str, Any] = {"num_layers": 2, "hidden_size": 400, "batch_size": 20, "seq_len": 35}
-"""Sizes for words, between Zaremba's small and medium (arXiv 1409.2329), tied as in AWD-LSTM (1708.02182)."""
+WORD_SHAPE = (2, 400)
+"""Layers and units for words, between Zaremba's small and medium (arXiv 1409.2329); tied as in AWD-LSTM."""
 
-WORD_RATE = 4e-3
-"""The peak learning rate for words."""
+WORD_SETTINGS = {"batch_size": 20, "seq_len": 35, "learning_rate": 4e-3}
+"""How words are learnt."""
 
 RARE = 2
 """In a text that is not short, a word that comes less often is left unknown, so that the unknown one is learnt too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A training that fits.
+
+    Attributes:
+        model: The model's shape.
+        train: How to learn.
+        given: The settings that were asked for, by field name; all others were chosen.
+        pace: How fast that goes here.
+        epochs: The passes over the text to expect.
+        notes: What was fitted to the text.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    given: frozenset[str]
+    pace: "Pace"
+    epochs: float
+    notes: tuple[str, ...]
 
 
 def words_to_know(num_chars: int, config: TokenizerConfig) -> TokenizerConfig:
@@ -48,73 +120,163 @@ def share_to_validate(num_chars: int, given: float | None) -> float:
     return TrainConfig.val_fraction if num_chars >= TOO_SHORT_TO_SPLIT else 0.0
 
 
+@dataclass(frozen=True)
+class _Text:
+    """What a plan has to know of the text to learn."""
+
+    num_tokens: int
+    vocab_size: int
+    words: bool
+
+    @property
+    def short(self) -> bool:
+        return self.num_tokens < SHORT_TEXT
+
+
 def plan(
-    num_tokens: int, vocab_size: int, given: Mapping[str, Any], *, words: bool = False
-) -> tuple[ModelConfig, TrainConfig, list[str]]:
+    num_tokens: int, vocab_size: int, given: Mapping[str, Any], machine: "Machine", *, words: bool = False
+) -> Plan:
     """Choose the settings of a training.
 
     Args:
-        num_tokens: Length of the text to learn.
+        num_tokens: N, the length of the text to learn.
         vocab_size: Number of token types.
         given: The settings asked for, by field name; None for what is left open.
+        machine: Where it is to be trained.
         words: Whether the tokens are words.
-
-    Returns:
-        The model's shape, the training's settings, and notes on what was fitted to the text.
 
     Raises:
         ConfigError: If a setting is out of its range.
     """
+    text = _Text(num_tokens, vocab_size, words)
+    given = {name: value for name, value in given.items() if value is not None}
+    asked = given | {"vocab_size": vocab_size}
     notes = []
-    chosen = {name: value for name, value in given.items() if value is not None} | {"vocab_size": vocab_size}
-    if not {"minutes", "epochs", "steps"} & chosen.keys():
-        chosen |= {"steps": DEFAULT_STEPS} if num_tokens < SHORT_TEXT else {"minutes": DEFAULT_MINUTES}
-        limit = f"{DEFAULT_STEPS} steps" if num_tokens < SHORT_TEXT else f"{DEFAULT_MINUTES:g} minutes"
-        notes.append(f"no --minutes, --epochs or --steps given: training for {limit}")
-    if words:
-        chosen = word_settings(num_tokens, vocab_size, chosen)
-    elif num_tokens >= SHORT_TEXT:  # a short one is there to be learnt by heart
-        chosen.setdefault("dropout", dropouts(expected_epochs(num_tokens, vocab_size, chosen))["dropout"])
-    if chosen.get("tie_weights") and "embedding_dim" not in chosen:
-        chosen["embedding_dim"] = chosen.get("hidden_size", ModelConfig.hidden_size)
-    model, train = ModelConfig.pick(chosen), TrainConfig.pick(chosen)
-    seq_len = max(1, min(train.seq_len, num_tokens))
-    batch_size = max(1, min(train.batch_size, num_tokens // seq_len))
-    if (batch_size, seq_len) != (train.batch_size, train.seq_len):
-        train = replace(train, batch_size=batch_size, seq_len=seq_len)
-        notes.append(f"fitted to {num_tokens:,} tokens: {batch_size} parallel stream(s), {seq_len} tokens an update")
-    return model, train, notes
+    if not BUDGETS & given.keys():
+        asked |= {"steps": DEFAULT_STEPS} if text.short else {"minutes": LONGEST_MINUTES, "patience": PATIENCE} | asked
+    settings, pace, tokens = _fit(asked, text, machine)
+    if not BUDGETS & given.keys() and tokens > MOST_EPOCHS * num_tokens and not text.short:
+        del asked["minutes"]
+        settings, pace, tokens = _fit(asked | {"epochs": MOST_EPOCHS}, text, machine)
+    train = TrainConfig.pick(settings)
+    if not BUDGETS & given.keys():
+        notes.append(f"no --minutes, --epochs or --steps given: training {_end(train)}")
+    streams, length = train.batch_size, train.seq_len
+    if length == num_tokens or streams == num_tokens // length:
+        notes.append(f"fitted to {num_tokens:,} tokens: {streams} parallel stream(s), {length} tokens an update")
+    return Plan(
+        model=ModelConfig.pick(settings),
+        train=replace(train, precision=pace.precision),
+        given=frozenset(given),
+        pace=pace,
+        epochs=tokens / num_tokens,
+        notes=tuple(notes),
+    )
 
 
-def word_settings(num_tokens: int, vocab_size: int, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings for words, where they are not given: shape, tied weights, and dropout by the number of epochs."""
-    chosen = WORD_SHAPE | {"learning_rate": WORD_RATE} | given
-    may_tie = not given.get("freeze_embeddings") and given.get("embedding_dim") in (None, chosen["hidden_size"])
-    chosen.setdefault("tie_weights", may_tie)
-    if vocab_size > LARGE_VOCABULARY:
-        chosen.setdefault("softmax_samples", SOFTMAX_SAMPLES)
-    return dropouts(expected_epochs(num_tokens, vocab_size, chosen)) | chosen
+def _end(train: TrainConfig) -> str:
+    """When a training without a given end will end, in words."""
+    if train.steps is not None:
+        return f"for {train.steps} steps"
+    most = f"{train.epochs:g} epochs" if train.epochs is not None else f"{train.minutes:g} minutes"
+    return f"until the validation loss stops falling, {most} at most"
 
 
-def expected_epochs(num_tokens: int, vocab_size: int, given: Mapping[str, Any]) -> float:
-    """The passes over the text that a budget is good for; from minutes that is a guess.
+def _fit(asked: Mapping[str, Any], text: _Text, machine: "Machine") -> tuple[dict[str, Any], "Pace", float]:
+    """Find the largest shape that the budget pays for: settings, how fast that goes, and the tokens to be learnt."""
+    shapes = _shapes(asked, text)
+    shape = FIRST_TIMED if FIRST_TIMED in shapes else shapes[0]
+    settings = _filled(asked, text, shape, tokens=0.0)
+    for _ in range(MEASUREMENTS):
+        before = settings
+        pace = machine.pace(ModelConfig.pick(settings), TrainConfig.pick(settings))
+        tokens = _tokens(settings, text, pace, machine)
+        shape = _largest_that_fits(shapes, settings, text, tokens)
+        settings = _filled(asked, text, shape, tokens)
+        if all(settings[name] == before[name] for name in ("num_layers", "hidden_size", "batch_size", "seq_len")):
+            break
+    return settings, pace, tokens
 
-    A token costs three multiplications with each weight of layers and decoder, one forward and two backward.
-    """
-    if (epochs := given.get("epochs")) is not None:
-        return float(epochs)
-    given = {"batch_size": TrainConfig.batch_size, "seq_len": TrainConfig.seq_len} | dict(given)
-    tokens_per_step = given["batch_size"] * given["seq_len"]
-    if (steps := given.get("steps")) is not None:
-        return float(steps * tokens_per_step / num_tokens)
-    hidden = given.get("hidden_size", ModelConfig.hidden_size)
-    decoder = hidden * (given.get("softmax_samples") or vocab_size)
-    multiplications = 3 * (8 * hidden * hidden * given.get("num_layers", ModelConfig.num_layers) + decoder)
-    return float(given["minutes"] * 60 * MULTIPLICATIONS_PER_SECOND / multiplications / num_tokens)
+
+def _shapes(asked: Mapping[str, Any], text: _Text) -> list[tuple[int, int]]:
+    """The shapes to choose from, layers and units, by growing size."""
+    layers, hidden = asked.get("num_layers"), asked.get("hidden_size")
+    if text.words:
+        return [(layers or WORD_SHAPE[0], hidden or WORD_SHAPE[1])]
+    if text.short or hidden is not None:
+        return [(layers or SHORT_SHAPE[0], hidden or SHORT_SHAPE[1])]
+    if layers is not None:
+        return [(layers, hidden) for hidden in sorted({hidden for _, hidden in SHAPES})]
+    return list(SHAPES)
+
+
+def _filled(asked: Mapping[str, Any], text: _Text, shape: tuple[int, int], tokens: float) -> dict[str, Any]:
+    """All settings for a model of some shape that is to learn so many tokens: what was asked for, and what suits it."""
+    layers, hidden = shape
+    chosen: dict[str, Any] = {"num_layers": layers, "hidden_size": hidden}
+    chosen |= {"batch_size": TrainConfig.batch_size, "seq_len": TrainConfig.seq_len}
+    if text.words:
+        chosen |= WORD_SETTINGS
+        may_tie = not asked.get("freeze_embeddings") and asked.get("embedding_dim") in (None, hidden)
+        chosen["tie_weights"] = may_tie
+        if text.vocab_size > LARGE_VOCABULARY:
+            chosen["softmax_samples"] = SOFTMAX_SAMPLES
+    elif not text.short:
+        length = asked.get("seq_len", TrainConfig.seq_len)
+        chosen["batch_size"] = max([s for s in STREAMS if tokens >= MANY_UPDATES * s * length], default=STREAMS[0])
+        chosen["learning_rate"] = min(HIGHEST_RATE, RATE_TIMES_UNITS / hidden) * DEEPER_RATE ** (layers - 1)
+    if not text.short:
+        chosen |= dropouts(tokens / text.num_tokens)
+    chosen |= asked
+    if chosen.get("tie_weights") and "embedding_dim" not in asked:
+        chosen["embedding_dim"] = hidden
+    chosen["seq_len"] = max(1, min(chosen["seq_len"], text.num_tokens))
+    chosen["batch_size"] = max(1, min(chosen["batch_size"], text.num_tokens // chosen["seq_len"]))
+    return chosen
+
+
+def _tokens(settings: Mapping[str, Any], text: _Text, pace: "Pace", machine: "Machine") -> float:
+    """D, the tokens that will be learnt."""
+    config = TrainConfig.pick(settings)
+    if config.epochs is not None:
+        return config.epochs * text.num_tokens
+    if config.steps is not None:
+        return float(config.steps * config.batch_size * config.seq_len)
+    assert config.minutes is not None, "there is a budget"
+    seconds = config.minutes * 60 - machine.seconds_used()
+    return max(0.0, PART_LEARNING * seconds * pace.tokens_per_second)
+
+
+def _largest_that_fits(
+    shapes: Sequence[tuple[int, int]], settings: Mapping[str, Any], text: _Text, tokens: float
+) -> tuple[int, int]:
+    """The largest shape that its tokens and the text suffice for; the smallest, if there is none."""
+    timed = weights_per_token(ModelConfig.pick(settings))
+    found = shapes[0]
+    for layers, hidden in shapes:
+        config = ModelConfig.pick({**settings, "num_layers": layers, "hidden_size": hidden, "tie_weights": False})
+        weights = weights_per_token(config)
+        learnt = tokens * timed / weights if "minutes" in settings else tokens
+        if weights <= min(learnt / TOKENS_PER_WEIGHT, text.num_tokens * WEIGHTS_PER_TOKEN):
+            found = layers, hidden
+    return found
+
+
+def weights_per_token(config: ModelConfig) -> int:
+    """P, the weights that each token is multiplied with: those of the layers and of the decoder."""
+    shapes = tensor_shapes(config)
+    return sum(math.prod(shape) for name, shape in shapes.items() if "weight_" in name) + (
+        config.vocab_size * config.hidden_size
+    )
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """All weights of a model."""
+    return sum(math.prod(shape) for shape in tensor_shapes(config).values())
 
 
 def dropouts(epochs: float) -> dict[str, float]:
-    """What to drop from a word model that sees its text so many times: nothing before it could learn it by heart.
+    """What to drop from a model that sees its text so many times: nothing before it could learn it by heart.
 
     The proportions are AWD-LSTM's, arXiv 1708.02182, where hundreds of epochs bear half of everything.
     """

@@ -3,8 +3,9 @@
 Shapes: B streams of a process, N processes, L layers, H hidden.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -18,8 +19,12 @@ from charlm.parallel import Workers
 RANDOM = "random"
 STREAM = "stream"
 WEIGHT = "weight"
+AVERAGE = "average"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of each weight."""
+
+AVERAGED = 0.1
+"""The share of the updates so far, the last ones, over which the weights are averaged."""
 
 
 @dataclass(kw_only=True)
@@ -34,6 +39,7 @@ class Position:
         recent_nats: Running mean of the training losses.
         train_nats: Mean training loss in the last line of the log.
         best_nats: Best validation loss.
+        fruitless: Validations since then.
         next_report: Share of the budget at which the next line of the log is due.
         next_validation: Share of the budget at which the next validation is due.
         learning_rate: Of the last update.
@@ -50,6 +56,7 @@ class Position:
     recent_nats: float = 0.0
     train_nats: float | None = None
     best_nats: float | None = None
+    fruitless: int = 0
     next_report: float = 0.0
     next_validation: float = 0.0
     learning_rate: float = 0.0
@@ -82,11 +89,44 @@ class Learner:
         model: The weights.
         optimizer: AdamW, which keeps `MOMENTS` of each of them.
         state: The streams' state, (L, B, H) each.
+        averages: The mean of each weight's last values, of its shape.
     """
 
     model: LanguageModel
     optimizer: torch.optim.Optimizer
     state: State
+    averages: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.averages = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
+
+    @torch.no_grad()
+    def average(self, step: int) -> None:
+        """Take the weights of an update, the first of which has the number 1, into their averages.
+
+        A weight as of the last tenth of the updates so far counts as much as all before: such a mean stands where a
+        falling learning rate would have led to.
+
+        Source:
+            Polynomial-decay averaging, Shamir and Zhang, arXiv 1212.1824.
+        """
+        torch._foreach_lerp_(
+            list(self.averages.values()), list(self.model.parameters()), min(1.0, 1 / (AVERAGED * step))
+        )
+
+    @contextmanager
+    def averaged(self, *, half: bool = False) -> Iterator[None]:
+        """Put the averages in the weights' place for a while, rounded to half precision if asked."""
+        own = [weight.detach().clone() for weight in self.model.parameters()]
+        self._set_weights(value.half() if half else value for value in self.averages.values())
+        try:
+            yield
+        finally:
+            self._set_weights(own)
+
+    def _set_weights(self, values: Iterable[Tensor]) -> None:
+        for weight, value in zip(self.model.parameters(), values, strict=True):
+            weight.detach().copy_(value)
 
     def tensors(self, workers: Workers) -> dict[str, Tensor]:
         """Everything by name; the streams' state and random numbers of all processes, (L, N * B, H) and (N, bytes).
@@ -97,6 +137,7 @@ class Learner:
         found = {f"{STREAM}.{index}": workers.gather(part, dim=1) for index, part in enumerate(self.state)}
         found[RANDOM] = workers.gather(random_state(device).to(device)[None], dim=0)
         for name, weight in self.model.named_parameters():
+            found[f"{AVERAGE}.{name}"] = self.averages[name]
             for key, value in self.optimizer.state[weight].items():
                 found[f"{name}.{key}"] = value
         return found
@@ -131,6 +172,7 @@ class Learner:
         for name, weight in self.model.named_parameters():
             if f"{WEIGHT}.{name}" in saved:
                 weight.detach().copy_(saved[f"{WEIGHT}.{name}"])
+            self.averages[name].copy_(_checked(saved, f"{AVERAGE}.{name}", tuple(weight.shape)))
             keys = [key for key in MOMENTS if f"{name}.{key}" in saved]  # none before the first update
             shapes = {key: () if key == "step" else tuple(weight.shape) for key in keys}
             self.optimizer.state[weight] = {

@@ -9,7 +9,7 @@ Shapes: B streams of a process, T tokens, L layers, H hidden.
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,8 +23,8 @@ from charlm.config import TrainConfig
 from charlm.engine import START
 from charlm.errors import CharlmError, TrainingError
 from charlm.model import LanguageModel, reset_state
+from charlm.pace import mixed_precision
 from charlm.parallel import Workers
-from charlm.precision import mixed_precision
 from charlm.resume import Learner, Position
 from charlm.runs import Run
 from charlm.stopwatch import Stopwatch
@@ -37,10 +37,10 @@ BETAS = (0.9, 0.99)
 FINAL_RATE = 0.02
 """The share of the peak learning rate at the end of the cosine."""
 
-VALIDATIONS = 10
-"""Validations in a training, evenly spread over its budget."""
+VALIDATIONS, PATIENT_VALIDATIONS = 10, 40
+"""Validations in a training, evenly spread over its budget; and in one that they may end."""
 
-VALIDATION_COST = 30
+VALIDATION_COST = 40
 """In a training by the clock, one validation waits for so many times the time that the last one took."""
 
 VALIDATION_SHARE = 0.1
@@ -109,6 +109,11 @@ def learning_rate(config: TrainConfig, fraction: float) -> float:
         return config.learning_rate * max(fraction / config.warmup, FINAL_RATE)
     fall = min(1.0, (fraction - config.warmup) / max(1e-9, 1 - config.warmup))
     return config.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fall)) / 2)
+
+
+def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The same arrays in memory of their own."""
+    return {name: np.array(array) for name, array in tensors.items()}
 
 
 class _DivergedError(Exception):
@@ -188,7 +193,8 @@ class Trainer:
             fused=True,
         )
         self._learner = Learner(model, optimizer, model.core.zero_state(config.batch_size))
-        self._at = Position(next_validation=1 / VALIDATIONS)
+        self._validations = VALIDATIONS if config.patience is None else PATIENT_VALIDATIONS
+        self._at = Position(next_validation=1 / self._validations)
         self._blind_nats = math.log(model.config.vocab_size)
         self._used = 0.0
         self._val_seconds = 0.0  # that the last validation took
@@ -255,6 +261,7 @@ class Trainer:
         self._learner.optimizer.step()
         self._learner.state = tuple(part.detach().float() for part in state)
         self._at.step += 1
+        self._learner.average(self._at.step)
         self._at.recent_nats = recent
         self._at.loss_sum += nats
         self._at.loss_steps += 1
@@ -270,7 +277,7 @@ class Trainer:
             if fraction >= self._at.next_validation and affordable:
                 if self._validate_and_log() is None:
                     return  # broken off; it is due still
-                self._at.next_validation = math.floor(fraction * VALIDATIONS + 1) / VALIDATIONS
+                self._at.next_validation = math.floor(fraction * self._validations + 1) / self._validations
                 self._last_validation = self._watch.read()
             elif self._at.loss_steps:
                 self._log(self._progress())
@@ -288,7 +295,8 @@ class Trainer:
         progress = progress or self._progress()
         if self._workers.is_first:
             if not self._run.model.exists() and self._unsaved_best is None:  # stopped before the first validation
-                self._unsaved_best = self._checkpoint(progress, self.model.to_tensors())
+                with self._learner.averaged(half=self.config.half):
+                    self._unsaved_best = self._checkpoint(progress, copied(self._model_tensors()))
             self._save_best()
         self._save_last(final=True)
         return progress
@@ -316,7 +324,7 @@ class Trainer:
     def _fraction(self) -> float:
         """The used part of the budget; may pass 1 a little in a training by the clock."""
         config = self.config
-        if self._ended:
+        if self._ended or self._at.fruitless >= (config.patience or math.inf):
             return 1.0
         if config.minutes is not None:
             return self._watch.read() / max(1e-3, config.minutes * 60 - self._val_seconds)
@@ -362,11 +370,15 @@ class Trainer:
         self._at.loss_sum, self._at.loss_steps = 0.0, 0
 
     def _validate_and_log(self) -> Progress | None:
-        """Measure, and keep the model if it is the best so far; without a validation text it always is.
+        """Measure the averaged model, and keep it if it is the best so far; without a validation text it always is.
 
         Returns:
             Where the training stands; None if a stop was asked for before the measuring was done.
         """
+        with self._learner.averaged(half=self.config.half):
+            return self._validate_weights()
+
+    def _validate_weights(self) -> Progress | None:
         began = self._watch.read()
         nats = None
         if len(self._val_ids):
@@ -376,17 +388,22 @@ class Trainer:
         self._val_seconds = self._watch.read() - began
         best = self._at.best_nats
         better = nats is None or best is None or nats < best
+        self._at.fruitless = 0 if better else self._at.fruitless + 1
         if better:
             self._at.best_nats = nats
         progress = self._progress(nats)
         if better:
-            self._unsaved_best = self._checkpoint(progress, self.model.to_tensors())
+            self._unsaved_best = self._checkpoint(progress, self._model_tensors())
             if not self._try_to_write(self._save_best):  # keep it till the disk has room
-                tensors = {name: np.array(array) for name, array in self._unsaved_best.tensors.items()}
-                self._unsaved_best = self._checkpoint(progress, tensors)
+                self._unsaved_best = self._checkpoint(progress, copied(self._model_tensors()))
         self._log(progress)
         self._report(progress)
         return progress
+
+    def _model_tensors(self) -> dict[str, Any]:
+        """The weights as the model file is to have them."""
+        dtype = np.float16 if self.config.half else np.float32
+        return {name: array.astype(dtype, copy=False) for name, array in self.model.to_tensors().items()}
 
     def _save_best(self) -> None:
         if self._unsaved_best is not None:

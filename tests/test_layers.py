@@ -25,7 +25,7 @@ ENGINE = {
     *("tensorfile", "checkpoint", "runs", "curves", "engine", "decoding", "sampler", "beam", "novelty", "scorer"),
 }
 TRAINING = {
-    *("loss", "model", "batches", "plan", "precision", "stopwatch", "parallel", "resume", "validation", "trainer"),
+    *("loss", "model", "batches", "plan", "pace", "stopwatch", "parallel", "resume", "validation", "trainer"),
     "lessons",
 }
 STOREYS = [

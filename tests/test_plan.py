@@ -1,51 +1,128 @@
+from dataclasses import dataclass
+
 import pytest
 
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 from charlm.errors import ConfigError
-from charlm.plan import dropouts, expected_epochs, plan, share_to_validate, words_to_know
+from charlm.pace import Pace
+from charlm.plan import Plan, dropouts, plan, share_to_validate, weights_per_token, words_to_know
 
 
-def test_characters_take_the_defaults_of_the_settings() -> None:
-    model, train, notes = plan(1_000_000, 65, {"minutes": 0.5, "dropout": None})
-    assert model == ModelConfig(vocab_size=65)
-    assert train == TrainConfig(minutes=0.5)
-    assert notes == []
+@dataclass
+class FakeMachine:
+    """A machine that does so many operations a second, whatever the shape; it counts what it is asked to time."""
+
+    operations: float = 3e11
+    used: float = 0.0
+    timed: int = 0
+
+    def pace(self, model_config: ModelConfig, config: TrainConfig) -> Pace:
+        self.timed += 1
+        speed = self.operations / (6 * weights_per_token(model_config))
+        return Pace(tokens_per_second=speed, precision="fp32")
+
+    def seconds_used(self) -> float:
+        return self.used
 
 
-def test_characters_that_are_read_often_are_dropped_from_unless_the_text_is_short() -> None:
-    shares = [plan(1_000_000, 65, {"epochs": epochs})[0].dropout for epochs in (1, 4, 8, 100)]
+def planned(num_tokens: int = 1_000_000, vocab_size: int = 65, *, words: bool = False, **given: object) -> Plan:
+    return plan(num_tokens, vocab_size, given, FakeMachine(), words=words)
+
+
+def test_the_larger_the_budget_the_larger_the_model_and_the_dropout() -> None:
+    plans = [planned(minutes=minutes) for minutes in (0.05, 0.67, 2.5, 10.0, 60.0)]
+    weights = [weights_per_token(found.model) for found in plans]
+    shares = [found.model.dropout for found in plans]
+    assert weights == sorted(weights)
+    assert weights[0] < weights[2] < weights[4]
     assert shares == sorted(shares)
-    assert shares[0] == 0
-    assert 0.1 <= shares[2] <= 0.3
-    assert shares[-1] == 0.5
-    assert plan(1000, 65, {"epochs": 100})[0].dropout == 0
-    assert plan(1_000_000, 65, {"epochs": 100, "dropout": 0.1})[0].dropout == 0.1
+    assert shares[0] == 0 < shares[-1] <= 0.5
 
 
-def test_without_a_budget_a_short_text_has_steps_and_a_long_one_minutes() -> None:
-    assert plan(100, 10, {})[1].steps is not None
-    _, train, notes = plan(100_000, 10, {})
-    assert train.minutes is not None
-    assert "training for" in notes[0]
+def test_the_faster_the_machine_the_larger_the_model() -> None:
+    slow, fast = (plan(10**8, 65, {"minutes": 5}, FakeMachine(operations)) for operations in (1e10, 1e13))
+    assert weights_per_token(slow.model) < weights_per_token(fast.model)
+
+
+def test_time_that_is_used_up_does_not_learn() -> None:
+    early, late = (plan(10**8, 65, {"minutes": 5}, FakeMachine(used=used)) for used in (0.0, 295.0))
+    assert weights_per_token(late.model) < weights_per_token(early.model)
+    assert plan(10**8, 65, {"minutes": 5}, FakeMachine(used=400.0)).epochs == 0
+
+
+def test_a_small_text_bears_no_large_model() -> None:
+    for num_tokens in (10_000, 100_000, 10**9):
+        assert weights_per_token(planned(num_tokens, minutes=600.0).model) <= max(40_000, 4 * num_tokens)
+
+
+@pytest.mark.parametrize(("given", "epochs"), [({"epochs": 3.0}, 3.0), ({"steps": 1000}, 1000 * 16 * 64 / 1e6)])
+def test_epochs_and_steps_are_planned_without_a_clock(given: dict[str, object], epochs: float) -> None:
+    plans = [plan(1_000_000, 65, given, FakeMachine(operations)) for operations in (1e9, 1e15)]
+    assert plans[0].model == plans[1].model
+    assert plans[0].train == plans[1].train
+    assert [found.epochs for found in plans] == [pytest.approx(epochs)] * 2
+
+
+def test_few_shapes_are_timed() -> None:
+    machine = FakeMachine()
+    plan(10**8, 65, {"minutes": 60}, machine)
+    assert machine.timed <= 3
+
+
+def test_whatever_is_given_stays() -> None:
+    given = {"minutes": 10.0, "hidden_size": 100, "num_layers": 3, "dropout": 0.1, "learning_rate": 1e-3}
+    found = planned(**given, batch_size=8, seq_len=20, cell="gru")
+    assert (found.model.hidden_size, found.model.num_layers, found.model.dropout) == (100, 3, 0.1)
+    assert (found.train.learning_rate, found.train.batch_size, found.train.seq_len) == (1e-3, 8, 20)
+    assert found.model.cell == "gru"
+    assert {"hidden_size", "cell", "seq_len"} <= found.given
+    assert "weight_decay" not in found.given
+
+
+def test_layers_alone_or_units_alone_leave_the_other_to_the_plan() -> None:
+    assert planned(minutes=10.0, num_layers=3).model.num_layers == 3
+    assert planned(minutes=10.0, hidden_size=100).model.hidden_size == 100
+
+
+def test_the_arithmetic_that_was_timed_is_taken() -> None:
+    assert planned(minutes=1.0).train.precision == "fp32"
+
+
+def test_without_an_end_a_short_text_has_steps_and_a_long_one_ends_by_itself() -> None:
+    assert planned(100, 10).train.steps is not None
+    long, longer = planned(100_000, 10), planned(10**9, 10)
+    assert long.train.epochs is not None
+    assert longer.train.minutes is not None
+    for found in (long, longer):
+        assert found.train.patience is not None
+        assert "stops falling" in found.notes[0]
+    assert planned(100_000, 10, minutes=1.0).train.patience is None
+    assert planned(100_000, 10, patience=2).train.patience == 2
 
 
 def test_sizes_shrink_to_a_short_text() -> None:
-    _, train, notes = plan(7, 7, {"steps": 5})
-    assert (train.batch_size, train.seq_len) == (1, 7)
-    assert "fitted to 7 tokens" in notes[0]
-    _, train, _ = plan(200, 7, {"steps": 5, "seq_len": 50})
+    found = planned(7, 7, steps=5)
+    assert (found.train.batch_size, found.train.seq_len) == (1, 7)
+    assert "fitted to 7 tokens" in found.notes[0]
+    train = planned(200, 7, steps=5, seq_len=50).train
     assert (train.batch_size, train.seq_len) == (4, 50)
 
 
+def test_a_short_text_is_there_to_be_learnt_by_heart() -> None:
+    assert planned(1000, 65, epochs=100.0).model.dropout == 0
+    assert planned(epochs=100.0).model.dropout == 0.5
+
+
 def test_tied_weights_make_the_embedding_as_wide_as_the_layers() -> None:
-    assert plan(5000, 9, {"steps": 5, "tie_weights": True})[0].embedding_dim == ModelConfig.hidden_size
-    assert plan(5000, 9, {"steps": 5, "tie_weights": True, "hidden_size": 20})[0].embedding_dim == 20
+    model = planned(5000, 9, steps=5, tie_weights=True).model
+    assert model.embedding_dim == model.hidden_size
+    assert planned(5000, 9, steps=5, tie_weights=True, hidden_size=20).model.embedding_dim == 20
     with pytest.raises(ConfigError, match="--tie needs"):
-        plan(5000, 9, {"steps": 5, "tie_weights": True, "hidden_size": 20, "embedding_dim": 10})
+        planned(5000, 9, steps=5, tie_weights=True, hidden_size=20, embedding_dim=10)
 
 
 def test_words_are_tied_and_drop_more_the_more_often_the_text_is_read() -> None:
-    shapes = [plan(900_000, 10_000, {"epochs": epochs}, words=True)[0] for epochs in (1.0, 6.0, 12.0, 40.0)]
+    shapes = [planned(900_000, 10_000, words=True, epochs=epochs).model for epochs in (1.0, 6.0, 12.0, 40.0)]
     assert all(shape.tie_weights and shape.embedding_dim == shape.hidden_size for shape in shapes)
     shares = [shape.dropout for shape in shapes]
     assert shares[0] == 0
@@ -54,31 +131,19 @@ def test_words_are_tied_and_drop_more_the_more_often_the_text_is_read() -> None:
     assert shapes[-1].recurrent_dropout == 0.25
 
 
-def test_what_is_given_for_words_stays() -> None:
-    given = {"epochs": 12.0, "dropout": 0.1, "hidden_size": 60, "tie_weights": False, "learning_rate": 1e-3}
-    model, train, _ = plan(900_000, 10_000, given, words=True)
-    assert (model.dropout, model.hidden_size, model.tie_weights, model.embedding_dim) == (0.1, 60, False, 64)
-    assert train.learning_rate == 1e-3
-
-
 @pytest.mark.parametrize("given", [{"freeze_embeddings": True, "embedding_dim": 50}, {"embedding_dim": 50}])
 def test_word_vectors_of_another_width_or_frozen_are_not_tied(given: dict[str, object]) -> None:
-    model, _, _ = plan(900_000, 10_000, {"epochs": 12.0, **given}, words=True)
+    model = planned(900_000, 10_000, words=True, epochs=12.0, **given).model
     assert (model.tie_weights, model.embedding_dim) == (False, 50)
 
 
 def test_large_vocabularies_are_learnt_with_a_sampled_softmax() -> None:
-    assert plan(900_000, 10_000, {"epochs": 1.0}, words=True)[1].softmax_samples is None
-    assert plan(900_000, 200_000, {"epochs": 1.0}, words=True)[1].softmax_samples
-    assert plan(900_000, 200_000, {"epochs": 1.0, "softmax_samples": 0}, words=True)[1].softmax_samples == 0
+    assert planned(900_000, 10_000, words=True, epochs=1.0).train.softmax_samples is None
+    assert planned(900_000, 200_000, words=True, epochs=1.0).train.softmax_samples
+    assert planned(900_000, 200_000, words=True, epochs=1.0, softmax_samples=0).train.softmax_samples == 0
 
 
-def test_expected_epochs_are_exact_but_from_minutes() -> None:
-    shape = {"batch_size": 20, "seq_len": 35, "hidden_size": 400, "num_layers": 2}
-    assert expected_epochs(7000, 100, {**shape, "epochs": 3.0}) == 3
-    assert expected_epochs(7000, 100, {**shape, "steps": 20}) == 2
-    short, long = (expected_epochs(7000, 100, {**shape, "minutes": minutes}) for minutes in (1.0, 3.0))
-    assert long == pytest.approx(3 * short)
+def test_nothing_is_dropped_in_the_first_epochs() -> None:
     assert dropouts(1.9)["dropout"] == 0
 
 

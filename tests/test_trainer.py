@@ -254,3 +254,63 @@ def test_the_rate_rises_then_falls_to_almost_nothing() -> None:
     assert max(rates) == pytest.approx(1)
     assert rates[-1] == pytest.approx(trainer.FINAL_RATE)
     assert np.all(np.diff(rates[10:]) < 0)
+
+
+def test_the_kept_model_is_the_mean_of_the_last_weights() -> None:
+    trainer = make_trainer("run", replace(QUICK, steps=40, learning_rate=0.05))
+    seen: list[dict[str, torch.Tensor]] = []
+    step = trainer._learner.optimizer.step
+
+    def keep(*arguments: Any) -> Any:
+        result = step(*arguments)
+        seen.append({name: weight.detach().clone() for name, weight in trainer.model.named_parameters()})
+        return result
+
+    trainer._learner.optimizer.step = keep  # type: ignore[method-assign]
+    trainer.train()
+    for name, average in trainer._learner.averages.items():
+        mean = seen[0][name]
+        for number, weights in enumerate(seen, start=1):
+            share = min(1.0, 10 / number)
+            mean = (1 - share) * mean + share * weights[name]
+        torch.testing.assert_close(average, mean)
+        torch.testing.assert_close(
+            dict(trainer.model.named_parameters())[name].detach(), seen[-1][name], rtol=0, atol=0
+        )
+    kept = load_checkpoint(Path("run/model.safetensors"))
+    figures = [line for line in log_of("run") if line["val_nats"] is not None]
+    best = min(line["val_nats"] for line in figures)
+    trainer.model.load_tensors(kept.tensors)
+    start = int(TOKENIZER.encode("\n")[0])
+    assert validation_loss(trainer.model, trainer._val_ids, start) == pytest.approx(best, abs=1e-6)
+
+
+def test_a_model_in_half_precision_is_validated_as_it_is_kept() -> None:
+    trainer = make_trainer("half", replace(QUICK, half=True))
+    end = trainer.train()
+    kept = load_checkpoint(Path("half/model.safetensors"))
+    assert {array.dtype for array in kept.tensors.values()} == {np.dtype(np.float16)}
+    assert {array.dtype for array in load_checkpoint(Path("half/last.safetensors")).tensors.values()} == {
+        np.dtype(np.float32)
+    }
+    trainer.model.load_tensors(kept.tensors)
+    start = int(TOKENIZER.encode("\n")[0])
+    assert validation_loss(trainer.model, trainer._val_ids, start) == pytest.approx(end.best_nats, abs=1e-6)
+
+
+def test_a_training_with_patience_ends_when_validation_gets_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
+    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    end = make_trainer("run", replace(QUICK, steps=400, patience=3)).train()
+    assert end.fraction == 1
+    assert end.step == 52  # the fifth of 40 validations, three after the best; each with a line of the log
+    assert end.best_nats == 2.0
+    assert load_checkpoint(Path("run/last.safetensors")).story["finished"]
+
+
+def test_patience_lasts_over_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
+    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    config = replace(QUICK, steps=400, patience=3)
+    assert make_trainer("run", config, stop=stop_after(35)).train().fraction < 1
+    assert make_trainer("run", config, resume=True).train().step == 52

@@ -1,29 +1,28 @@
 """Gathers what a training needs before it starts: text, vocabulary, settings, folder."""
 
-import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charlm import __version__
-from charlm.checkpoint import Checkpoint, load_checkpoint, tensor_shapes
+from charlm.checkpoint import Checkpoint, load_checkpoint
 from charlm.cli.material import Material
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig, rebuilt
 from charlm.corpus import Texts
 from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
 from charlm.glove import VectorFile, Vectors, embed_vocabulary
 from charlm.idcache import cache_folder
-from charlm.plan import plan
+from charlm.plan import Plan, plan
 from charlm.runs import Run
 from charlm.sources import ERRORS, STDIN
 
-BYTES_A_PARAMETER = 4 * 4
-"""A weight, its gradient and its two moments, each a float32."""
+if TYPE_CHECKING:
+    from charlm.pace import Machine
 
 KEPT_STORY = ("charlm", "command", "corpus", "validation", "tokenization", "glove")
 """What a resumed training goes on telling of where it came from."""
@@ -42,6 +41,7 @@ class Job:
         hold: What is held till the training ends: the run, so that no other process takes it.
         notes: What its user should know.
         embedding: The token embedding to begin with, (V, E), if it is not to be drawn.
+        plan: What was chosen, of a new training.
         resume_from: The saved training to go on with, if it is one.
     """
 
@@ -53,6 +53,7 @@ class Job:
     hold: ExitStack
     notes: list[str] = field(default_factory=list)
     embedding: Vectors | None = None
+    plan: Plan | None = None
     resume_from: Checkpoint | None = None
 
 
@@ -70,6 +71,7 @@ class Request:
         cache: The folder for the ids of long texts; None for the user's own.
         force: Replace a run of the name; resume although the text has changed.
         first: Whether this process is the one that writes, of several.
+        plan_only: Make no run.
     """
 
     specs: Sequence[str]
@@ -81,6 +83,7 @@ class Request:
     cache: Path | None
     force: bool
     first: bool = True
+    plan_only: bool = False
 
     def texts(self, specs: Sequence[str], encoding: str, errors: str) -> Texts:
         """Open texts.
@@ -98,15 +101,21 @@ class Request:
         return self.cache or cache_folder()
 
 
-def new_job(request: Request, settings: Mapping[str, Any]) -> Job:
-    """Read a corpus and make room for a new run; nothing of a run is touched unless all is well."""
+def new_job(request: Request, settings: Mapping[str, Any], find_machine: Callable[[], "Machine"]) -> Job:
+    """Read a corpus, plan, and make room for a new run; nothing of a run is touched unless all is well.
+
+    Args:
+        request: What was asked for.
+        settings: The settings by field name; None for those that were not given.
+        find_machine: Called once the corpus is read; importing PyTorch takes time.
+    """
     encoding, errors = request.encoding or "utf-8", request.errors or "strict"
     cutting = TokenizerConfig.pick(settings)
     TrainConfig.pick(settings)  # what is out of its range is known before an hour of reading
     ModelConfig.pick({**settings, "tie_weights": None})
     _refuse_clashes(request, settings, cutting)
     vectors = None if request.glove is None else VectorFile(request.glove)
-    if request.name is not None:
+    if request.name is not None and not request.plan_only:
         Run.check_free(request.name, force=request.force)
     with ExitStack() as hold, ExitStack() as reading:
         texts = reading.enter_context(request.texts(request.specs, encoding, errors))
@@ -117,27 +126,28 @@ def new_job(request: Request, settings: Mapping[str, Any]) -> Job:
         cutting = material.cutting
         asked = {**settings, "val_fraction": material.val_fraction} | _as_wide_as(vectors, settings)
         words, vocab_size = cutting.tokenizer == "word", material.tokenizer.vocab_size
-        model_config, train_config, notes = plan(len(material.train_ids), vocab_size, asked, words=words)
-        _check_memory(model_config)
+        planned = plan(len(material.train_ids), vocab_size, asked, find_machine(), words=words)
+        notes = list(planned.notes)
         story = _story(texts, held_out, cutting, encoding, errors)
         embedding = None
         if vectors is not None:
             tokens, counts = material.tokenizer.tokens, material.counts()
-            embedding, coverage = embed_vocabulary(vectors, tokens, counts, seed=train_config.seed)
+            embedding, coverage = embed_vocabulary(vectors, tokens, counts, seed=planned.train.seed)
             notes.append(str(coverage))
             story["glove"] = asdict(coverage)
         run = Run(Path())  # which the other processes never touch
-        if request.first:
+        if request.first and not request.plan_only:
             run = hold.enter_context(Run.create(request.name, texts.name, force=request.force))
         return Job(
             run=run,
-            model_config=model_config,
-            train_config=train_config,
+            model_config=planned.model,
+            train_config=planned.train,
             material=material,
             story=story,
             hold=hold.pop_all(),
             notes=[*material.notes(), *notes],
             embedding=embedding,
+            plan=planned,
         )
 
 
@@ -241,23 +251,6 @@ def _tells_its_sources(told: object) -> bool:
         case {"sources": [str(), *sources], "sha256": str(), "encoding": str(), "errors": str(errors)}:
             return all(isinstance(source, str) for source in sources) and errors in ERRORS
     return False
-
-
-def _check_memory(config: ModelConfig) -> None:
-    """Refuse a model that this machine cannot hold, rather than be killed for it.
-
-    Raises:
-        ConfigError: If it needs more than the machine has.
-    """
-    parameters = sum(math.prod(shape) for shape in tensor_shapes(config).values())
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if parameters * BYTES_A_PARAMETER > memory:
-        raise ConfigError(
-            f"a model of {parameters:,} parameters needs {parameters * BYTES_A_PARAMETER / 2**30:,.0f} GiB to learn, "
-            f"and this machine has {memory / 2**30:,.0f}: give a smaller --hidden or fewer --layers"
-        )
 
 
 def _story(

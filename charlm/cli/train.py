@@ -1,8 +1,9 @@
 """`charlm train`."""
 
+import functools
 import os
 import time
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 if TYPE_CHECKING:
     from charlm.cli.job import Job
     from charlm.model import LanguageModel
+    from charlm.pace import Machine
 
 CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm in the user's cache]"
 
@@ -49,6 +51,9 @@ CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm
     metavar="[RUN]",
     help="Go on with a run, the newest if none is named.",
 )
+@click.option(
+    "--plan", "plan_only", is_flag=True, help="Print what would be chosen, and the epochs to expect; no more."
+)
 @click.option("--force", is_flag=True, help="Replace a run of the same name; resume although the corpus has changed.")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help=CACHE_HELP)
 @click.option(
@@ -68,6 +73,7 @@ def train(
     validation: tuple[str, ...],
     glove: Path | None,
     resume: str | None,
+    plan_only: bool,
     force: bool,
     cache: Path | None,
     device: str,
@@ -83,18 +89,21 @@ def train(
     the end of the text, which is kept for validation, goes to ./checkpoints/NAME/model.safetensors, and this path to
     stdout. Ctrl-C saves and ends; --resume goes on.
 
-    With --tokenizer word, what is left open is fitted to words: two tied layers of 400 units, and the more dropout, the
-    more often the text will be read.
+    What is left open is planned: from the text, the minutes and some seconds of timing on this machine. The larger the
+    budget, the larger the model; the more often it will read the text, the more dropout. --plan prints the plan alone.
+    Without an end, a training goes on until the validation loss stops falling.
 
     \b
     Example:
       charlm train shakespeare --minutes 2
+      charlm train shakespeare --minutes 60 --plan
       charlm train shakespeare --tokenizer word --minutes 10
       cat a.txt b.txt | charlm train - --minutes 1 --name mine
       charlm train --resume mine
     """
     started = time.monotonic()
     from charlm.cli.job import Request, new_job, resumed_job
+    from charlm.cli.outlook import plan_text, print_plan
 
     request = Request(
         specs=corpus,
@@ -106,20 +115,29 @@ def train(
         cache=cache,
         force=force,
         first=os.environ.get("RANK", "0") == "0",
+        plan_only=plan_only,
     )
-    if resume is not None:
-        if validation or glove:
-            raise click.UsageError("--validation and --glove are for a new run: leave them out, --resume knows them.")
-        job = resumed_job(resume or name or "", request, settings)
-    elif corpus:
-        job = new_job(request, settings)
-    else:
-        raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`.")
     quiet = quiet or not request.first
-    for message in job.notes:
-        note(message, quiet=quiet)
-    with job.hold:
-        signal_number = _train(job, started, device, threads, quiet=quiet)
+    with ExitStack() as stack:
+        find_machine = functools.cache(lambda: _find_machine(stack, device, threads, started))
+        if resume is not None:
+            if validation or glove or plan_only:
+                raise click.UsageError("--validation, --glove and --plan are for a new run: --resume knows its own.")
+            job = resumed_job(resume or name or "", request, settings)
+        elif corpus:
+            job = new_job(request, settings, find_machine)
+        else:
+            raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`.")
+        stack.enter_context(job.hold)
+        for message in job.notes:
+            note(message, quiet=quiet)
+        if plan_only:
+            if request.first:
+                print_plan(job)
+            return
+        if job.plan is not None and not quiet:
+            click.echo(plan_text(job.plan), err=True)
+        signal_number = _train(job, find_machine(), quiet=quiet)
     if request.first:
         click.echo(job.run.model)
     if signal_number:
@@ -132,7 +150,21 @@ def _if_given(parameter: str, value: str) -> str | None:
     return value if source == click.core.ParameterSource.COMMANDLINE else None
 
 
-def _train(job: "Job", started: float, device_name: str, threads: int | None, *, quiet: bool) -> int:
+def _find_machine(stack: ExitStack, device_name: str, threads: int | None, started: float) -> "Machine":
+    """Where to compute; processes that torchrun started meet here, and part when `stack` is closed."""
+    import torch
+
+    from charlm.pace import Machine
+    from charlm.parallel import find_device, joined_workers
+
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = find_device(device_name)
+    return Machine(device, stack.enter_context(joined_workers(device)), started)
+
+
+def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
     """Train, and say how it went; returns the number of the signal that ended it, or 0."""
     import torch
 
@@ -140,22 +172,11 @@ def _train(job: "Job", started: float, device_name: str, threads: int | None, *,
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals
     from charlm.novelty import keep_text
-    from charlm.parallel import find_device, joined_workers
-    from charlm.precision import faster_precision
     from charlm.trainer import Trainer
 
-    torch.set_flush_denormal(True)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with (
-        StopSignals() as stop,
-        joined_workers(device := find_device(device_name)) as workers,
-        ProgressView(job.train_config, job.material.chars_per_token, quiet=quiet) as view,
-    ):
-        model = _fresh_model(job).to(device)
-        config = job.train_config
-        if config.precision == "auto":
-            config = replace(config, precision=faster_precision(model, config, workers))
+    config, workers = job.train_config, machine.workers
+    with StopSignals() as stop, ProgressView(config, job.material.chars_per_token, quiet=quiet) as view:
+        model = _fresh_model(job).to(machine.device)
         torch.manual_seed(config.seed + workers.rank)
         if workers.is_first:
             keep_text(job.run.path, job.material.tokenizer, job.material.train_ids)
@@ -171,7 +192,7 @@ def _train(job: "Job", started: float, device_name: str, threads: int | None, *,
             warn=view.warn if workers.is_first else lambda message: None,
             chars_per_token=job.material.chars_per_token,
             stop=lambda: stop.number != 0,
-            started=started,
+            started=machine.started,
             workers=workers,
         )
         if job.resume_from is not None:

@@ -8,17 +8,20 @@ letter a probability, it can say how probable a line is.
 
 import random
 import textwrap
+import time
 from itertools import zip_longest
 from typing import Any
 
 import torch
 
 from charlm.checkpoint import Checkpoint
-from charlm.config import SampleConfig
+from charlm.config import SampleConfig, TrainConfig
 from charlm.corpus import Corpus, read_corpus, split_ids
 from charlm.engine import Engine
 from charlm.lessons import LessonOptions, Say
 from charlm.model import LanguageModel
+from charlm.pace import Machine
+from charlm.parallel import Workers
 from charlm.plan import plan
 from charlm.runs import Run
 from charlm.sampler import Sampler
@@ -61,12 +64,15 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     tokenizer = CharTokenizer.from_text(text)
     ids = tokenizer.encode(text)
     asked = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
-    model_config, train_config, _ = plan(len(ids), tokenizer.vocab_size, asked)
-    train_ids, val_ids = split_ids(ids, train_config.val_fraction)
+    train_ids, val_ids = split_ids(ids, TrainConfig.val_fraction)
+    machine = Machine(torch.device("cpu"), Workers(), time.monotonic())
+    planned = plan(len(train_ids), tokenizer.vocab_size, asked, machine)
+    model_config, train_config = planned.model, planned.train
     model = LanguageModel(model_config)
     model.start_from_frequencies(torch.from_numpy(count_ids(train_ids, tokenizer.vocab_size)))
     say(f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones, the last tenth for")
-    say(f"validation. An {model_config.cell} of {model_config.hidden_size} units learns the rest.")
+    shape = f"{model_config.num_layers} x {model_config.hidden_size}"
+    say(f"validation. An {model_config.cell} of {shape} units learns the rest.")
     due = list(range(1, MINUTES))
 
     def report(progress: Progress) -> None:
@@ -82,7 +88,7 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     story = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
     with Run.create(None, "lesson") as folder:
         parts = (model, tokenizer, train_ids, val_ids, train_config)
-        end = Trainer(*parts, run=folder, story=story, report=report).train()
+        end = Trainer(*parts, run=folder, story=story, report=report, started=machine.started).train()
     say("")
     say(
         f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, {end.best_nats:.3f} nats a character on the tenth"

@@ -1,0 +1,68 @@
+import time
+
+import pytest
+import torch
+
+from charlm import pace
+from charlm.config import ModelConfig, Precision, TrainConfig
+from charlm.errors import ConfigError
+from charlm.model import LanguageModel
+from charlm.pace import Machine, mixed_precision
+from charlm.parallel import Workers
+from tests.conftest import make_checkpoint
+
+SHAPE = ModelConfig(vocab_size=9, hidden_size=8, embedding_dim=4)
+CONFIG = TrainConfig(batch_size=2, seq_len=4, steps=1)
+
+
+def this_machine() -> Machine:
+    return Machine(torch.device("cpu"), Workers(), time.monotonic())
+
+
+@pytest.mark.parametrize(("bf16_seconds", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
+def test_bf16_is_taken_where_it_is_clearly_faster(
+    bf16_seconds: float, chosen: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {"fp32": 1.0, "bf16": bf16_seconds}
+    monkeypatch.setattr(pace, "_seconds_per_update", lambda model, config: seconds[config.precision])
+    found = this_machine().pace(SHAPE, CONFIG)
+    assert found.precision == chosen
+    assert found.tokens_per_second == 8 / seconds[chosen]
+
+
+def test_what_is_asked_for_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[str] = []
+
+    def seconds(model: LanguageModel, config: TrainConfig) -> float:
+        timed.append(config.precision)
+        return 1.0
+
+    monkeypatch.setattr(pace, "_seconds_per_update", seconds)
+    asked = TrainConfig(batch_size=2, seq_len=4, steps=1, precision="bf16")
+    assert this_machine().pace(SHAPE, asked).precision == "bf16"
+    assert timed == ["bf16"]
+
+
+@pytest.mark.parametrize("shape", [{}, {"cell": "gru", "tie_weights": True, "embedding_dim": 8}, {"cell": "rnn"}])
+def test_timing_gives_a_speed_and_leaves_random_state_alone(shape: dict[str, object]) -> None:
+    state = torch.get_rng_state()
+    config = ModelConfig.pick({"vocab_size": 9, "hidden_size": 8, "embedding_dim": 4, "dropout": 0.5, **shape})
+    assert this_machine().pace(config, CONFIG).tokens_per_second > 0
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_model_that_the_machine_cannot_hold_is_refused_before_memory_is_taken() -> None:
+    with pytest.raises(ConfigError, match="smaller --hidden"):
+        this_machine().pace(ModelConfig(vocab_size=9, hidden_size=65536, num_layers=8), CONFIG)
+
+
+def test_time_that_passes_is_used() -> None:
+    assert Machine(torch.device("cpu"), Workers(), time.monotonic() - 5).seconds_used() >= 5
+
+
+def test_only_bf16_changes_the_arithmetic() -> None:
+    model, _ = make_checkpoint()
+    ids = torch.zeros((1, 3), dtype=torch.int64)
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with mixed_precision(name, torch.device("cpu")):
+            assert model(ids)[0].dtype == dtype
