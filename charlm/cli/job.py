@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from charlm import __version__
-from charlm.checkpoint import Checkpoint, load_checkpoint, tensor_shapes
+from charlm.checkpoint import Checkpoint, Tensors, load_checkpoint, tensor_shapes
 from charlm.cli.material import Material
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig, rebuilt
 from charlm.corpus import Texts
 from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
+from charlm.finetune import RATE_SHARE, Start
 from charlm.glove import VectorFile, Vectors, embed_vocabulary
 from charlm.idcache import cache_folder
-from charlm.plan import plan
+from charlm.plan import WORD_RATE, plan
 from charlm.runs import Run
 from charlm.sources import ERRORS, STDIN
 
 BYTES_A_PARAMETER = 4 * 4
 """A weight, its gradient and its two moments, each a float32."""
 
-KEPT_STORY = ("charlm", "command", "corpus", "validation", "tokenization", "glove")
+KEPT_STORY = ("charlm", "command", "corpus", "validation", "tokenization", "glove", "from")
 """What a resumed training goes on telling of where it came from."""
 
 
@@ -42,6 +43,7 @@ class Job:
         hold: What is held till the training ends: the run, so that no other process takes it.
         notes: What its user should know.
         embedding: The token embedding to begin with, (V, E), if it is not to be drawn.
+        weights: All weights to begin with, if the model has learnt before.
         resume_from: The saved training to go on with, if it is one.
     """
 
@@ -53,6 +55,7 @@ class Job:
     hold: ExitStack
     notes: list[str] = field(default_factory=list)
     embedding: Vectors | None = None
+    weights: Tensors | None = None
     resume_from: Checkpoint | None = None
 
 
@@ -64,6 +67,7 @@ class Request:
         specs: The texts.
         validation: The texts to validate on, if they are not the end of the others.
         glove: A file of word vectors to begin with.
+        start: The trained model to go on from, a file or run.
         name: The run's name.
         encoding: How the texts' bytes become characters; None if not given.
         errors: What to do with bytes that don't; None if not given.
@@ -75,6 +79,7 @@ class Request:
     specs: Sequence[str]
     validation: Sequence[str]
     glove: Path | None
+    start: str | None
     name: str | None
     encoding: str | None
     errors: str | None
@@ -101,31 +106,29 @@ class Request:
 def new_job(request: Request, settings: Mapping[str, Any]) -> Job:
     """Read a corpus and make room for a new run; nothing of a run is touched unless all is well."""
     encoding, errors = request.encoding or "utf-8", request.errors or "strict"
+    start, settings = _with_start(request, settings)
     cutting = TokenizerConfig.pick(settings)
     TrainConfig.pick(settings)  # what is out of its range is known before an hour of reading
     ModelConfig.pick({**settings, "tie_weights": None})
     _refuse_clashes(request, settings, cutting)
     vectors = None if request.glove is None else VectorFile(request.glove)
+    if request.name is not None and start is not None and start.is_in(Run.named(request.name)):
+        raise RunError(f"--name {request.name}: that is the run that --from reads, and it stays: take another --name")
     if request.name is not None:
         Run.check_free(request.name, force=request.force)
     with ExitStack() as hold, ExitStack() as reading:
         texts = reading.enter_context(request.texts(request.specs, encoding, errors))
+        known = None if start is None else start.tokenizer
         held_out = None
         if request.validation:
             held_out = reading.enter_context(request.texts(request.validation, encoding, errors))
-        material = Material.read(texts, held_out, cutting, settings.get("val_fraction"), request.folder)
+        material = Material.read(texts, held_out, cutting, settings.get("val_fraction"), request.folder, known=known)
         cutting = material.cutting
         asked = {**settings, "val_fraction": material.val_fraction} | _as_wide_as(vectors, settings)
         words, vocab_size = cutting.tokenizer == "word", material.tokenizer.vocab_size
         model_config, train_config, notes = plan(len(material.train_ids), vocab_size, asked, words=words)
         _check_memory(model_config)
-        story = _story(texts, held_out, cutting, encoding, errors)
-        embedding = None
-        if vectors is not None:
-            tokens, counts = material.tokenizer.tokens, material.counts()
-            embedding, coverage = embed_vocabulary(vectors, tokens, counts, seed=train_config.seed)
-            notes.append(str(coverage))
-            story["glove"] = asdict(coverage)
+        begin, told, said = _beginning(start, vectors, material, train_config.seed)
         run = Run(Path())  # which the other processes never touch
         if request.first:
             run = hold.enter_context(Run.create(request.name, texts.name, force=request.force))
@@ -134,10 +137,10 @@ def new_job(request: Request, settings: Mapping[str, Any]) -> Job:
             model_config=model_config,
             train_config=train_config,
             material=material,
-            story=story,
+            story=_story(texts, held_out, cutting, encoding, errors) | told,
             hold=hold.pop_all(),
-            notes=[*material.notes(), *notes],
-            embedding=embedding,
+            notes=[*material.notes(), *said, *notes],
+            **begin,
         )
 
 
@@ -151,7 +154,7 @@ def resumed_job(name: str, request: Request, settings: Mapping[str, Any]) -> Job
         train_config, cutting, told = _read_story(run, saved)
         given = {**settings, "encoding": request.encoding, "errors": request.errors, "name": request.name}
         began_with = asdict(saved.config) | asdict(train_config) | asdict(cutting) | told["corpus"] | {"name": run.name}
-        _refuse_contradictions(given, began_with)
+        _refuse_contradictions(given, began_with, "which the run began with")
         texts = _same_texts(reading, request, told["corpus"], run, request.specs)
         held_out = _same_texts(reading, request, told["validation"], run) if "validation" in told else None
         fraction = train_config.val_fraction
@@ -184,12 +187,45 @@ def _same_texts(
     return texts
 
 
+def _with_start(request: Request, settings: Mapping[str, Any]) -> tuple[Start | None, Mapping[str, Any]]:
+    """The model to go on from, if one was asked for, and the settings, completed by what it brings.
+
+    Raises:
+        CheckpointError: If there is no such model.
+        ConfigError: If the settings contradict it.
+    """
+    if request.start is None:
+        return None, settings
+    start = Start.find(request.start)
+    _refuse_contradictions({name: settings.get(name) for name in start.fixed}, start.fixed, f"as {start.path} has it")
+    start.check_bounds(settings)
+    rate = settings.get("learning_rate")
+    fresh = WORD_RATE if start.tokenizer.kind == "word" else TrainConfig.learning_rate
+    return start, {**settings, **start.fixed, "learning_rate": RATE_SHARE * fresh if rate is None else rate}
+
+
+def _beginning(
+    start: Start | None, vectors: VectorFile | None, material: Material, seed: int
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """What a training begins with, if not with drawn weights: fields of its job, parts of its story, notes."""
+    if start is not None:
+        weights = start.grown(material.tokenizer, material.counts())
+        told = {"from": start.story(material.tokenizer)}
+        return {"weights": weights}, told, [start.note(material.tokenizer, material.counts())]
+    if vectors is None:
+        return {}, {}, []
+    embedding, coverage = embed_vocabulary(vectors, material.tokenizer.tokens, material.counts(), seed=seed)
+    return {"embedding": embedding}, {"glove": asdict(coverage)}, [str(coverage)]
+
+
 def _refuse_clashes(request: Request, settings: Mapping[str, Any], cutting: TokenizerConfig) -> None:
     if request.validation and settings.get("val_fraction"):
         raise ConfigError("--validation and --val-fraction contradict each other: give one of them")
+    if request.glove is not None and request.start is not None:
+        raise ConfigError("--glove: --from brings what its model has learnt of words: leave one of them out")
     if request.glove is not None and cutting.tokenizer == "char":
         raise ConfigError("--glove has vectors of words: add --tokenizer word, or leave it out")
-    if settings.get("freeze_embeddings") and request.glove is None:
+    if settings.get("freeze_embeddings") and request.glove is None and request.start is None:
         raise ConfigError("--freeze-embeddings keeps the vectors of --glove as they are: give it, or leave both out")
     if settings.get("freeze_embeddings") and settings.get("tie_weights"):
         raise ConfigError("--freeze-embeddings with --tie would freeze the decoder too: leave one of them out")
@@ -283,7 +319,8 @@ def _provenance(texts: Texts, encoding: str, errors: str) -> dict[str, Any]:
     }
 
 
-def _refuse_contradictions(given: Mapping[str, Any], began_with: Mapping[str, Any]) -> None:
+def _refuse_contradictions(given: Mapping[str, Any], known: Mapping[str, Any], whose: str) -> None:
+    """Refuse a setting that is given and is not what is known of it already."""
     flags = {
         spec.name: spec.metadata["rule"].flags[-1].split("/")[0]
         for settings in (ModelConfig, TrainConfig, TokenizerConfig)
@@ -291,8 +328,7 @@ def _refuse_contradictions(given: Mapping[str, Any], began_with: Mapping[str, An
         if "rule" in spec.metadata and spec.metadata["rule"].flags
     }
     for name, value in given.items():
-        if value is not None and value != began_with[name]:
+        if value is not None and value != known[name]:
             raise ConfigError(
-                f"{flags.get(name, '--' + name)} {value} contradicts {began_with[name]}, which the run began with: "
-                "leave it out"
+                f"{flags.get(name, '--' + name)} {value} contradicts {known[name]}, {whose}: leave it out"
             )

@@ -43,6 +43,12 @@ CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm
     help="Begin with the word vectors of this file, in GloVe's or word2vec's text form, plain, .gz or .zip.",
 )
 @click.option(
+    "--from",
+    "start",
+    metavar="FILE|RUN",
+    help="Begin with this trained model, its shape and its tokens, and add the tokens that it lacks.",
+)
+@click.option(
     "--resume",
     is_flag=False,
     flag_value="",
@@ -67,6 +73,7 @@ def train(
     name: str | None,
     validation: tuple[str, ...],
     glove: Path | None,
+    start: str | None,
     resume: str | None,
     force: bool,
     cache: Path | None,
@@ -86,12 +93,16 @@ def train(
     With --tokenizer word, what is left open is fitted to words: two tied layers of 400 units, and the more dropout, the
     more often the text will be read.
 
+    --from goes on from a trained model with a new text, in a new run: what it has learnt of each character or word is
+    kept, and new ones are added. The learning rate is a REPLACEME of a fresh training's, unless --lr is given.
+
     \b
     Example:
       charlm train shakespeare --minutes 2
       charlm train shakespeare --tokenizer word --minutes 10
       cat a.txt b.txt | charlm train - --minutes 1 --name mine
       charlm train --resume mine
+      charlm train letters.txt --from mine --minutes 1
     """
     started = time.monotonic()
     from charlm.cli.job import Request, new_job, resumed_job
@@ -100,6 +111,7 @@ def train(
         specs=corpus,
         validation=validation,
         glove=glove,
+        start=start,
         name=name,
         encoding=_if_given("encoding", encoding),
         errors=_if_given("errors", errors),
@@ -108,8 +120,10 @@ def train(
         first=os.environ.get("RANK", "0") == "0",
     )
     if resume is not None:
-        if validation or glove:
-            raise click.UsageError("--validation and --glove are for a new run: leave them out, --resume knows them.")
+        if validation or glove or start is not None:
+            raise click.UsageError(
+                "--validation, --glove and --from are for a new run: leave them out, --resume knows them."
+            )
         job = resumed_job(resume or name or "", request, settings)
     elif corpus:
         job = new_job(request, settings)
@@ -172,6 +186,7 @@ def _train(job: "Job", started: float, device_name: str, threads: int | None, *,
             chars_per_token=job.material.chars_per_token,
             stop=lambda: stop.number != 0,
             started=started,
+            learnt="from" in job.story,
             workers=workers,
         )
         if job.resume_from is not None:
@@ -192,6 +207,8 @@ def _fresh_model(job: "Job") -> "LanguageModel":
     torch.manual_seed(job.train_config.seed)
     model = LanguageModel(job.model_config)
     model.start_from_frequencies(torch.from_numpy(job.material.counts()))
+    if job.weights is not None:
+        model.load_tensors(job.weights)
     if job.embedding is not None:
         model.embedding.weight.detach().copy_(torch.from_numpy(job.embedding))
     model.embedding.weight.requires_grad_(not job.train_config.freeze_embeddings)
