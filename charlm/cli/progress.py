@@ -96,7 +96,7 @@ class ProgressView:
             left = max(0.0, self._config.minutes * 60 - progress.seconds)
         validation = "" if self._val_nats is None else f", validation {self._val_nats:.3f}"
         if math.isnan(self._train_nats):  # before the first update of a model that has learnt before
-            return f"{clock_text(left)} left{validation}"
+            return f"before the first update{validation}"
         return (
             f"{clock_text(left)} left, {loss_text(self._train_nats, self._chars_per_token, digits=3)}{validation}, "
             f"{progress.tokens_per_second * self._chars_per_token:,.0f} chars/s, epoch {progress.epoch:.1f}"

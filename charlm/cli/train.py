@@ -94,7 +94,7 @@ def train(
     more often the text will be read.
 
     --from goes on from a trained model with a new text, in a new run: what it has learnt of each character or word is
-    kept, and new ones are added. The learning rate is a REPLACEME of a fresh training's, unless --lr is given.
+    kept, and new ones are added. The learning rate is half a fresh training's, unless --lr is given.
 
     \b
     Example:
