@@ -93,6 +93,7 @@ class Progress:
         """All of this for the log and the model file, with the validation loss in its other units."""
         nats = self.val_nats
         return asdict(self) | {
+            "train_nats": None if math.isnan(self.train_nats) else self.train_nats,
             "val_bits_per_char": None if nats is None else nats / math.log(2) / chars_per_token,
             "val_perplexity": None if nats is None else perplexity(nats),
         }
@@ -137,6 +138,8 @@ class Trainer:
         stop: Asked after every update; once it says True, the training saves and ends.
         clock: The time in seconds.
         started: The clock's time at which the budget began to run; now, if left out.
+        learnt: Whether the model has learnt before: it is then measured before the first update, and kept if no later
+            one is better.
         workers: The processes that learn together; all of them make a trainer and call the same methods.
     """
 
@@ -156,6 +159,7 @@ class Trainer:
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         started: float | None = None,
+        learnt: bool = False,
         workers: Workers | None = None,
     ) -> None:
         self.model = model
@@ -202,6 +206,7 @@ class Trainer:
         self._last_save = self._last_validation = 0.0
         self._good: deque[tuple[Position, dict[str, Tensor]]] = deque(maxlen=2)
         self._unsaved_best: Checkpoint | None = None
+        self._learnt = learnt
         self._ended = self._disk_failed = self._good_is_due = False
 
     def train(self) -> Progress:
@@ -219,6 +224,8 @@ class Trainer:
         self._last_save = self._last_validation = self._began
         self._keep_good()
         self._time_validation()
+        if self._learnt and self._workers.is_first and len(self._val_ids) and self._at.best_nats is None:
+            self._validate_and_log()
         while True:
             self._attend()
             stop, save, good = self._agree()
@@ -366,7 +373,8 @@ class Trainer:
 
     def _log(self, progress: Progress) -> None:
         self._try_to_write(lambda: self._run.append_log(progress.figures(self._chars_per_token)))
-        self._at.train_nats = progress.train_nats
+        if self._at.loss_steps:  # none before the first update
+            self._at.train_nats = progress.train_nats
         self._at.loss_sum, self._at.loss_steps = 0.0, 0
 
     def _validate_and_log(self) -> Progress | None:

@@ -22,7 +22,19 @@ TEXT = {
     "idcache",
 }
 ENGINE = {
-    *("tensorfile", "checkpoint", "runs", "curves", "engine", "decoding", "sampler", "beam", "novelty", "scorer"),
+    *(
+        "tensorfile",
+        "checkpoint",
+        "runs",
+        "curves",
+        "engine",
+        "decoding",
+        "sampler",
+        "beam",
+        "novelty",
+        "scorer",
+        "finetune",
+    ),
 }
 TRAINING = {
     *("loss", "model", "batches", "plan", "pace", "stopwatch", "parallel", "resume", "validation", "trainer"),

@@ -50,11 +50,8 @@ def _print_table(facts: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for section, value in facts.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
-        for place, (name, entry) in enumerate(rows):
-            if entry is not None:
-                table.add_row(
-                    Text("" if place else section, style="bold"), Text(shown(name)), Text(shown(_text(entry)))
-                )
+        for place, (name, entry) in enumerate((name, entry) for name, entry in rows if entry is not None):
+            table.add_row(Text("" if place else section, style="bold"), Text(shown(name)), Text(shown(_text(entry))))
     Console().print(table)
 
 

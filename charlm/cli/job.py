@@ -5,16 +5,17 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlm import __version__
-from charlm.checkpoint import Checkpoint, load_checkpoint
+from charlm.checkpoint import Checkpoint, Tensors, load_checkpoint
 from charlm.cli.material import Material
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig, rebuilt
 from charlm.corpus import Texts
 from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
+from charlm.finetune import Start
 from charlm.glove import VectorFile, Vectors, embed_vocabulary
 from charlm.idcache import cache_folder
 from charlm.plan import Plan, plan
@@ -24,7 +25,7 @@ from charlm.sources import ERRORS, STDIN
 if TYPE_CHECKING:
     from charlm.pace import Machine
 
-KEPT_STORY = ("charlm", "command", "corpus", "validation", "tokenization", "glove")
+KEPT_STORY = ("charlm", "command", "corpus", "validation", "tokenization", "glove", "from")
 """What a resumed training goes on telling of where it came from."""
 
 
@@ -42,6 +43,7 @@ class Job:
         notes: What its user should know.
         embedding: The token embedding to begin with, (V, E), if it is not to be drawn.
         plan: What was chosen, of a new training.
+        weights: All weights to begin with, if the model has learnt before.
         resume_from: The saved training to go on with, if it is one.
     """
 
@@ -54,6 +56,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     embedding: Vectors | None = None
     plan: Plan | None = None
+    weights: Tensors | None = None
     resume_from: Checkpoint | None = None
 
 
@@ -65,6 +68,7 @@ class Request:
         specs: The texts.
         validation: The texts to validate on, if they are not the end of the others.
         glove: A file of word vectors to begin with.
+        start: The trained model to go on from, a file or run.
         name: The run's name.
         encoding: How the texts' bytes become characters; None if not given.
         errors: What to do with bytes that don't; None if not given.
@@ -77,6 +81,7 @@ class Request:
     specs: Sequence[str]
     validation: Sequence[str]
     glove: Path | None
+    start: str | None
     name: str | None
     encoding: str | None
     errors: str | None
@@ -110,31 +115,30 @@ def new_job(request: Request, settings: Mapping[str, Any], find_machine: Callabl
         find_machine: Called once the corpus is read; importing PyTorch takes time.
     """
     encoding, errors = request.encoding or "utf-8", request.errors or "strict"
+    start, settings = _with_start(request, settings)
     cutting = TokenizerConfig.pick(settings)
     TrainConfig.pick(settings)  # what is out of its range is known before an hour of reading
     ModelConfig.pick({**settings, "tie_weights": None})
     _refuse_clashes(request, settings, cutting)
     vectors = None if request.glove is None else VectorFile(request.glove)
+    if request.name is not None and start is not None and start.is_in(Run.named(request.name)):
+        raise RunError(f"--name {request.name}: that is the run that --from reads, and it stays: take another --name")
     if request.name is not None and not request.plan_only:
         Run.check_free(request.name, force=request.force)
     with ExitStack() as hold, ExitStack() as reading:
         texts = reading.enter_context(request.texts(request.specs, encoding, errors))
+        known = None if start is None else start.tokenizer
         held_out = None
         if request.validation:
             held_out = reading.enter_context(request.texts(request.validation, encoding, errors))
-        material = Material.read(texts, held_out, cutting, settings.get("val_fraction"), request.folder)
+        material = Material.read(texts, held_out, cutting, settings.get("val_fraction"), request.folder, known=known)
         cutting = material.cutting
         asked = {**settings, "val_fraction": material.val_fraction} | _as_wide_as(vectors, settings)
         words, vocab_size = cutting.tokenizer == "word", material.tokenizer.vocab_size
         planned = plan(len(material.train_ids), vocab_size, asked, find_machine(), words=words)
-        notes = list(planned.notes)
-        story = _story(texts, held_out, cutting, encoding, errors)
-        embedding = None
-        if vectors is not None:
-            tokens, counts = material.tokenizer.tokens, material.counts()
-            embedding, coverage = embed_vocabulary(vectors, tokens, counts, seed=planned.train.seed)
-            notes.append(str(coverage))
-            story["glove"] = asdict(coverage)
+        if start is not None and settings.get("learning_rate") is None:
+            planned = replace(planned, train=start.gentler(planned.train))
+        begin, told, said = _beginning(start, vectors, material, planned.train.seed)
         run = Run(Path())  # which the other processes never touch
         if request.first and not request.plan_only:
             run = hold.enter_context(Run.create(request.name, texts.name, force=request.force))
@@ -143,11 +147,11 @@ def new_job(request: Request, settings: Mapping[str, Any], find_machine: Callabl
             model_config=planned.model,
             train_config=planned.train,
             material=material,
-            story=story,
+            story=_story(texts, held_out, cutting, encoding, errors) | told,
             hold=hold.pop_all(),
-            notes=[*material.notes(), *notes],
-            embedding=embedding,
+            notes=[*material.notes(), *said, *planned.notes],
             plan=planned,
+            **begin,
         )
 
 
@@ -161,7 +165,7 @@ def resumed_job(name: str, request: Request, settings: Mapping[str, Any]) -> Job
         train_config, cutting, told = _read_story(run, saved)
         given = {**settings, "encoding": request.encoding, "errors": request.errors, "name": request.name}
         began_with = asdict(saved.config) | asdict(train_config) | asdict(cutting) | told["corpus"] | {"name": run.name}
-        _refuse_contradictions(given, began_with)
+        _refuse_contradictions(given, began_with, "which the run began with")
         texts = _same_texts(reading, request, told["corpus"], run, request.specs)
         held_out = _same_texts(reading, request, told["validation"], run) if "validation" in told else None
         fraction = train_config.val_fraction
@@ -194,12 +198,43 @@ def _same_texts(
     return texts
 
 
+def _with_start(request: Request, settings: Mapping[str, Any]) -> tuple[Start | None, Mapping[str, Any]]:
+    """The model to go on from, if one was asked for, and the settings, completed by what it brings.
+
+    Raises:
+        CheckpointError: If there is no such model.
+        ConfigError: If the settings contradict it.
+    """
+    if request.start is None:
+        return None, settings
+    start = Start.find(request.start)
+    _refuse_contradictions({name: settings.get(name) for name in start.fixed}, start.fixed, f"as {start.path} has it")
+    start.check_bounds(settings)
+    return start, {**settings, **start.fixed}
+
+
+def _beginning(
+    start: Start | None, vectors: VectorFile | None, material: Material, seed: int
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """What a training begins with, if not with drawn weights: fields of its job, parts of its story, notes."""
+    if start is not None:
+        weights = start.grown(material.tokenizer, material.counts())
+        told = {"from": start.story(material.tokenizer)}
+        return {"weights": weights}, told, [start.note(material.tokenizer, material.counts())]
+    if vectors is None:
+        return {}, {}, []
+    embedding, coverage = embed_vocabulary(vectors, material.tokenizer.tokens, material.counts(), seed=seed)
+    return {"embedding": embedding}, {"glove": asdict(coverage)}, [str(coverage)]
+
+
 def _refuse_clashes(request: Request, settings: Mapping[str, Any], cutting: TokenizerConfig) -> None:
     if request.validation and settings.get("val_fraction"):
         raise ConfigError("--validation and --val-fraction contradict each other: give one of them")
+    if request.glove is not None and request.start is not None:
+        raise ConfigError("--glove: --from brings what its model has learnt of words: leave one of them out")
     if request.glove is not None and cutting.tokenizer == "char":
         raise ConfigError("--glove has vectors of words: add --tokenizer word, or leave it out")
-    if settings.get("freeze_embeddings") and request.glove is None:
+    if settings.get("freeze_embeddings") and request.glove is None and request.start is None:
         raise ConfigError("--freeze-embeddings keeps the vectors of --glove as they are: give it, or leave both out")
     if settings.get("freeze_embeddings") and settings.get("tie_weights"):
         raise ConfigError("--freeze-embeddings with --tie would freeze the decoder too: leave one of them out")
@@ -276,7 +311,8 @@ def _provenance(texts: Texts, encoding: str, errors: str) -> dict[str, Any]:
     }
 
 
-def _refuse_contradictions(given: Mapping[str, Any], began_with: Mapping[str, Any]) -> None:
+def _refuse_contradictions(given: Mapping[str, Any], known: Mapping[str, Any], whose: str) -> None:
+    """Refuse a setting that is given and is not what is known of it already."""
     flags = {
         spec.name: spec.metadata["rule"].flags[-1].split("/")[0]
         for settings in (ModelConfig, TrainConfig, TokenizerConfig)
@@ -284,8 +320,7 @@ def _refuse_contradictions(given: Mapping[str, Any], began_with: Mapping[str, An
         if "rule" in spec.metadata and spec.metadata["rule"].flags
     }
     for name, value in given.items():
-        if value is not None and value != began_with[name]:
+        if value is not None and value != known[name]:
             raise ConfigError(
-                f"{flags.get(name, '--' + name)} {value} contradicts {began_with[name]}, which the run began with: "
-                "leave it out"
+                f"{flags.get(name, '--' + name)} {value} contradicts {known[name]}, {whose}: leave it out"
             )

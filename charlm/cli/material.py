@@ -1,6 +1,7 @@
 """Reads the text to learn and the one to validate on, and cuts both into tokens."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy.typing as npt
 from charlm.config import TokenizerConfig
 from charlm.corpus import Texts, check_split, split_ids
 from charlm.errors import CorpusError
+from charlm.finetune import extended
 from charlm.idcache import encode_texts
 from charlm.plan import share_to_validate, words_to_know
-from charlm.tokenizer import UNKNOWN_ID, CharTokenizer, Ids, Tokenizer, count_ids, make_tokenizer
+from charlm.tokenizer import UNKNOWN_ID, Ids, Tokenizer, count_ids, make_tokenizer
 from charlm.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
 
 BLOCK = 1 << 24
@@ -49,6 +51,8 @@ class Material:
         val_fraction: float | None,
         folder: Path,
         tokenizer: Tokenizer | None = None,
+        *,
+        known: Tokenizer | None = None,
     ) -> "Material":
         """Read texts and cut them, with a vocabulary of their own if none is given.
 
@@ -61,13 +65,14 @@ class Material:
             val_fraction: The share to validate on; None for what suits the text.
             folder: Where the ids of a long text may lie.
             tokenizer: The vocabulary.
+            known: A vocabulary that the texts' own shall extend.
 
         Raises:
             CorpusError: If there is nothing to learn.
             ConfigError: If the share leaves one side with nothing.
         """
         if cutting.tokenizer == "char" and tokenizer is None:
-            tokenizer = CharTokenizer.from_pieces(texts.pieces())
+            tokenizer = _vocabulary(cutting, texts.pieces(), known)
         else:
             texts.read_through()
         cutting = words_to_know(texts.chars, cutting)
@@ -82,7 +87,7 @@ class Material:
             if held_out is not None:
                 held_out.read_through()
                 _, to_validate = held_out.split(1.0)
-            tokenizer = tokenizer or make_tokenizer(cutting, to_learn.pieces())
+            tokenizer = tokenizer or _vocabulary(cutting, to_learn.pieces(), known)
             (train_ids, train_path), (val_ids, val_path) = (
                 encode_texts(part, tokenizer, folder) for part in (to_learn, to_validate)
             )
@@ -129,3 +134,10 @@ class Material:
             if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in blocks):
                 notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
         return notes + [f"the text's ids are kept in {path}" for path in self.cached]
+
+
+def _vocabulary(cutting: TokenizerConfig, pieces: Iterable[str], known: Tokenizer | None) -> Tokenizer:
+    """The vocabulary of a text, or one that is known, extended by it."""
+    if known is None:
+        return make_tokenizer(cutting, pieces)
+    return extended(known, make_tokenizer(replace(cutting, max_vocab=None), pieces), cutting.max_vocab)

@@ -95,6 +95,8 @@ class ProgressView:
         if self._config.minutes is not None:
             left = max(0.0, self._config.minutes * 60 - progress.seconds)
         validation = "" if self._val_nats is None else f", validation {self._val_nats:.3f}"
+        if math.isnan(self._train_nats):  # before the first update of a model that has learnt before
+            return f"before the first update{validation}"
         return (
             f"{clock_text(left)} left, {loss_text(self._train_nats, self._chars_per_token, digits=3)}{validation}, "
             f"{progress.tokens_per_second * self._chars_per_token:,.0f} chars/s, epoch {progress.epoch:.1f}"
@@ -121,10 +123,20 @@ def print_summary(
         f"{config.vocab_size:,} tokens",
         "training": loss_text(end.train_nats, chars_per_token, words=words),
     }
+    if (before := _nats_before(run)) is not None:
+        rows["before"] = loss_text(before, chars_per_token, words=words)
     if end.best_nats is not None:
-        rows["validation"] = loss_text(end.best_nats, chars_per_token, words=words) + " (best)"
+        best = "(as before: no update was better, so none is kept)" if end.best_nats == before else "(best)"
+        rows["validation"] = f"{loss_text(end.best_nats, chars_per_token, words=words)} {best}"
     rows["kept in"] = str(run.path)
     rows["next"] = f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}"
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(shown(value)))
     Console(stderr=True).print(table)
+
+
+def _nats_before(run: "Run") -> float | None:
+    """The validation loss before the first update, nats a token, if the model had learnt before."""
+    first = next(iter(run.read_log()), {}) if run.log.is_file() else {}  # none, if stopped before that
+    nats = first.get("val_nats")
+    return nats if first.get("step") == 0 and isinstance(nats, float) else None

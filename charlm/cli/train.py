@@ -45,6 +45,12 @@ CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm
     help="Begin with the word vectors of this file, in GloVe's or word2vec's text form, plain, .gz or .zip.",
 )
 @click.option(
+    "--from",
+    "start",
+    metavar="FILE|RUN",
+    help="Begin with this trained model, its shape and its tokens, and add the tokens that it lacks.",
+)
+@click.option(
     "--resume",
     is_flag=False,
     flag_value="",
@@ -72,6 +78,7 @@ def train(
     name: str | None,
     validation: tuple[str, ...],
     glove: Path | None,
+    start: str | None,
     resume: str | None,
     plan_only: bool,
     force: bool,
@@ -93,6 +100,9 @@ def train(
     budget, the larger the model; the more often it will read the text, the more dropout. --plan prints the plan alone.
     Without an end, a training goes on until the validation loss stops falling.
 
+    --from goes on from a trained model with a new text, in a new run: what it has learnt of each character or word is
+    kept, and new ones are added. The learning rate is half a fresh training's, unless --lr is given.
+
     \b
     Example:
       charlm train shakespeare --minutes 2
@@ -100,6 +110,7 @@ def train(
       charlm train shakespeare --tokenizer word --minutes 10
       cat a.txt b.txt | charlm train - --minutes 1 --name mine
       charlm train --resume mine
+      charlm train letters.txt --from mine --minutes 1
     """
     started = time.monotonic()
     from charlm.cli.job import Request, new_job, resumed_job
@@ -109,6 +120,7 @@ def train(
         specs=corpus,
         validation=validation,
         glove=glove,
+        start=start,
         name=name,
         encoding=_if_given("encoding", encoding),
         errors=_if_given("errors", errors),
@@ -121,8 +133,8 @@ def train(
     with ExitStack() as stack:
         find_machine = functools.cache(lambda: _find_machine(stack, device, threads, started))
         if resume is not None:
-            if validation or glove or plan_only:
-                raise click.UsageError("--validation, --glove and --plan are for a new run: --resume knows its own.")
+            if validation or glove or plan_only or start is not None:
+                raise click.UsageError("--validation, --glove, --from and --plan are for a new run: leave them out.")
             job = resumed_job(resume or name or "", request, settings)
         elif corpus:
             job = new_job(request, settings, find_machine)
@@ -193,6 +205,7 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
             chars_per_token=job.material.chars_per_token,
             stop=lambda: stop.number != 0,
             started=machine.started,
+            learnt="from" in job.story,
             workers=workers,
         )
         if job.resume_from is not None:
@@ -213,6 +226,8 @@ def _fresh_model(job: "Job") -> "LanguageModel":
     torch.manual_seed(job.train_config.seed)
     model = LanguageModel(job.model_config)
     model.start_from_frequencies(torch.from_numpy(job.material.counts()))
+    if job.weights is not None:
+        model.load_tensors(job.weights)
     if job.embedding is not None:
         model.embedding.weight.detach().copy_(torch.from_numpy(job.embedding))
     model.embedding.weight.requires_grad_(not job.train_config.freeze_embeddings)
