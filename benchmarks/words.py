@@ -103,6 +103,7 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
 
     from charlm.config import ModelConfig, TrainConfig
     from charlm.model import LanguageModel
+    from charlm.parallel import Workers
     from charlm.precision import faster_precision, mixed_precision
 
     torch.set_flush_denormal(True)
@@ -110,7 +111,7 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     shape = {**WORD_SHAPE, "vocab_size": vocab_size, "embedding_dim": WORD_SHAPE["hidden_size"], "tie_weights": True}
     model = LanguageModel(ModelConfig.pick(shape))
     config = TrainConfig.pick({**WORD_SHAPE, "steps": 1})
-    precision = faster_precision(model, config)
+    precision = faster_precision(model, config, Workers())
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     ranks = torch.rand(2, config.batch_size, config.seq_len) * math.log(vocab_size)  # as Zipf has it
     inputs, targets = ranks.exp().long().clamp(0, vocab_size - 1)
