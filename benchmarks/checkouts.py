@@ -99,6 +99,7 @@ def nanogpt_model(folder: Path, text: str) -> tuple[nn.Module, Scorer]:
     numbers = {char: index for index, char in enumerate(sorted(set(text)))}  # as its prepare.py has it
 
     def read(ids: Tensor) -> Tensor:
+        ids = ids.contiguous()
         logits: Tensor = model(ids, ids)[0]  # without targets it answers at the end alone
         return logits
 

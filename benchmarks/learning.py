@@ -134,8 +134,8 @@ def rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
             figures(group, lambda outcome: outcome.loss.carried, ".3f"),
             figures(group, lambda outcome: outcome.loss.cold, ".3f"),
             figures(group, lambda outcome: outcome.loss.late, ".3f"),
-            figures(group, lambda outcome: outcome.trained.seconds, ".0f"),
-            figures(group, lambda outcome: outcome.trained.chars / 1e6, ".2f"),
+            f"{sum(outcome.trained.seconds for outcome in group) / len(group):.0f}",
+            f"{sum(outcome.trained.chars for outcome in group) / len(group) / 1e6:.2f}",
             f"{group[0].trained.parameters:,}",
         ]
         for (minutes, program), group in groups.items()
