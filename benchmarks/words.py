@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.report import table, write_section
-from charlm.plan import SOFTMAX_SAMPLES, WORD_SHAPE
+from charlm.plan import SOFTMAX_SAMPLES, WORD_SETTINGS, WORD_SHAPE
 from charlm.tokenizer import WhitespaceTokenizer, WordTokenizer
 
 ROUNDS = 5
@@ -100,24 +100,29 @@ def softmax(options: argparse.Namespace) -> None:
 def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     """Tokens learnt a second with so many words, for each number of words drawn."""
     import torch
-    from charlm.precision import faster_precision, mixed_precision
 
     from charlm.config import ModelConfig, TrainConfig
     from charlm.model import LanguageModel
+    from charlm.pace import Machine, mixed_precision
+    from charlm.parallel import Workers
 
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
-    shape = {**WORD_SHAPE, "vocab_size": vocab_size, "embedding_dim": WORD_SHAPE["hidden_size"], "tie_weights": True}
-    model = LanguageModel(ModelConfig.pick(shape))
-    config = TrainConfig.pick({**WORD_SHAPE, "steps": 1})
-    precision = faster_precision(model, config)
+    layers, hidden = WORD_SHAPE
+    shape = ModelConfig(
+        vocab_size=vocab_size, num_layers=layers, hidden_size=hidden, embedding_dim=hidden, tie_weights=True
+    )
+    model = LanguageModel(shape)
+    config = TrainConfig.pick({**WORD_SETTINGS, "steps": 1})
+    cpu = torch.device("cpu")
+    precision = Machine(cpu, Workers(), time.monotonic()).pace(shape, config).precision
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     ranks = torch.rand(2, config.batch_size, config.seq_len) * math.log(vocab_size)  # as Zipf has it
     inputs, targets = ranks.exp().long().clamp(0, vocab_size - 1)
     state = model.core.zero_state(config.batch_size)
 
     def update(samples: int) -> None:
-        with mixed_precision(precision):
+        with mixed_precision(precision, cpu):
             loss, _ = model.loss(inputs, targets, state, samples=samples)
         optimizer.zero_grad()
         loss.backward()
