@@ -242,6 +242,9 @@ class TrainConfig(Settings):
         "--precision",
         choices=("auto", "fp32", "bf16"),
     )
+    threads: int | None = setting(
+        None, "Threads to compute with; on as many, a training is repeated to the bit.", at_least=1
+    )
     half: bool = setting(
         False, "Keep the model in half precision: a file of half the size, the loss within 0.001.", "--half/--full"
     )

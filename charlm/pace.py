@@ -6,7 +6,7 @@ validation stay in float32; only the products within the network change.
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -35,10 +35,12 @@ class Pace:
     Attributes:
         tokens_per_second: Of all processes together.
         precision: The arithmetic that this needs.
+        threads: The threads that this needs, of each process.
     """
 
     tokens_per_second: float
     precision: Precision
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,15 @@ class Machine:
         device: Where to compute.
         workers: The processes.
         started: When the budget began to run, by `time.monotonic`.
+        threads: Threads to compute with at most, of each process.
+        fewer: Whether fewer may be taken, where that is faster: with small matrices, or on cores that others use.
     """
 
     device: torch.device
     workers: Workers
     started: float
+    threads: int = field(default_factory=torch.get_num_threads)
+    fewer: bool = True
 
     def pace(self, model_config: ModelConfig, config: TrainConfig) -> Pace:
         """Time updates with the very sizes of a training, in some tenths of a second; random state stays as it is.
@@ -66,14 +72,23 @@ class Machine:
             ConfigError: If this machine cannot hold the model.
         """
         check_memory(model_config)
+
+        def seconds(precision: Precision, threads: int) -> float:
+            torch.set_num_threads(threads)
+            spent = _seconds_per_update(model, replace(config, precision=precision))
+            return self.workers.greatest([spent], self.device)[0]
+
         with torch.random.fork_rng():
             model = _any_model(model_config, self.device)
-            asked: tuple[Precision, ...] = ("fp32", "bf16") if config.precision == "auto" else (config.precision,)
-            seconds = [_seconds_per_update(model, replace(config, precision=precision)) for precision in asked]
-        fp32, *bf16 = self.workers.greatest(seconds, self.device)
-        faster = bool(bf16) and fp32 / bf16[0] > WORTH_IT
+            precision: Precision = "fp32" if config.precision == "auto" else config.precision
+            threads, best = self.threads, seconds(precision, self.threads)
+            if config.precision == "auto" and best > WORTH_IT * (bf16 := seconds("bf16", threads)):
+                precision, best = "bf16", bf16
+            while self.fewer and threads > 1 and best > WORTH_IT * (fewer := seconds(precision, threads // 2)):
+                threads, best = threads // 2, fewer
+        torch.set_num_threads(threads)
         tokens = config.batch_size * config.seq_len * self.workers.count
-        return Pace(tokens_per_second=tokens / (bf16[0] if faster else fp32), precision=asked[faster])
+        return Pace(tokens_per_second=tokens / best, precision=precision, threads=threads)
 
     def seconds_used(self) -> float:
         """The part of the budget that is spent already."""

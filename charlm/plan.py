@@ -166,7 +166,7 @@ def plan(
         notes.append(f"fitted to {num_tokens:,} tokens: {streams} parallel stream(s), {length} tokens an update")
     return Plan(
         model=ModelConfig.pick(settings),
-        train=replace(train, precision=pace.precision),
+        train=replace(train, precision=pace.precision, threads=pace.threads),
         given=frozenset(given),
         pace=pace,
         epochs=tokens / num_tokens,

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def test_bf16_is_taken_where_it_is_clearly_faster(
 ) -> None:
     seconds = {"fp32": 1.0, "bf16": bf16_seconds}
     monkeypatch.setattr(pace, "_seconds_per_update", lambda model, config: seconds[config.precision])
-    found = this_machine().pace(SHAPE, CONFIG)
+    found = replace(this_machine(), fewer=False).pace(SHAPE, CONFIG)
     assert found.precision == chosen
     assert found.tokens_per_second == 8 / seconds[chosen]
 
@@ -39,8 +40,23 @@ def test_what_is_asked_for_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(pace, "_seconds_per_update", seconds)
     asked = TrainConfig(batch_size=2, seq_len=4, steps=1, precision="bf16")
-    assert this_machine().pace(SHAPE, asked).precision == "bf16"
+    assert replace(this_machine(), fewer=False).pace(SHAPE, asked).precision == "bf16"
     assert timed == ["bf16"]
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [({4: 1.0, 2: 0.5, 1: 0.49}, 2), ({4: 1.0, 2: 1.5, 1: 0.1}, 4)])
+def test_fewer_threads_are_taken_while_they_are_faster(
+    seconds: dict[int, float], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(pace, "_seconds_per_update", lambda model, config: seconds[torch.get_num_threads()])
+    try:
+        found = replace(this_machine(), threads=4).pace(SHAPE, replace(CONFIG, precision="fp32"))
+        assert found.threads == torch.get_num_threads() == taken
+        assert found.tokens_per_second == 8 / seconds[taken]
+        assert replace(this_machine(), threads=4, fewer=False).pace(SHAPE, CONFIG).threads == 4
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("shape", [{}, {"cell": "gru", "tie_weights": True, "embedding_dim": 8}, {"cell": "rnn"}])

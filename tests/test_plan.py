@@ -19,7 +19,7 @@ class FakeMachine:
     def pace(self, model_config: ModelConfig, config: TrainConfig) -> Pace:
         self.timed += 1
         speed = self.operations / (6 * weights_per_token(model_config))
-        return Pace(tokens_per_second=speed, precision="fp32")
+        return Pace(tokens_per_second=speed, precision="fp32", threads=1)
 
     def seconds_used(self) -> float:
         return self.used

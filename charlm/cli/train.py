@@ -173,7 +173,7 @@ def _find_machine(stack: ExitStack, device_name: str, threads: int | None, start
     if threads is not None:
         torch.set_num_threads(threads)
     device = find_device(device_name)
-    return Machine(device, stack.enter_context(joined_workers(device)), started)
+    return Machine(device, stack.enter_context(joined_workers(device)), started, fewer=threads is None)
 
 
 def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
@@ -187,6 +187,8 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
     from charlm.trainer import Trainer
 
     config, workers = job.train_config, machine.workers
+    if machine.fewer and config.threads is not None:  # a resumed training's too: with others its last bits would differ
+        torch.set_num_threads(config.threads)
     with StopSignals() as stop, ProgressView(config, job.material.chars_per_token, quiet=quiet) as view:
         model = _fresh_model(job).to(machine.device)
         torch.manual_seed(config.seed + workers.rank)
