@@ -19,7 +19,8 @@ import numpy as np
 
 from charlm.corpus import Part, Texts
 from charlm.errors import CorpusError
-from charlm.tokenizer import Ids, Tokenizer, smallest_dtype
+from charlm.ids import Ids, smallest_dtype
+from charlm.tokenizer import Tokenizer
 
 HEADER = 4096
 """Bytes before the ids: a page, so that they are aligned."""
@@ -54,8 +55,9 @@ def encode_texts(texts: Texts | Part, tokenizer: Tokenizer, folder: Path) -> tup
     Raises:
         CorpusError: If the cache cannot be written.
     """
+    pieces = texts.blocks if tokenizer.cut_anywhere else texts.pieces
     if texts.in_memory:
-        parts = [tokenizer.encode(piece) for piece in texts.pieces()] or [tokenizer.encode("")]
+        parts = [tokenizer.encode(piece) for piece in pieces()] or [tokenizer.encode("")]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)), None
     kind = {"version": VERSION, "text": texts.sha256, "tokenizer": _hash(tokenizer)}
     path = folder / f"{hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:32]}.ids"
@@ -64,7 +66,7 @@ def encode_texts(texts: Texts | Part, tokenizer: Tokenizer, folder: Path) -> tup
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-            _write(path, (tokenizer.encode(piece).astype(dtype, copy=False) for piece in texts.pieces()), kind)
+            _write(path, (tokenizer.encode(piece).astype(dtype, copy=False) for piece in pieces()), kind)
         except OSError as error:
             raise CorpusError(
                 f"{folder}: no room for the ids of a long text ({error.strerror}); give another folder with --cache"

@@ -10,8 +10,9 @@ from charlm.config import TokenizerConfig
 from charlm.corpus import Texts, check_split, split_ids
 from charlm.errors import CorpusError
 from charlm.idcache import encode_texts
+from charlm.ids import UNKNOWN_ID, Ids, count_ids
 from charlm.plan import share_to_validate, words_to_know
-from charlm.tokenizer import UNKNOWN_ID, CharTokenizer, Ids, Tokenizer, count_ids, make_tokenizer
+from charlm.tokenizer import CharTokenizer, Tokenizer, make_tokenizer
 from charlm.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
 
 BLOCK = 1 << 24
@@ -67,7 +68,7 @@ class Material:
             ConfigError: If the share leaves one side with nothing.
         """
         if cutting.tokenizer == "char" and tokenizer is None:
-            tokenizer = CharTokenizer.from_pieces(texts.pieces())
+            tokenizer = CharTokenizer.from_pieces(texts.blocks())
         else:
             texts.read_through()
         cutting = words_to_know(texts.chars, cutting)
