@@ -9,7 +9,7 @@ import numpy.typing as npt
 from charlm.config import TokenizerConfig
 from charlm.corpus import Texts, check_split, split_ids
 from charlm.errors import CorpusError
-from charlm.idcache import encode_texts
+from charlm.idcache import encode_texts, prune
 from charlm.ids import UNKNOWN_ID, Ids, count_ids
 from charlm.plan import share_to_validate, words_to_know
 from charlm.tokenizer import CharTokenizer, Tokenizer, make_tokenizer
@@ -31,6 +31,7 @@ class Material:
         val_fraction: Its share of the whole; 0 if it is a text of its own, or there is none.
         chars_per_token: Of the text to validate on, or if there is none, of the one to learn.
         cached: The files that ids lie in.
+        removed: What the cache has let go of, as lines for its user.
     """
 
     tokenizer: Tokenizer
@@ -40,6 +41,7 @@ class Material:
     val_fraction: float
     chars_per_token: float
     cached: tuple[Path, ...]
+    removed: tuple[str, ...]
 
     @classmethod
     def read(
@@ -90,6 +92,7 @@ class Material:
             check_split(len(train_ids), len(val_ids), fraction)
             measured, tokens = (to_validate, val_ids) if len(val_ids) else (to_learn, train_ids)
             chars_per_token, paths = measured.chars / len(tokens), [train_path, val_path]
+        cached = tuple(path for path in paths if path is not None)
         material = cls(
             tokenizer=tokenizer,
             cutting=cutting,
@@ -97,7 +100,8 @@ class Material:
             val_ids=val_ids,
             val_fraction=fraction,
             chars_per_token=chars_per_token,
-            cached=tuple(path for path in paths if path is not None),
+            cached=cached,
+            removed=tuple(prune(folder, cached)) if cached else (),
         )
         material.check_worth(texts)
         return material
@@ -129,4 +133,4 @@ class Material:
             blocks = (ids[begin : begin + BLOCK] for begin in range(0, len(ids), BLOCK))
             if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in blocks):
                 notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
-        return notes + [f"the text's ids are kept in {path}" for path in self.cached]
+        return [*notes, *(f"the text's ids are kept in {path}" for path in self.cached), *self.removed]
