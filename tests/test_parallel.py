@@ -1,8 +1,10 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,32 @@ with joined_workers(torch.device("cpu")) as workers:
     grads = {name: weight.grad.numpy() for name, weight in made.model.named_parameters()}
 import numpy as np
 np.savez(f"rank{workers.rank}.npz", **grads)
+"""
+
+
+WAITS_FOR_EVER = """
+import torch
+from charlm.cli.signals import StopSignals
+from charlm.parallel import joined_workers, rank_and_count
+if rank_and_count()[0] == 1:
+    with StopSignals():
+        print("waits", flush=True)
+        with joined_workers(torch.device("cpu")):
+            pass
+"""
+
+LOSES_THE_OTHER = """
+import os, torch
+from charlm.errors import PeerLostError
+from charlm.parallel import joined_workers
+with joined_workers(torch.device("cpu")) as workers:
+    workers.greatest([1.0], torch.device("cpu"))
+    if not workers.is_first:
+        os._exit(0)
+    try:
+        workers.greatest([1.0], torch.device("cpu"))
+    except PeerLostError:
+        os._exit(0)
 """
 
 
@@ -73,6 +101,25 @@ def test_two_processes_have_the_gradient_of_one_with_the_doubled_batch() -> None
         for found in ranks:
             np.testing.assert_allclose(found[name], weight.grad.numpy(), atol=1e-5)
     assert max(np.abs(ranks[0][name]).max() for name in ranks[0]) > 1e-3
+
+
+def test_who_waits_for_a_process_that_never_comes_ends_on_a_signal() -> None:
+    gone, waiting = start_ranks(2, ["-c", WAITS_FOR_EVER])
+    gone.communicate(timeout=60)
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "waits\n"
+    time.sleep(1)
+    waiting.terminate()
+    try:
+        waiting.communicate(timeout=20)
+    finally:
+        waiting.kill()
+        waiting.communicate()
+    assert waiting.returncode == -signal.SIGTERM
+
+
+def test_a_process_that_is_gone_is_an_error_in_one_line() -> None:
+    finish(start_ranks(2, ["-c", LOSES_THE_OTHER]))
 
 
 @pytest.mark.torture
