@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from charlm import __version__
+from charlm.cli.signals import sigterm_unwinds
 from charlm.errors import CharlmError, PeerLostError
 from charlm.terminal import shown
 
@@ -69,7 +70,7 @@ class LazyGroup(click.Group):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         try:
-            with _safe_to_show():
+            with _safe_to_show(), sigterm_unwinds():
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except CharlmError as error:
