@@ -18,6 +18,9 @@ from charlm.parallel import Workers, find_device
 from tests.conftest import VERSE
 from tests.test_trainer import QUICK, make_trainer
 
+SECONDS = 600
+"""How long processes may take on a machine that others use."""
+
 ONE_STEP = """
 import sys
 from dataclasses import replace
@@ -82,7 +85,7 @@ def start_ranks(count: int, command: list[str]) -> list["subprocess.Popen[str]"]
 
 def finish(processes: list["subprocess.Popen[str]"]) -> list[tuple[str, str]]:
     try:
-        outputs = [process.communicate(timeout=60) for process in processes]
+        outputs = [process.communicate(timeout=SECONDS) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -143,7 +146,7 @@ def test_two_processes_train_one_model_and_another_number_resumes_it() -> None:
     for process in long:
         process.terminate()
     for process in long:
-        process.communicate(timeout=30)
+        process.communicate(timeout=SECONDS)
         assert process.returncode == 143
     saved = load_checkpoint(Path("checkpoints/long/last.safetensors"), with_resume=True)
     assert saved.tensors["resume/stream.0"].shape == (1, 4, 8)
@@ -152,7 +155,7 @@ def test_two_processes_train_one_model_and_another_number_resumes_it() -> None:
     while (line := alone.stderr.readline() if alone.stderr else "") and "dealt anew" not in line:
         pass
     alone.terminate()
-    alone.communicate(timeout=30)
+    alone.communicate(timeout=SECONDS)
     assert "saved by 2 process(es), going on with 1: the streams are dealt anew" in line
     again = load_checkpoint(Path("checkpoints/long/last.safetensors"), with_resume=True)
     assert again.story["resume"]["step"] >= saved.story["resume"]["step"]
