@@ -2,7 +2,7 @@
 
 The package has three storeys, each of which imports only from itself and from those below:
 
-- text: `errors`, `config`, `terminal`, `words`, `tokenizer`, `glove`, `library`, `sources`,
+- text: `errors`, `config`, `terminal`, `ids`, `words`, `characters`, `tokenizer`, `glove`, `library`, `sources`,
   `lines`, `corpus`, `idcache`
 - engine, a trained model at work in NumPy: `tensorfile`, `checkpoint`, `runs`, `curves`, `engine`, `decoding`,
   `sampler`, `beam`, `novelty`, `scorer`

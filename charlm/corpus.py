@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from charlm.errors import ConfigError, CorpusError
+from charlm.ids import Ids
 from charlm.sources import check_encoding, decoded, open_texts, short_name
-from charlm.tokenizer import Ids
 
 PIECE = 1 << 22
-"""Characters of a piece of text, about; it ends at a line end, or at a space, if there is one."""
+"""Characters of a piece of text, at most; it ends at a line end, or at a space, if there is one."""
 
 KEPT = 1 << 26
 """Characters of a text that is kept in memory; a longer one is read anew in each pass."""
@@ -93,7 +93,15 @@ class Texts:
         """Read everything once more.
 
         Yields:
-            Pieces of the text, whole lines where lines are shorter than a piece.
+            Pieces of the text, whole lines where lines are shorter than a piece. They depend on the text alone.
+
+        Raises:
+            CorpusError: As in `blocks`.
+        """
+        return _cut(self.blocks())
+
+    def blocks(self) -> Iterator[str]:
+        """Read everything once more, in small blocks as they come, which may begin and end anywhere.
 
         Raises:
             CorpusError: If a text is unreadable, binary or empty, its bytes are not of the encoding, or it has
@@ -105,19 +113,19 @@ class Texts:
             yield from self._kept
         elif self._spool is not None:
             self._spool.seek(0)
-            yield from _cut(decoded(self._spool, "standard input", "utf-8", "surrogatepass"))
+            yield from decoded(self._spool, "standard input", "utf-8", "surrogatepass")
         else:
             left = self.chars
-            for piece in _cut(text for source in self._sources for text in source.read()):
-                left -= len(piece)
-                yield piece
+            for block in self._read():
+                left -= len(block)
+                yield block
             if left:
                 raise CorpusError(f"{' '.join(self.sources)}: changed while it was read; try again")
 
     def read_through(self) -> None:
         """Make the first pass, if it has not been made."""
         if not self.sha256:
-            for _ in self.pieces():
+            for _ in self.blocks():
                 pass
 
     def split(self, fraction: float) -> tuple["Part", "Part"]:
@@ -135,19 +143,22 @@ class Texts:
             at += len(piece)
         return Part(self, 0, cut), Part(self, cut, self.chars)
 
+    def _read(self) -> Iterator[str]:
+        return (block for source in self._sources for block in source.read())
+
     def _first_pass(self) -> Iterator[str]:
         digest = hashlib.sha256()
-        for piece in _cut(text for source in self._sources for text in source.read()):
-            data = piece.encode("utf-8", "surrogatepass")
+        for block in self._read():
+            data = block.encode("utf-8", "surrogatepass")
             digest.update(data)
-            self.chars += len(piece)
+            self.chars += len(block)
             if self._kept is not None:
-                self._kept.append(piece)
+                self._kept.append(block)
                 if self.chars > KEPT:
                     self._spill()
             elif self._spool is not None:
                 self._write(data)
-            yield piece
+            yield block
         if not self.chars:
             raise CorpusError(f"{' '.join(self.sources)}: empty, there is nothing to read")
         self.sha256 = digest.hexdigest()
@@ -163,8 +174,8 @@ class Texts:
             self._spool = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed in __exit__
         except OSError as error:
             raise CorpusError(f"{self._folder}: no temporary file can be made ({error.strerror})") from None
-        for piece in kept or ():
-            self._write(piece.encode("utf-8", "surrogatepass"))
+        for block in kept or ():
+            self._write(block.encode("utf-8", "surrogatepass"))
 
     def _write(self, data: bytes) -> None:
         assert self._spool is not None, "opened before"
@@ -205,11 +216,18 @@ class Part:
 
     def pieces(self) -> Iterator[str]:
         """Read it once more, as `Texts.pieces` does."""
+        return self._of(self.whole.pieces())
+
+    def blocks(self) -> Iterator[str]:
+        """Read it once more, as `Texts.blocks` does."""
+        return self._of(self.whole.blocks())
+
+    def _of(self, texts: Iterator[str]) -> Iterator[str]:
         at = 0
-        for piece in self.whole.pieces():
-            if part := piece[max(0, self.begin - at) : max(0, self.end - at)]:
+        for text in texts:
+            if part := text[max(0, self.begin - at) : max(0, self.end - at)]:
                 yield part
-            at += len(piece)
+            at += len(text)
 
 
 def read_corpus(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Corpus:
@@ -252,16 +270,16 @@ def check_split(to_train: int, to_validate: int, val_fraction: float) -> None:
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:
-    """Join texts, and cut them into pieces of about `PIECE` characters."""
+    """Join texts, and cut them into pieces of at most `PIECE` characters."""
     held: list[str] = []
     size = 0
     for text in texts:
         held.append(text)
         size += len(text)
-        if size >= PIECE:
+        while size >= PIECE:
             joined = "".join(held)
-            cut = joined.rfind("\n") + 1 or joined.rfind(" ") + 1 or len(joined)
+            cut = joined.rfind("\n", 0, PIECE) + 1 or joined.rfind(" ", 0, PIECE) + 1 or PIECE
             yield joined[:cut]
-            held, size = [joined[cut:]], len(joined) - cut
+            held, size = [joined[cut:]], size - cut
     if size:
         yield "".join(held)

@@ -7,6 +7,7 @@
     +-- CheckpointError      a model file that is missing, damaged or not one
     +-- RunError             a run that exists, or is not there to be resumed
     +-- TrainingError        learning that cannot go on
+    |   +-- PeerLostError    one of several processes is gone, and said why itself
     +-- NoveltyError         text that has to be new, and cannot be told or made
 
 A message says what is wrong, where, and what to do about it.
@@ -18,6 +19,7 @@ __all__ = [
     "ConfigError",
     "CorpusError",
     "NoveltyError",
+    "PeerLostError",
     "RunError",
     "TrainingError",
     "VectorsError",
@@ -54,6 +56,10 @@ class RunError(CharlmError):
 
 class TrainingError(CharlmError):
     """Training cannot go on, for instance because the loss is no longer a number."""
+
+
+class PeerLostError(TrainingError):
+    """Another of the processes that learn together has ended; what it says matters more than this."""
 
 
 class NoveltyError(CharlmError):

@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from charlm.characters import code_points
 from charlm.errors import NoveltyError
-from charlm.tokenizer import Ids, Tokenizer, code_points
+from charlm.ids import Ids
+from charlm.tokenizer import Tokenizer
 
 TEXT_FILE = "text.gz"
 """The training text's name in a run's folder."""

@@ -5,6 +5,7 @@ Each has its own streams; gradients are averaged before every update, so that al
 """
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from charlm.errors import ConfigError
+from charlm.errors import ConfigError, PeerLostError
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Workers:
             return nats
         grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads] + [grads[0].new_tensor([nats])])
-        dist.all_reduce(flat)
+        with _together():
+            dist.all_reduce(flat)
         flat /= self.count
         parts = torch.split(flat[:-1], [grad.numel() for grad in grads])
         for grad, part in zip(grads, parts, strict=True):
@@ -55,7 +57,8 @@ class Workers:
         if self.count == 1:
             return list(values)
         together = torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        dist.all_reduce(together, op=dist.ReduceOp.MAX)
+        with _together():
+            dist.all_reduce(together, op=dist.ReduceOp.MAX)
         return together.tolist()
 
     def gather(self, part: Tensor, dim: int) -> Tensor:
@@ -63,22 +66,51 @@ class Workers:
         if self.count == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.count)]
-        dist.all_gather(parts, part.contiguous())
+        with _together():
+            dist.all_gather(parts, part.contiguous())
         return torch.cat(parts, dim=dim)
 
 
 @contextmanager
 def joined_workers(device: torch.device) -> Iterator[Workers]:
-    """Meet the other processes that torchrun started, if it did."""
+    """Meet the other processes that torchrun started, if it did.
+
+    Raises:
+        PeerLostError: If one of them is gone before, or while they learn.
+    """
     rank, count = rank_and_count()
     if count == 1:
         yield Workers()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    with _together(), _signals_end_at_once():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Workers(rank, count)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Say it in one line when another process is gone."""
+    try:
+        yield
+    except RuntimeError:
+        raise PeerLostError(
+            "another process of this training has ended: see what it says; charlm train --resume goes on from the "
+            "last save"
+        ) from None
+
+
+@contextmanager
+def _signals_end_at_once() -> Iterator[None]:
+    """While waiting for others, which may never come, nothing is there to be saved, and no handler would be called."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def rank_and_count() -> tuple[int, int]:

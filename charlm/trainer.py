@@ -345,7 +345,7 @@ class Trainer:
         if self.config.minutes is None or not self._workers.is_first or not len(self._val_ids):
             return
         began, sample = self._watch.read(), self._val_ids[:VALIDATION_SAMPLE]
-        validation_loss(self.model, sample, self._start_id)
+        validation_loss(self.model, sample, self._start_id, self._stop)
         seconds = max(1e-9, self._watch.read() - began) / len(sample)
         affordable = int(VALIDATION_SHARE * 60 * self.config.minutes / seconds)
         self._val_ids = self._val_ids[: max(len(sample), affordable)]

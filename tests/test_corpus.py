@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from charlm import characters, sources
 from charlm import corpus as corpus_module
-from charlm import sources
 from charlm.corpus import Texts, read_corpus, split_ids
 from charlm.errors import ConfigError, CorpusError
 from charlm.lines import read_lines
@@ -79,6 +79,27 @@ def test_pieces_end_where_lines_end_and_failing_that_where_words_do() -> None:
     assert all(piece.endswith(("\n", " ")) for piece in pieces[:-1])
 
 
+@given(TEXT, st.integers(1, 40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.usefixtures("small_pieces")
+def test_pieces_depend_on_the_text_alone_however_it_comes(text: str, size: int) -> None:
+    Path("text.txt").write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch, Texts(["text.txt"]) as texts:
+        pieces = list(texts.pieces())
+        patch.setattr(sources, "READ_BYTES", size)
+        assert list(texts.pieces()) == pieces
+        assert "".join(texts.blocks()) == "".join(pieces)
+        assert all(len(piece) <= 11 for piece in pieces)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("letters", ["\N{SMILING FACE WITH HEART-SHAPED EYES}", "\N{MALAYALAM LETTER UU}", "x"])
+def test_line_ends_become_newlines_wherever_they_are_broken_off(letters: str) -> None:
+    text = "".join(letters * count + "\r\n" + letters + "\r" for count in range(8)) + "\r"
+    Path("text.txt").write_bytes(text.encode())
+    assert read_corpus(["text.txt"]).text == expected(text.encode())
+
+
 @pytest.mark.usefixtures("small_pieces")
 def test_a_long_text_that_changes_between_two_passes_is_noticed() -> None:
     path = Path("grows.txt")
@@ -139,9 +160,11 @@ def test_lines_come_as_they_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.lists(st.text(st.characters()), max_size=5))
 def test_a_vocabulary_of_pieces_is_that_of_the_whole(pieces: list[str]) -> None:
     whole = "".join(pieces)
-    tokenizer = CharTokenizer.from_pieces(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(characters, "BLOCK_CHARS", 3)
+        tokenizer = CharTokenizer.from_pieces(pieces)
+        ids = tokenizer.encode(whole)
     assert list(tokenizer.tokens[1:]) == sorted(set(whole))
-    ids = tokenizer.encode(whole)
     np.testing.assert_array_equal(ids, [1 + sorted(set(whole)).index(char) for char in whole])
     assert tokenizer.decode(ids) == whole
     assert set(tokenizer.encode("a\x7f🙂").tolist()) - {0} <= set(ids.tolist())

@@ -38,7 +38,7 @@ MEGABYTES = 400
 """What memory may grow by over all cases, whose files have some kilobytes."""
 
 SECONDS = 20
-"""What a single case may take, on a busy machine."""
+"""What a single case may take of the CPU: a machine that others use is no failure."""
 
 TEMPTING = [b"\0", b"\xff" * 8, b"-1", b"1e999", b"NaN", b"[" * 50, b'{"', b'"', b"\\ud800", b"\x1b[2J", b"99999999999"]
 
@@ -74,11 +74,11 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
 def bounded() -> Iterator[Callable[[], None]]:
     """Watches over memory and time: to be called after every case."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    last = [time.monotonic()]
+    last = [time.process_time()]
 
     def check() -> None:
-        assert time.monotonic() - last[0] < SECONDS
-        last[0] = time.monotonic()
+        assert time.process_time() - last[0] < SECONDS
+        last[0] = time.process_time()
 
     yield check
     unit = 2**20 if sys.platform == "darwin" else 2**10

@@ -1,14 +1,19 @@
 import multiprocessing
 import os
+import shutil
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from charlm import corpus as corpus_module
+from charlm import idcache
 from charlm.corpus import Texts
 from charlm.errors import CorpusError
-from charlm.idcache import HEADER, cache_folder, encode_texts
+from charlm.idcache import HEADER, cache_folder, encode_texts, prune
 from charlm.tokenizer import CharTokenizer, Ids
 from tests.conftest import VERSE, Charlm
 
@@ -53,9 +58,9 @@ def test_a_long_one_lies_in_a_file_in_the_smallest_type(extra: str, dtype: str) 
 def test_the_file_serves_again_for_the_same_text_and_tokenizer_only() -> None:
     _, path = encode()
     assert path is not None
-    written = path.stat().st_mtime_ns
+    written = path.stat().st_ino
     assert encode()[1] == path
-    assert path.stat().st_mtime_ns == written
+    assert path.stat().st_ino == written
     assert encode(VERSE + "more")[1] != path
     assert encode(VERSE, CharTokenizer("abc"))[1] != path
 
@@ -100,6 +105,69 @@ def test_a_cache_without_room_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(CorpusError, match=r"cache: no room .* \(No space left on device\); .* --cache"):
         encode()
     assert list(CACHE.iterdir()) == []
+
+
+def entry(name: str, size: int, hours_ago: float) -> Path:
+    path = CACHE / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x" * size)
+    os.utime(path, (time.time() - 3600 * hours_ago,) * 2)
+    return path
+
+
+def test_what_was_used_longest_ago_leaves_the_cache_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idcache, "CACHE_BYTES", 250)
+    oldest, old, new = (entry(f"{hours:032x}.ids", 100, hours) for hours in (30, 20, 10))
+    being_written = entry(".abcdefgh.ids", 100, 0)
+    abandoned = entry(".stuvwxyz.ids", 10, 2)
+    others = [entry(name, 1000, 99) for name in ("thesis.ids", ".hidden", f"{1:032x}.idx", f"{1:032x}.ids.gz")]
+    (note,) = prune(CACHE, [oldest])
+    assert note == "removed 3 file(s) from cache, 0.0 GB, those used longest ago: it holds no more than 0 GB"
+    assert sorted(CACHE.iterdir()) == sorted([oldest, being_written, *others])
+    assert not any(path.exists() for path in (old, new, abandoned))
+    assert prune(CACHE, [oldest]) == []
+
+
+def test_a_cache_within_its_bound_is_left_alone_and_the_bound_is_a_share_of_a_small_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old, new = entry(f"{1:032x}.ids", 100, 2), entry(f"{2:032x}.ids", 100, 1)
+    assert prune(CACHE, []) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=1000))
+    assert len(prune(CACHE, [])) == 1
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_a_file_that_the_system_does_not_let_go_stays_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(path: Path) -> None:
+        raise PermissionError(13, "in use")
+
+    monkeypatch.setattr(idcache, "CACHE_BYTES", 0)
+    monkeypatch.setattr(Path, "unlink", held)
+    path = entry(f"{1:032x}.ids", 100, 2)
+    assert prune(CACHE, []) == []
+    assert path.exists()
+
+
+@pytest.mark.usefixtures("long")
+def test_a_file_that_is_used_again_counts_as_new() -> None:
+    _, path = encode()
+    assert path is not None
+    os.utime(path, (0, 0))
+    encode()
+    assert time.time() - path.stat().st_mtime < 60
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a mapped file cannot be removed there, and stays")
+@pytest.mark.usefixtures("long")
+def test_ids_that_a_training_has_mapped_outlive_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, path = encode()
+    monkeypatch.setattr(idcache, "CACHE_BYTES", 0)
+    assert prune(CACHE, [])
+    assert path is not None
+    assert not path.exists()
+    np.testing.assert_array_equal(ids, CharTokenizer.from_text(VERSE).encode(VERSE))
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

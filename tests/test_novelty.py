@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlm.characters import code_points
 from charlm.errors import NoveltyError
 from charlm.novelty import TEXT_FILE, Guard, TrainingText, keep_text, kept_text, run_hash, run_hashes
-from charlm.tokenizer import CharTokenizer, code_points
+from charlm.tokenizer import CharTokenizer
 from tests.conftest import VERSE
 
 few_letters = st.text(alphabet="ab\n\U0001f600", max_size=40)

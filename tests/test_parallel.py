@@ -1,8 +1,10 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from charlm.errors import ConfigError
 from charlm.parallel import Workers, find_device
 from tests.conftest import VERSE
 from tests.test_trainer import QUICK, make_trainer
+
+SECONDS = 600
+"""How long processes may take on a machine that others use."""
 
 ONE_STEP = """
 import sys
@@ -29,6 +34,32 @@ with joined_workers(torch.device("cpu")) as workers:
     grads = {name: weight.grad.numpy() for name, weight in made.model.named_parameters()}
 import numpy as np
 np.savez(f"rank{workers.rank}.npz", **grads)
+"""
+
+
+WAITS_FOR_EVER = """
+import torch
+from charlm.cli.signals import StopSignals
+from charlm.parallel import joined_workers, rank_and_count
+if rank_and_count()[0] == 1:
+    with StopSignals():
+        print("waits", flush=True)
+        with joined_workers(torch.device("cpu")):
+            pass
+"""
+
+LOSES_THE_OTHER = """
+import os, torch
+from charlm.errors import PeerLostError
+from charlm.parallel import joined_workers
+with joined_workers(torch.device("cpu")) as workers:
+    workers.greatest([1.0], torch.device("cpu"))
+    if not workers.is_first:
+        os._exit(0)
+    try:
+        workers.greatest([1.0], torch.device("cpu"))
+    except PeerLostError:
+        os._exit(0)
 """
 
 
@@ -54,7 +85,7 @@ def start_ranks(count: int, command: list[str]) -> list["subprocess.Popen[str]"]
 
 def finish(processes: list["subprocess.Popen[str]"]) -> list[tuple[str, str]]:
     try:
-        outputs = [process.communicate(timeout=60) for process in processes]
+        outputs = [process.communicate(timeout=SECONDS) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -73,6 +104,25 @@ def test_two_processes_have_the_gradient_of_one_with_the_doubled_batch() -> None
         for found in ranks:
             np.testing.assert_allclose(found[name], weight.grad.numpy(), atol=1e-5)
     assert max(np.abs(ranks[0][name]).max() for name in ranks[0]) > 1e-3
+
+
+def test_who_waits_for_a_process_that_never_comes_ends_on_a_signal() -> None:
+    gone, waiting = start_ranks(2, ["-c", WAITS_FOR_EVER])
+    gone.communicate(timeout=60)
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "waits\n"
+    time.sleep(1)
+    waiting.terminate()
+    try:
+        waiting.communicate(timeout=20)
+    finally:
+        waiting.kill()
+        waiting.communicate()
+    assert waiting.returncode == -signal.SIGTERM
+
+
+def test_a_process_that_is_gone_is_an_error_in_one_line() -> None:
+    finish(start_ranks(2, ["-c", LOSES_THE_OTHER]))
 
 
 @pytest.mark.torture
@@ -96,7 +146,7 @@ def test_two_processes_train_one_model_and_another_number_resumes_it() -> None:
     for process in long:
         process.terminate()
     for process in long:
-        process.communicate(timeout=30)
+        process.communicate(timeout=SECONDS)
         assert process.returncode == 143
     saved = load_checkpoint(Path("checkpoints/long/last.safetensors"), with_resume=True)
     assert saved.tensors["resume/stream.0"].shape == (1, 4, 8)
@@ -105,7 +155,7 @@ def test_two_processes_train_one_model_and_another_number_resumes_it() -> None:
     while (line := alone.stderr.readline() if alone.stderr else "") and "dealt anew" not in line:
         pass
     alone.terminate()
-    alone.communicate(timeout=30)
+    alone.communicate(timeout=SECONDS)
     assert "saved by 2 process(es), going on with 1: the streams are dealt anew" in line
     again = load_checkpoint(Path("checkpoints/long/last.safetensors"), with_resume=True)
     assert again.story["resume"]["step"] >= saved.story["resume"]["step"]

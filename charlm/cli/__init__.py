@@ -4,6 +4,7 @@ import errno
 import importlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import click
 
 from charlm import __version__
-from charlm.errors import CharlmError
+from charlm.cli.signals import sigterm_unwinds
+from charlm.errors import CharlmError, PeerLostError
 from charlm.terminal import shown
 
 COMMANDS = {
@@ -29,6 +31,9 @@ COMMANDS = {
 """Names and one-line helps, here so that `charlm --help` imports no command."""
 
 EXIT_INTERRUPTED = 130
+
+OTHERS_WAIT = 1.0
+"""Seconds by which the first of several processes is ahead in telling what went wrong."""
 
 
 class LazyGroup(click.Group):
@@ -65,10 +70,11 @@ class LazyGroup(click.Group):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         try:
-            with _safe_to_show():
+            with _safe_to_show(), sigterm_unwinds():
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except CharlmError as error:
+            _let_others_speak_first(error)
             click.echo(f"Error: {shown(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except MemoryError:
@@ -92,7 +98,19 @@ def _safe_to_show() -> Iterator[None]:
         yield
     except click.ClickException as error:
         error.message = shown(error.message)  # type: ignore[misc]
+        _let_others_speak_first(error)
         raise
+
+
+def _let_others_speak_first(error: Exception) -> None:
+    """Wait, if this is one of several processes: torchrun ends all of them when the first one has failed.
+
+    So what all of them would say is said once, by the first; what one of them alone has to say comes before the
+    complaints of those that miss it.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        first = os.environ.get("RANK") == "0"
+        time.sleep(2 * OTHERS_WAIT if isinstance(error, PeerLostError) else 0 if first else OTHERS_WAIT)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

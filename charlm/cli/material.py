@@ -11,9 +11,10 @@ from charlm.config import TokenizerConfig
 from charlm.corpus import Texts, check_split, split_ids
 from charlm.errors import CorpusError
 from charlm.finetune import extended
-from charlm.idcache import encode_texts
+from charlm.idcache import encode_texts, prune
+from charlm.ids import UNKNOWN_ID, Ids, count_ids
 from charlm.plan import share_to_validate, words_to_know
-from charlm.tokenizer import UNKNOWN_ID, Ids, Tokenizer, count_ids, make_tokenizer
+from charlm.tokenizer import Tokenizer, make_tokenizer
 from charlm.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
 
 BLOCK = 1 << 24
@@ -32,6 +33,7 @@ class Material:
         val_fraction: Its share of the whole; 0 if it is a text of its own, or there is none.
         chars_per_token: Of the text to validate on, or if there is none, of the one to learn.
         cached: The files that ids lie in.
+        removed: What the cache has let go of, as lines for its user.
     """
 
     tokenizer: Tokenizer
@@ -41,6 +43,7 @@ class Material:
     val_fraction: float
     chars_per_token: float
     cached: tuple[Path, ...]
+    removed: tuple[str, ...]
 
     @classmethod
     def read(
@@ -72,7 +75,7 @@ class Material:
             ConfigError: If the share leaves one side with nothing.
         """
         if cutting.tokenizer == "char" and tokenizer is None:
-            tokenizer = _vocabulary(cutting, texts.pieces(), known)
+            tokenizer = _vocabulary(cutting, texts.blocks(), known)
         else:
             texts.read_through()
         cutting = words_to_know(texts.chars, cutting)
@@ -94,6 +97,7 @@ class Material:
             check_split(len(train_ids), len(val_ids), fraction)
             measured, tokens = (to_validate, val_ids) if len(val_ids) else (to_learn, train_ids)
             chars_per_token, paths = measured.chars / len(tokens), [train_path, val_path]
+        cached = tuple(path for path in paths if path is not None)
         material = cls(
             tokenizer=tokenizer,
             cutting=cutting,
@@ -101,7 +105,8 @@ class Material:
             val_ids=val_ids,
             val_fraction=fraction,
             chars_per_token=chars_per_token,
-            cached=tuple(path for path in paths if path is not None),
+            cached=cached,
+            removed=tuple(prune(folder, cached)) if cached else (),
         )
         material.check_worth(texts)
         return material
@@ -133,7 +138,7 @@ class Material:
             blocks = (ids[begin : begin + BLOCK] for begin in range(0, len(ids), BLOCK))
             if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in blocks):
                 notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
-        return notes + [f"the text's ids are kept in {path}" for path in self.cached]
+        return [*notes, *(f"the text's ids are kept in {path}" for path in self.cached), *self.removed]
 
 
 def _vocabulary(cutting: TokenizerConfig, pieces: Iterable[str], known: Tokenizer | None) -> Tokenizer:

@@ -1,8 +1,25 @@
 """Ends on a signal: the first asks for an orderly end, the second ends at once."""
 
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
+
+
+@contextmanager
+def sigterm_unwinds() -> Iterator[None]:
+    """Have SIGTERM end a command as Ctrl-C does, so that what is half written is removed on the way out."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class StopSignals:

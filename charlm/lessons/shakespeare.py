@@ -18,6 +18,7 @@ from charlm.checkpoint import Checkpoint
 from charlm.config import SampleConfig, TrainConfig
 from charlm.corpus import Corpus, read_corpus, split_ids
 from charlm.engine import Engine
+from charlm.ids import count_ids
 from charlm.lessons import LessonOptions, Say
 from charlm.model import LanguageModel
 from charlm.pace import Machine
@@ -26,7 +27,7 @@ from charlm.plan import plan
 from charlm.runs import Run
 from charlm.sampler import Sampler
 from charlm.scorer import ModelScorer
-from charlm.tokenizer import CharTokenizer, count_ids
+from charlm.tokenizer import CharTokenizer
 from charlm.trainer import Progress, Trainer
 
 MINUTES = 3
