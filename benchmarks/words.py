@@ -104,7 +104,6 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     from charlm.config import ModelConfig, TrainConfig
     from charlm.model import LanguageModel
     from charlm.pace import Machine, mixed_precision
-    from charlm.parallel import Workers
 
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
@@ -115,7 +114,7 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     model = LanguageModel(shape)
     config = TrainConfig.pick({**WORD_SETTINGS, "steps": 1})
     cpu = torch.device("cpu")
-    precision = Machine(cpu, Workers(), time.monotonic()).pace(shape, config).precision
+    precision = Machine().pace(shape, config).precision
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     ranks = torch.rand(2, config.batch_size, config.seq_len) * math.log(vocab_size)  # as Zipf has it
     inputs, targets = ranks.exp().long().clamp(0, vocab_size - 1)

@@ -160,21 +160,21 @@ class ModelConfig(Settings):
     )
     input_dropout: float = setting(
         0.0,
-        "Share of the embedding's outputs dropped.  [default: as --dropout]",
+        "Share of the embedding's outputs dropped.  [default: as --dropout, of words]",
         "--dropout-input",
         at_least=0,
         below=1,
     )
     token_dropout: float = setting(
         0.0,
-        "Share of tokens dropped whole, wherever they stand.  [default: as --dropout]",
+        "Share of tokens dropped whole, wherever they stand.  [default: a fifth of --dropout, of words]",
         "--dropout-tokens",
         at_least=0,
         below=1,
     )
     recurrent_dropout: float = setting(
         0.0,
-        "Share of recurrent weights dropped (DropConnect).  [default: as --dropout]",
+        "Share of recurrent weights dropped (DropConnect).  [default: half of --dropout]",
         "--dropconnect",
         at_least=0,
         below=1,

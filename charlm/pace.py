@@ -55,9 +55,9 @@ class Machine:
         fewer: Whether fewer may be taken, where that is faster: with small matrices, or on cores that others use.
     """
 
-    device: torch.device
-    workers: Workers
-    started: float
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    workers: Workers = field(default_factory=Workers)
+    started: float = field(default_factory=time.monotonic)
     threads: int = field(default_factory=torch.get_num_threads)
     fewer: bool = True
 

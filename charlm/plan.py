@@ -1,6 +1,6 @@
 """Fits a training to its text, its budget and the machine: chooses what was left open.
 
-The rules were fitted to measurements, see benchmarks/results/recipe.md. Three numbers decide: N, the tokens of the
+The rules were fitted to measurements, see docs/recipe.md. Three numbers decide: N, the tokens of the
 text; D, those that the budget pays for, which a few timed updates tell; and P, the weights that each of them goes
 through. A token costs 6 P operations, so that a budget buys either more weights or more tokens.
 """
@@ -226,7 +226,7 @@ def _filled(asked: Mapping[str, Any], text: _Text, shape: tuple[int, int], token
         chosen["batch_size"] = max([s for s in STREAMS if tokens >= MANY_UPDATES * s * length], default=STREAMS[0])
         chosen["learning_rate"] = min(HIGHEST_RATE, RATE_TIMES_UNITS / hidden) * DEEPER_RATE ** (layers - 1)
     if not text.short:
-        chosen |= dropouts(tokens / text.num_tokens)
+        chosen |= dropouts(tokens / text.num_tokens, words=text.words)
     chosen |= asked
     if chosen.get("tie_weights") and "embedding_dim" not in asked:
         chosen["embedding_dim"] = hidden
@@ -275,15 +275,12 @@ def num_parameters(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in tensor_shapes(config).values())
 
 
-def dropouts(epochs: float) -> dict[str, float]:
+def dropouts(epochs: float, *, words: bool) -> dict[str, float]:
     """What to drop from a model that sees its text so many times: nothing before it could learn it by heart.
 
-    The proportions are AWD-LSTM's, arXiv 1708.02182, where hundreds of epochs bear half of everything.
+    The proportions are AWD-LSTM's, arXiv 1708.02182, where hundreds of epochs bear half of everything. Characters are
+    dropped neither whole nor in parts: there is no guessing what a letter was.
     """
     share = round(min(0.5, 0.025 * epochs), 2) if epochs >= 2 else 0.0
-    return {
-        "dropout": share,
-        "input_dropout": share,
-        "token_dropout": round(share / 5, 2),
-        "recurrent_dropout": round(share / 2, 2),
-    }
+    shares = {"dropout": share, "recurrent_dropout": round(share / 2, 2)}
+    return shares | ({"input_dropout": share, "token_dropout": round(share / 5, 2)} if words else {})

@@ -109,7 +109,7 @@ def test_the_rate_is_a_share_of_a_fresh_one_unless_it_is_given(model_file: Path,
         (["--from", "words", "--vocab-size", "9"], 2, "tokens, which stay: give that or more"),
         (["--from", "nobody"], 1, "nobody: no model file and no run; the runs here are tiny, words"),
         (["--from", "new.txt"], 1, "new.txt: not a model file"),
-        (["--from", "tiny", "--resume"], 2, "--from are for a new run"),
+        (["--from", "tiny", "--resume"], 2, "are for a new run"),
         (["--from", "tiny", "--name", "tiny", "--force"], 1, "that is the run that --from reads, and it stays"),
     ],
 )

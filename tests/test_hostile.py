@@ -144,7 +144,7 @@ def test_damaged_saves(cases: int, rng: np.random.Generator, tally: Tally) -> No
 def take_up() -> bool:
     """Do all of `train --resume` but the training."""
     request = Request(
-        specs=(), validation=(), glove=None, name=None, encoding=None, errors=None, cache=None, force=True
+        specs=(), validation=(), glove=None, start=None, name=None, encoding=None, errors=None, cache=None, force=True
     )
     job = resumed_job("verse", request, {})
     with job.hold, torch.random.fork_rng():

@@ -9,15 +9,10 @@ from charlm.config import ModelConfig, Precision, TrainConfig
 from charlm.errors import ConfigError
 from charlm.model import LanguageModel
 from charlm.pace import Machine, mixed_precision
-from charlm.parallel import Workers
 from tests.conftest import make_checkpoint
 
 SHAPE = ModelConfig(vocab_size=9, hidden_size=8, embedding_dim=4)
 CONFIG = TrainConfig(batch_size=2, seq_len=4, steps=1)
-
-
-def this_machine() -> Machine:
-    return Machine(torch.device("cpu"), Workers(), time.monotonic())
 
 
 @pytest.mark.parametrize(("bf16_seconds", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
@@ -26,7 +21,7 @@ def test_bf16_is_taken_where_it_is_clearly_faster(
 ) -> None:
     seconds = {"fp32": 1.0, "bf16": bf16_seconds}
     monkeypatch.setattr(pace, "_seconds_per_update", lambda model, config: seconds[config.precision])
-    found = replace(this_machine(), fewer=False).pace(SHAPE, CONFIG)
+    found = replace(Machine(), fewer=False).pace(SHAPE, CONFIG)
     assert found.precision == chosen
     assert found.tokens_per_second == 8 / seconds[chosen]
 
@@ -40,7 +35,7 @@ def test_what_is_asked_for_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(pace, "_seconds_per_update", seconds)
     asked = TrainConfig(batch_size=2, seq_len=4, steps=1, precision="bf16")
-    assert replace(this_machine(), fewer=False).pace(SHAPE, asked).precision == "bf16"
+    assert replace(Machine(), fewer=False).pace(SHAPE, asked).precision == "bf16"
     assert timed == ["bf16"]
 
 
@@ -51,10 +46,10 @@ def test_fewer_threads_are_taken_while_they_are_faster(
     threads = torch.get_num_threads()
     monkeypatch.setattr(pace, "_seconds_per_update", lambda model, config: seconds[torch.get_num_threads()])
     try:
-        found = replace(this_machine(), threads=4).pace(SHAPE, replace(CONFIG, precision="fp32"))
+        found = replace(Machine(), threads=4).pace(SHAPE, replace(CONFIG, precision="fp32"))
         assert found.threads == torch.get_num_threads() == taken
         assert found.tokens_per_second == 8 / seconds[taken]
-        assert replace(this_machine(), threads=4, fewer=False).pace(SHAPE, CONFIG).threads == 4
+        assert replace(Machine(), threads=4, fewer=False).pace(SHAPE, CONFIG).threads == 4
     finally:
         torch.set_num_threads(threads)
 
@@ -63,17 +58,17 @@ def test_fewer_threads_are_taken_while_they_are_faster(
 def test_timing_gives_a_speed_and_leaves_random_state_alone(shape: dict[str, object]) -> None:
     state = torch.get_rng_state()
     config = ModelConfig.pick({"vocab_size": 9, "hidden_size": 8, "embedding_dim": 4, "dropout": 0.5, **shape})
-    assert this_machine().pace(config, CONFIG).tokens_per_second > 0
+    assert Machine().pace(config, CONFIG).tokens_per_second > 0
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_a_model_that_the_machine_cannot_hold_is_refused_before_memory_is_taken() -> None:
     with pytest.raises(ConfigError, match="smaller --hidden"):
-        this_machine().pace(ModelConfig(vocab_size=9, hidden_size=65536, num_layers=8), CONFIG)
+        Machine().pace(ModelConfig(vocab_size=9, hidden_size=65536, num_layers=8), CONFIG)
 
 
 def test_time_that_passes_is_used() -> None:
-    assert Machine(torch.device("cpu"), Workers(), time.monotonic() - 5).seconds_used() >= 5
+    assert Machine(started=time.monotonic() - 5).seconds_used() >= 5
 
 
 def test_only_bf16_changes_the_arithmetic() -> None:

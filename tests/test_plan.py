@@ -144,7 +144,7 @@ def test_large_vocabularies_are_learnt_with_a_sampled_softmax() -> None:
 
 
 def test_nothing_is_dropped_in_the_first_epochs() -> None:
-    assert dropouts(1.9)["dropout"] == 0
+    assert dropouts(1.9, words=False)["dropout"] == 0
 
 
 def test_very_short_texts_keep_nothing_for_validation() -> None:

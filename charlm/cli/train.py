@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from charlm.model import LanguageModel
     from charlm.pace import Machine
 
+SPINS = "4000"
+"""How often a thread of PyTorch looks whether others are done before it lets another program have its core. PyTorch's
+own millions make two trainings on two cores a hundred times slower than one; these cost one that is alone a tenth."""
+
 CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm in the user's cache]"
 
 
@@ -164,6 +168,7 @@ def _if_given(parameter: str, value: str) -> str | None:
 
 def _find_machine(stack: ExitStack, device_name: str, threads: int | None, started: float) -> "Machine":
     """Where to compute; processes that torchrun started meet here, and part when `stack` is closed."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before PyTorch is imported
     import torch
 
     from charlm.pace import Machine

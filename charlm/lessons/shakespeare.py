@@ -8,7 +8,6 @@ letter a probability, it can say how probable a line is.
 
 import random
 import textwrap
-import time
 from itertools import zip_longest
 from typing import Any
 
@@ -22,7 +21,6 @@ from charlm.ids import count_ids
 from charlm.lessons import LessonOptions, Say
 from charlm.model import LanguageModel
 from charlm.pace import Machine
-from charlm.parallel import Workers
 from charlm.plan import plan
 from charlm.runs import Run
 from charlm.sampler import Sampler
@@ -66,21 +64,19 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     ids = tokenizer.encode(text)
     asked = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
     train_ids, val_ids = split_ids(ids, TrainConfig.val_fraction)
-    machine = Machine(torch.device("cpu"), Workers(), time.monotonic())
-    planned = plan(len(train_ids), tokenizer.vocab_size, asked, machine)
-    model_config, train_config = planned.model, planned.train
-    model = LanguageModel(model_config)
+    planned = plan(len(train_ids), tokenizer.vocab_size, asked, Machine())
+    shape, config = planned.model, planned.train
+    model = LanguageModel(shape)
     model.start_from_frequencies(torch.from_numpy(count_ids(train_ids, tokenizer.vocab_size)))
     say(f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones, the last tenth for")
-    shape = f"{model_config.num_layers} x {model_config.hidden_size}"
-    say(f"validation. An {model_config.cell} of {shape} units learns the rest.")
+    say(f"validation. An {shape.cell} of {shape.num_layers} x {shape.hidden_size} units learns the rest.")
     due = list(range(1, MINUTES))
 
     def report(progress: Progress) -> None:
         minutes = MINUTES * progress.fraction if options.quick else progress.seconds / 60
         if due and minutes >= due[0]:
             due.pop(0)
-            engine = Engine(Checkpoint(config=model_config, tokenizer=tokenizer, tensors=model.to_tensors()))
+            engine = Engine(Checkpoint(config=shape, tokenizer=tokenizer, tensors=model.to_tensors()))
             say("")
             say(f"After {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
             say("\n".join(wrap(write(engine, 0.8, options.seed, 200), 80)))
@@ -88,12 +84,10 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
     story = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
     with Run.create(None, "lesson") as folder:
-        parts = (model, tokenizer, train_ids, val_ids, train_config)
-        end = Trainer(*parts, run=folder, story=story, report=report, started=machine.started).train()
+        parts = (model, tokenizer, train_ids, val_ids, config)
+        end = Trainer(*parts, run=folder, story=story, report=report).train()
     say("")
-    say(
-        f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, {end.best_nats:.3f} nats a character on the tenth"
-    )
+    say(f"After {end.seconds:.0f} seconds, {end.epoch:.1f} epochs: {end.best_nats:.3f} nats a character on the tenth")
     say("of the text that it never learnt.")
     return folder, {"run": folder.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
 
