@@ -48,7 +48,7 @@ FIRST_TIMED = (1, 384)
 PART_LEARNING = 0.95
 """Of the minutes left, what updates take; validation and saving take the rest."""
 
-TOKENS_PER_WEIGHT = 4
+TOKENS_PER_WEIGHT = 3
 """The tokens to learn for each weight, D / P, at which a budget is spent best: with fewer a model stays raw, with
 more a larger one would have come further."""
 
@@ -282,5 +282,11 @@ def dropouts(epochs: float, *, words: bool) -> dict[str, float]:
     dropped neither whole nor in parts: there is no guessing what a letter was.
     """
     share = round(min(0.5, 0.025 * epochs), 2) if epochs >= 2 else 0.0
-    shares = {"dropout": share, "recurrent_dropout": round(share / 2, 2)}
-    return shares | ({"input_dropout": share, "token_dropout": round(share / 5, 2)} if words else {})
+    if not words:
+        return {"dropout": share, "recurrent_dropout": round(max(0.0, share - 0.2), 2)}
+    return {
+        "dropout": share,
+        "input_dropout": share,
+        "token_dropout": round(share / 5, 2),
+        "recurrent_dropout": round(share / 2, 2),
+    }

@@ -24,7 +24,11 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of each weight."""
 
 AVERAGED = 0.1
-"""The share of the updates so far, the last ones, over which the weights are averaged."""
+"""The share of the updates so far, the last ones, over which the weights are averaged, at the peak learning rate."""
+
+AVERAGE_EVERY = 8
+"""Updates from one whose weights are taken into the average to the next, once there were so many times so many: it
+costs a fiftieth of an update."""
 
 
 @dataclass(kw_only=True)
@@ -101,18 +105,24 @@ class Learner:
         self.averages = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
 
     @torch.no_grad()
-    def average(self, step: int) -> None:
-        """Take the weights of an update, the first of which has the number 1, into their averages.
+    def average(self, step: int, rate_share: float) -> None:
+        """Take the weights of an update into their averages.
 
-        A weight as of the last tenth of the updates so far counts as much as all before: such a mean stands where a
-        falling learning rate would have led to.
+        The mean of the last updates stands where a falling learning rate would have led to. Where the rate has fallen,
+        fewer of them are needed, and older ones do harm.
+
+        Args:
+            step: The update's number; the first has 1.
+            rate_share: Its learning rate, as a share of the peak.
 
         Source:
-            Polynomial-decay averaging, Shamir and Zhang, arXiv 1212.1824.
+            Polynomial-decay averaging, Shamir and Zhang, arXiv 1212.1824, whose window here shrinks with the rate.
         """
-        torch._foreach_lerp_(
-            list(self.averages.values()), list(self.model.parameters()), min(1.0, 1 / (AVERAGED * step))
-        )
+        if step > AVERAGE_EVERY**2 and step % AVERAGE_EVERY:
+            return
+        updates = 1 if step <= AVERAGE_EVERY**2 else AVERAGE_EVERY
+        share = min(1.0, updates / (AVERAGED * rate_share * step))
+        torch._foreach_lerp_(list(self.averages.values()), list(self.model.parameters()), share)
 
     @contextmanager
     def averaged(self, *, half: bool = False) -> Iterator[None]:

@@ -250,7 +250,8 @@ class Trainer:
         return stop, save, good
 
     def _update(self) -> None:
-        rate = self._at.learning_rate = learning_rate(self.config, self._used) * self._at.rate_scale
+        planned = learning_rate(self.config, self._used)
+        rate = self._at.learning_rate = planned * self._at.rate_scale
         for group in self._learner.optimizer.param_groups:
             group["lr"] = rate
         inputs, targets = self._batches.inputs_and_targets(self._at.step)
@@ -268,7 +269,7 @@ class Trainer:
         self._learner.optimizer.step()
         self._learner.state = tuple(part.detach().float() for part in state)
         self._at.step += 1
-        self._learner.average(self._at.step)
+        self._learner.average(self._at.step, planned / self.config.learning_rate)
         self._at.recent_nats = recent
         self._at.loss_sum += nats
         self._at.loss_steps += 1
