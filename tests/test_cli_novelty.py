@@ -42,3 +42,11 @@ def test_what_is_missing_is_named(charlm: Charlm, arguments: list[str], stdin: s
     done = charlm("novelty", *arguments, stdin=stdin)
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr
+
+
+def test_a_named_corpus_is_found_where_the_text_is_not_kept(charlm: Charlm) -> None:
+    charlm("train", "hello", "--steps", 1, "--hidden", 4, "--name", "r")
+    Path("checkpoints/r/text.gz").unlink()
+    done = charlm("novelty", "--json", stdin="hello")
+    assert json.loads(done.stdout)["longest_copied_run"] == 5
+    assert "comparing with all of hello" in done.stderr

@@ -95,11 +95,25 @@ def open_guard(model: Path, corpus: tuple[str, ...], length: int, *, quiet: bool
 
 def _compared_with(model: Path, corpus: tuple[str, ...], *, quiet: bool) -> str:
     from charlm.corpus import read_corpus
-    from charlm.novelty import KEPT_CHARS, kept_text
+    from charlm.novelty import KEPT_CHARS, TEXT_FILE, kept_text
 
     if corpus:
         return read_corpus(corpus, errors="surrogateescape").text
+    if not (model.parent / TEXT_FILE).exists() and (names := _named_corpora(model)):
+        note(f"the training text is not kept beside {model}: comparing with all of {' '.join(names)}", quiet=quiet)
+        return read_corpus(names).text
     text = kept_text(model)
     if len(text) >= KEPT_CHARS:
         note(f"only the first {KEPT_CHARS:,} characters of the training text are kept to compare with", quiet=quiet)
     return text
+
+
+def _named_corpora(model: Path) -> list[str]:
+    """The corpora that a model says it has learnt, if all of them are named ones; none otherwise."""
+    from charlm.checkpoint import load_checkpoint
+    from charlm.library import NAMED_CORPORA
+
+    match load_checkpoint(model).story.get("corpus"):
+        case {"sources": [*names]} if names and all(name in list(NAMED_CORPORA) for name in names):
+            return names
+    return []
