@@ -52,7 +52,7 @@ TOKENS_PER_WEIGHT = 3
 """The tokens to learn for each weight, D / P, at which a budget is spent best: with fewer a model stays raw, with
 more a larger one would have come further."""
 
-WEIGHTS_PER_TOKEN = 4
+WEIGHTS_PER_TOKEN = 2
 """The weights that each token of the text, N, bears; a larger model learns a text by heart."""
 
 RATE_TIMES_UNITS = 3.0

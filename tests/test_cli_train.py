@@ -286,3 +286,18 @@ def test_a_full_disk_from_the_start_is_one_line(charlm: Charlm, verse: Path) -> 
     assert "Traceback" not in done.stderr
     assert not list(Path("checkpoints/full").glob("*.safetensors"))
     assert not list(Path("checkpoints/full").glob(".*.safetensors.*"))
+
+
+def test_a_plan_is_printed_and_nothing_is_made(charlm: Charlm, verse: Path) -> None:
+    done = charlm("train", verse, "--minutes", "0.5", "--hidden", "24", "--plan")
+    assert done.returncode == 0
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
+    assert rows["--hidden"] == ["24", "given"]
+    assert rows["--val-fraction"] == ["0.1"]
+    assert float(rows["epochs"][0]) > 1
+    assert not Path("checkpoints").exists()
+
+
+def test_a_training_without_an_end_says_when_it_will_end(charlm: Charlm, verse: Path) -> None:
+    done = charlm("train", verse, "--plan")
+    assert "no --minutes, --epochs or --steps given: training for 500 steps" in done.stderr

@@ -138,6 +138,7 @@ def new_job(request: Request, settings: Mapping[str, Any], find_machine: Callabl
         planned = plan(len(material.train_ids), vocab_size, asked, find_machine(), words=words)
         if start is not None and settings.get("learning_rate") is None:
             planned = replace(planned, train=start.gentler(planned.train))
+        planned = replace(planned, given=frozenset(name for name in planned.given if settings.get(name) is not None))
         begin, told, said = _beginning(start, vectors, material, planned.train.seed)
         run = Run(Path())  # which the other processes never touch
         if request.first and not request.plan_only:
