@@ -33,9 +33,10 @@ if sys.argv[3] == "count":
         CharTokenizer.from_pieces(texts.blocks())
     figures = {"tokens": texts.chars}
 else:
-    nothing = dict.fromkeys(("glove", "name", "encoding", "errors"))
+    nothing = dict.fromkeys(("glove", "start", "name", "encoding", "errors"))
     request = Request(specs=specs, validation=(), cache=cache, force=False, **nothing)
-    job = new_job(request, {"hidden_size": 64, "embedding_dim": 16, "steps": 1})
+    from charlm.pace import Machine
+    job = new_job(request, {"hidden_size": 64, "embedding_dim": 16, "steps": 1}, Machine)
     ids = job.material.train_ids
     figures = {"tokens": len(ids) + len(job.material.val_ids), "type": str(ids.dtype)}
 figures["seconds"] = time.perf_counter() - loaded
