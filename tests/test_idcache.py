@@ -14,6 +14,7 @@ from charlm import idcache
 from charlm.corpus import Texts
 from charlm.errors import CorpusError
 from charlm.idcache import HEADER, cache_folder, encode_texts, prune
+from charlm.ids import BLOCK, in_blocks
 from charlm.tokenizer import CharTokenizer, Ids
 from tests.conftest import VERSE, Charlm
 
@@ -186,3 +187,16 @@ def test_a_long_text_from_a_pipe_trains_from_the_cache(charlm: Charlm) -> None:
     (path,) = CACHE.iterdir()
     assert f"ids are kept in {path}" in done.stderr
     assert path.stat().st_size == HEADER + 4 * len(text)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell what is in memory")
+def test_looking_through_mapped_ids_does_not_fill_the_memory() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    with Path("ids").open("wb") as file:
+        file.truncate(6 * BLOCK + 5)
+    mapped: Ids = np.asarray(np.memmap("ids", dtype=np.uint8, mode="r"))[3:]
+    before = resident()
+    assert sum(int(np.count_nonzero(block == 0)) for block in in_blocks(mapped)) == len(mapped)
+    assert resident() - before < 3 * BLOCK

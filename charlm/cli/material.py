@@ -12,13 +12,10 @@ from charlm.corpus import Texts, check_split, split_ids
 from charlm.errors import CorpusError
 from charlm.finetune import extended
 from charlm.idcache import encode_texts, prune
-from charlm.ids import UNKNOWN_ID, Ids, count_ids
+from charlm.ids import UNKNOWN_ID, Ids, count_ids, in_blocks
 from charlm.plan import share_to_validate, words_to_know
 from charlm.tokenizer import Tokenizer, make_tokenizer
 from charlm.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
-
-BLOCK = 1 << 24
-"""Ids looked at a time: they may lie in a file that is larger than memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +132,7 @@ class Material:
         """What of it is unknown, and where its ids lie."""
         notes = []
         for name, ids in (("text to learn", self.train_ids), ("validation text", self.val_ids)):
-            blocks = (ids[begin : begin + BLOCK] for begin in range(0, len(ids), BLOCK))
-            if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in blocks):
+            if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in in_blocks(ids)):
                 notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
         return [*notes, *(f"the text's ids are kept in {path}" for path in self.cached), *self.removed]
 
