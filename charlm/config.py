@@ -174,10 +174,15 @@ class ModelConfig(Settings):
     )
     recurrent_dropout: float = setting(
         0.0,
-        "Share of recurrent weights dropped (DropConnect).  [default: half of --dropout]",
+        "Share of recurrent weights dropped (DropConnect).  [default: --dropout less 0.2, with words half of it]",
         "--dropconnect",
         at_least=0,
         below=1,
+    )
+    skip_connections: bool = setting(
+        False,
+        "Give the decoder the outputs of all layers, added up.  [default: on, of characters in several layers]",
+        "--skip/--no-skip",
     )
     tie_weights: bool = setting(False, "Use the embedding as the decoder's matrix too.", "--tie/--no-tie")
 

@@ -10,8 +10,8 @@ tanh serves all gates. Sequences are columns: each gate is then one block of mem
 PyTorch has them, which is the faster way round for many sequences and hardly the slower for one.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ class Engine:
             state: The state before them; afterwards, the state behind them.
 
         Returns:
-            The last layer's outputs, (B, T, H).
+            What the decoder is given, (B, T, H): the last layer's outputs, or those of all layers added up.
         """
         steps = np.asarray(ids, dtype=np.intp).T
         if steps.shape[1] == 1:
@@ -101,6 +101,7 @@ class Engine:
     def _read_one(self, ids: npt.NDArray[np.intp], state: State) -> Array:
         """Read one sequence, (T,), layer by layer: the products with all inputs of a layer are one."""
         outputs: Array = np.empty((0,), dtype=np.float32)
+        answers: list[Array] = []
         for index, layer in enumerate(self.layers):
             projected = layer.project(outputs) if index else self.table[ids]
             outputs = np.empty((len(ids), self.config.hidden_size), dtype=np.float32)
@@ -110,7 +111,8 @@ class Engine:
                 cell.recur(hidden, addend[:, None], output[:, None], *memory)
                 hidden = output[:, None]
             state[0][index] = hidden.T
-        return outputs
+            answers.append(outputs)
+        return functools.reduce(np.add, answers) if self.config.skip_connections else outputs
 
     def logits(self, outputs: Array) -> Array:
         """The unnormalised log-probabilities of the next token, (..., V), for outputs of `read`, (..., H)."""
@@ -166,6 +168,8 @@ class Stepper:
         # A layer's input is the output of the layer below, which lies right above its own state.
         self._joined = [self._hidden[place.start - self._size : place.stop] for place in places[1:]]
         self._cells = [layer.cell(self.rows) for layer in self._engine.layers]
+        self._by_layer = self._hidden.reshape(len(places), self._size, self.rows)
+        self._sum: Array = np.empty_like(self._by_layer[0])
 
     def step(self, ids: npt.NDArray[np.integer]) -> Array:
         """Read a token of each sequence.
@@ -174,14 +178,16 @@ class Stepper:
             ids: (B,).
 
         Returns:
-            The last layer's outputs, (B, H), valid until the next step.
+            What the decoder is given, (B, H), valid until the next step.
         """
         outputs = self._outputs
         addend = self._engine.table.take(ids, axis=0).T
         self._cells[0].recur(outputs[0], addend, outputs[0], *self._memories[0])
         for index, joined in enumerate(self._joined, start=1):
             self._cells[index].step(joined, outputs[index], *self._memories[index])
-        return outputs[-1].T
+        if not self._engine.config.skip_connections:
+            return outputs[-1].T
+        return np.add.reduce(self._by_layer, out=self._sum).T
 
     def select(self, rows: npt.NDArray[np.integer]) -> None:
         """Go on with some of the sequences only, or with several copies of one."""
@@ -229,7 +235,7 @@ class Layer:
             recurrent_bias[self.sigmoids :] = 0
         self.bias: Array = arranged(b_ih[:, None]) + recurrent_bias
 
-    @cached_property
+    @functools.cached_property
     def joined(self) -> Array:
         """Both matrices side by side, (G * H, I + H)."""
         return np.concatenate([self.inputs, self.recurrent], axis=1)

@@ -23,7 +23,7 @@ from charlm.runs import Run, find_model
 from charlm.terminal import shown
 from charlm.tokenizer import Tokenizer, tokenizer_from_dict
 
-SHAPE = ("cell", "num_layers", "hidden_size", "embedding_dim", "tie_weights")
+SHAPE = ("cell", "num_layers", "hidden_size", "embedding_dim", "skip_connections", "tie_weights")
 """The settings without which weights cannot be carried over."""
 
 FOR_WORDS = {"split": "--split", "lowercase": "--lowercase", "max_vocab": "--vocab-size", "min_count": "--min-count"}

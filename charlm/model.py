@@ -6,6 +6,7 @@ last state. All three read through the same `RecurrentCore`.
 Shapes: B batch, T time steps, E embedding, H hidden, L layers, D directions (1 or 2), V vocabulary.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -98,9 +99,14 @@ class RecurrentCore(nn.Module):
         nonlinearity: What an rnn's units do with their sum; lstm and gru have their own.
         bidirectional: Read backward too, each sequence from its own end. Not for a model that writes: it would see
             what it is to say.
+        skip_connections: Answer with the sum of all layers' outputs, so that the lower ones need not learn through
+            the upper ones alone.
 
     Attributes:
         output_size: Width of the outputs, D * H.
+
+    Source:
+        Skip connections from all layers to the output: Graves, arXiv 1308.0850.
     """
 
     def __init__(
@@ -114,6 +120,7 @@ class RecurrentCore(nn.Module):
         *,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
         bidirectional: bool = False,
+        skip_connections: bool = False,
     ) -> None:
         super().__init__()
         if nonlinearity != "tanh" and cell != "rnn":
@@ -135,6 +142,7 @@ class RecurrentCore(nn.Module):
         )
         self.dropout = LockedDropout(dropout)
         self.recurrent_dropout = recurrent_dropout
+        self.skip_connections = skip_connections
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -172,17 +180,21 @@ class RecurrentCore(nn.Module):
             lengths: The true length of each sequence, (B,), int64, at least 1; all T if left out.
 
         Returns:
-            The last layer's outputs, (B, T, D * H), zero past a sequence's end, and the state at each sequence's last
-            step, (L * D, B, H) each; a backward layer's last step is the sequence's first.
+            The last layer's outputs, or those of all layers added up, (B, T, D * H), zero past a sequence's end, and
+            the state at each sequence's last step, (L * D, B, H) each; a backward layer's last step is the sequence's
+            first.
         """
         state = self.zero_state(len(inputs)) if state is None else state
         ends: list[State] = []
-        outputs = inputs
+        outputs, answers = inputs, []
         for index, layer in enumerate(self.layers):
             start = tuple(part[index * self.directions : (index + 1) * self.directions] for part in state)
             outputs, end = self._run_layer(layer, outputs, start, lengths)
             outputs = self.dropout(outputs)
+            answers.append(outputs)
             ends.append(end)
+        if self.skip_connections:
+            outputs = functools.reduce(torch.add, answers)
         return outputs, tuple(torch.cat(parts) for parts in zip(*ends, strict=True))
 
     def last_output(self, state: State) -> Tensor:
@@ -224,6 +236,7 @@ class LanguageModel(nn.Module):
             config.num_layers,
             config.dropout,
             config.recurrent_dropout,
+            skip_connections=config.skip_connections,
         )
         self.input_dropout = LockedDropout(config.input_dropout)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)

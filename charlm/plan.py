@@ -52,8 +52,14 @@ TOKENS_PER_WEIGHT = 3
 """The tokens to learn for each weight, D / P, at which a budget is spent best: with fewer a model stays raw, with
 more a larger one would have come further."""
 
-WEIGHTS_PER_TOKEN = 2
+WEIGHTS_PER_TOKEN = 3.5
 """The weights that each token of the text, N, bears; a larger model learns a text by heart."""
+
+MOST_DROPPED, HALFWAY_EPOCHS = 0.5, 12
+"""Of characters: the dropout that many epochs come close to, and the epochs that bear half of it."""
+
+MOST_WORDS_DROPPED, WORDS_DROPPED = 0.5, 0.025
+"""Of words: the greatest dropout, and that for each epoch."""
 
 RATE_TIMES_UNITS = 3.0
 """Peak learning rate times units: the wider the layers, the smaller the steps, as in arXiv 2203.03466."""
@@ -225,6 +231,7 @@ def _filled(asked: Mapping[str, Any], text: _Text, shape: tuple[int, int], token
         length = asked.get("seq_len", TrainConfig.seq_len)
         chosen["batch_size"] = max([s for s in STREAMS if tokens >= MANY_UPDATES * s * length], default=STREAMS[0])
         chosen["learning_rate"] = min(HIGHEST_RATE, RATE_TIMES_UNITS / hidden) * DEEPER_RATE ** (layers - 1)
+    chosen["skip_connections"] = layers > 1 and not text.words
     if not text.short:
         chosen |= dropouts(tokens / text.num_tokens, words=text.words)
     chosen |= asked
@@ -278,12 +285,13 @@ def num_parameters(config: ModelConfig) -> int:
 def dropouts(epochs: float, *, words: bool) -> dict[str, float]:
     """What to drop from a model that sees its text so many times: nothing before it could learn it by heart.
 
-    The proportions are AWD-LSTM's, arXiv 1708.02182, where hundreds of epochs bear half of everything. Characters are
-    dropped neither whole nor in parts: there is no guessing what a letter was.
+    The proportions for words are AWD-LSTM's, arXiv 1708.02182, where hundreds of epochs bear half of everything.
+    Characters are dropped neither whole nor in parts: there is no guessing what a letter was.
     """
-    share = round(min(0.5, 0.025 * epochs), 2) if epochs >= 2 else 0.0
     if not words:
+        share = round(MOST_DROPPED * (1 - 2 ** (-epochs / HALFWAY_EPOCHS)), 2) if epochs >= 2 else 0.0
         return {"dropout": share, "recurrent_dropout": round(max(0.0, share - 0.2), 2)}
+    share = round(min(MOST_WORDS_DROPPED, WORDS_DROPPED * epochs), 2) if epochs >= 2 else 0.0
     return {
         "dropout": share,
         "input_dropout": share,

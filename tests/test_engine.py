@@ -17,13 +17,13 @@ def random_ids(engine: Engine, rng: np.random.Generator, *shape: int) -> np.ndar
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("tie_weights", [False, True])
+@pytest.mark.parametrize("shape", [{}, {"tie_weights": True}, {"skip_connections": True}])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
 def test_logits_and_final_state_are_those_of_the_torch_model(
-    cell: str, num_layers: int, tie_weights: bool, batch_size: int, rng: np.random.Generator
+    cell: str, num_layers: int, shape: dict[str, bool], batch_size: int, rng: np.random.Generator
 ) -> None:
-    model, checkpoint = make_checkpoint(cell=cell, num_layers=num_layers, tie_weights=tie_weights)
+    model, checkpoint = make_checkpoint(cell=cell, num_layers=num_layers, **shape)
     engine = Engine(checkpoint)
     ids = random_ids(engine, rng, batch_size, 40)
     with torch.no_grad():
@@ -47,9 +47,12 @@ def test_two_halves_with_the_state_carried_on_equal_the_whole(
     np.testing.assert_allclose(halves, whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("skip_connections", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_stepper_goes_on_with_the_sequences_selected(cell: str, rng: np.random.Generator) -> None:
-    engine = Engine(make_checkpoint(cell=cell, num_layers=3)[1])
+def test_a_stepper_goes_on_with_the_sequences_selected(
+    cell: str, skip_connections: bool, rng: np.random.Generator
+) -> None:
+    engine = Engine(make_checkpoint(cell=cell, num_layers=3, skip_connections=skip_connections)[1])
     ids = random_ids(engine, rng, 5, 12)
     whole = engine.read(ids, engine.zero_state(5))
     stepper = Stepper(engine, engine.zero_state(5))

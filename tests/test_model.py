@@ -57,6 +57,13 @@ def test_a_sequence_ends_at_its_length(cell: Cell) -> None:
         assert not outputs[row, length:].any()
 
 
+def test_skip_connections_add_up_the_outputs_of_all_layers() -> None:
+    core, inputs = RecurrentCore("gru", 5, 6, num_layers=3, skip_connections=True), torch.randn(2, 4, 5)
+    first = core.layers[0](inputs)[0]
+    second = core.layers[1](first)[0]
+    torch.testing.assert_close(core(inputs)[0], first + second + core.layers[2](second)[0])
+
+
 def test_tied_weights_are_one_matrix_and_stay_one() -> None:
     model = make_model(tie_weights=True)
     assert "decoder.weight" not in model.to_tensors()

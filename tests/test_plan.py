@@ -110,7 +110,7 @@ def test_sizes_shrink_to_a_short_text() -> None:
 
 def test_a_short_text_is_there_to_be_learnt_by_heart() -> None:
     assert planned(1000, 65, epochs=100.0).model.dropout == 0
-    assert planned(epochs=100.0).model.dropout == 0.5
+    assert planned(epochs=100.0).model.dropout == pytest.approx(0.5, abs=0.01)
 
 
 def test_tied_weights_make_the_embedding_as_wide_as_the_layers() -> None:
@@ -145,6 +145,13 @@ def test_large_vocabularies_are_learnt_with_a_sampled_softmax() -> None:
 
 def test_nothing_is_dropped_in_the_first_epochs() -> None:
     assert dropouts(1.9, words=False)["dropout"] == 0
+
+
+def test_layers_of_characters_are_skipped_unless_it_is_said_otherwise() -> None:
+    assert planned(minutes=10.0, num_layers=2).model.skip_connections
+    assert not planned(minutes=10.0, num_layers=2, skip_connections=False).model.skip_connections
+    assert not planned(minutes=10.0, num_layers=1).model.skip_connections
+    assert not planned(900_000, 10_000, words=True, epochs=1.0).model.skip_connections
 
 
 def test_very_short_texts_keep_nothing_for_validation() -> None:
