@@ -170,6 +170,7 @@ class Stepper:
         self._cells = [layer.cell(self.rows) for layer in self._engine.layers]
         self._by_layer = self._hidden.reshape(len(places), self._size, self.rows)
         self._sum: Array = np.empty_like(self._by_layer[0])
+        self._addends: Array = np.empty((self.rows, self._engine.table.shape[1]), dtype=np.float32)
 
     def step(self, ids: npt.NDArray[np.integer]) -> Array:
         """Read a token of each sequence.
@@ -181,8 +182,8 @@ class Stepper:
             What the decoder is given, (B, H), valid until the next step.
         """
         outputs = self._outputs
-        addend = self._engine.table.take(ids, axis=0).T
-        self._cells[0].recur(outputs[0], addend, outputs[0], *self._memories[0])
+        self._engine.table.take(ids, axis=0, out=self._addends, mode="clip")  # any other mode would copy
+        self._cells[0].recur(outputs[0], self._addends.T, outputs[0], *self._memories[0])
         for index, joined in enumerate(self._joined, start=1):
             self._cells[index].step(joined, outputs[index], *self._memories[index])
         if not self._engine.config.skip_connections:

@@ -119,9 +119,6 @@ class RowView:
         columns: From `parse_columns`.
         band: Which lines to show, by their first number.
         as_json: Print objects instead.
-
-    Attributes:
-        shown: How many lines were.
     """
 
     def __init__(self, columns: Sequence[str], band: Band, *, as_json: bool) -> None:
@@ -132,7 +129,12 @@ class RowView:
         self._as_json = as_json
         self._scores: list[Score] = []
         self._spool = _Spool()
-        self.shown = 0
+        self._shown = 0
+
+    @property
+    def nothing_passed(self) -> bool:
+        """Whether lines were to be left out, and all were."""
+        return self._shown == 0 and self._band != Band(above=None, below=None)
 
     def add(self, costs: "Sequence[Costs]") -> None:
         """Take in the next part of a line: its costs by each model."""
@@ -143,7 +145,7 @@ class RowView:
     def end_line(self) -> None:
         """Print the line, if it is to be shown."""
         if self._band.holds(figure(self._measure, self._scores)):
-            self.shown += 1
+            self._shown += 1
             (self._write_json if self._as_json else self._write_row)()
         self._scores = []
         self._spool.clear()

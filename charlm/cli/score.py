@@ -116,23 +116,17 @@ def score(
     from charlm.lines import read_lines
     from charlm.sources import STDIN
 
-    blocks = read_lines(files or (STDIN,), encoding=encoding, errors=errors)
-    rows = RowView(
-        parse_columns(columns, compares=vs is not None, everything=as_json),
-        Band(above=above, below=below),
-        as_json=as_json,
-    )
-    if total:
-        found = print_total(scorers, blocks, as_json=as_json)
-    elif per_token:
-        found = show_lines(scorers, blocks, TokenView(scorers[0].tokenizer, as_json=as_json))
+    columns_shown = parse_columns(columns, compares=vs is not None, everything=as_json)
+    view: View = RowView(columns_shown, Band(above=above, below=below), as_json=as_json)
+    if per_token:
+        view = TokenView(scorers[0].tokenizer, as_json=as_json)
     elif color or page:
-        found = show_lines(scorers, blocks, _painter(scorers[0], color, page))
-    else:
-        found = show_lines(scorers, blocks, rows)
+        view = _painter(scorers[0], color, page)
+    blocks = read_lines(files or (STDIN,), encoding=encoding, errors=errors)
+    found = print_total(scorers, blocks, as_json=as_json) if total else show_lines(scorers, blocks, view)
     if found.unknowns:
         note(f"{found.unknowns:,} of {found.tokens:,} tokens were unknown to the model", quiet=quiet)
-    if (above is not None or below is not None) and not rows.shown:
+    if isinstance(view, RowView) and view.nothing_passed:
         ctx.exit(1)
 
 
