@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from charlm.errors import CharlmError, TrainingError
 from charlm.model import LanguageModel, reset_state
 from charlm.pace import mixed_precision
 from charlm.parallel import Workers
+from charlm.progress import Progress, learning_rate
 from charlm.resume import Learner, Position
 from charlm.runs import Run
 from charlm.stopwatch import Stopwatch
@@ -33,9 +34,6 @@ from charlm.validation import validation_loss
 
 BETAS = (0.9, 0.99)
 """AdamW's; a second moment of 0.99 follows the quick change of a short training better than 0.999 (measured)."""
-
-FINAL_RATE = 0.02
-"""The share of the peak learning rate at the end of the cosine."""
 
 VALIDATIONS, PATIENT_VALIDATIONS = 10, 40
 """Validations in a training, evenly spread over its budget; and in one that they may end."""
@@ -61,55 +59,6 @@ update, for a confident model may err, but in a running mean that gives each upd
 
 RECOVERIES, RECOVERY_RATE = 3, 0.3
 """How often a training goes back to its last good state, and what the learning rate is multiplied by each time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a training stands.
-
-    Attributes:
-        step: Updates made.
-        epoch: Passes over the text.
-        seconds: Time used, in seconds.
-        fraction: The part of the budget used, 0 to 1.
-        train_nats: Training loss since the last line of the log, nats a token; not a number before the first update.
-        val_nats: Validation loss, nats a token; None if this is no validation.
-        best_nats: The best validation loss so far.
-        tokens_per_second: Speed since training began or was resumed.
-        learning_rate: Of the last update.
-    """
-
-    step: int
-    epoch: float
-    seconds: float
-    fraction: float
-    train_nats: float
-    val_nats: float | None
-    best_nats: float | None
-    tokens_per_second: float
-    learning_rate: float
-
-    def figures(self, chars_per_token: float) -> dict[str, float | None]:
-        """All of this for the log and the model file, with the validation loss in its other units."""
-        nats = self.val_nats
-        return asdict(self) | {
-            "train_nats": None if math.isnan(self.train_nats) else self.train_nats,
-            "val_bits_per_char": None if nats is None else nats / math.log(2) / chars_per_token,
-            "val_perplexity": None if nats is None else perplexity(nats),
-        }
-
-
-def perplexity(nats: float) -> float:
-    """Of a token that costs so much on average; infinite where it is beyond a float."""
-    return math.exp(nats) if nats < 700 else math.inf
-
-
-def learning_rate(config: TrainConfig, fraction: float) -> float:
-    """The rate at a point of the budget, 0 to 1: a linear rise, then a cosine down to `FINAL_RATE` of the peak."""
-    if fraction < config.warmup:
-        return config.learning_rate * max(fraction / config.warmup, FINAL_RATE)
-    fall = min(1.0, (fraction - config.warmup) / max(1e-9, 1 - config.warmup))
-    return config.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fall)) / 2)
 
 
 def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from charlm.config import ModelConfig, TrainConfig
 from charlm.errors import CheckpointError, TrainingError
 from charlm.loss import sequence_loss
 from charlm.model import LanguageModel
+from charlm.progress import FINAL_RATE, Progress, learning_rate
 from charlm.runs import Run
 from charlm.tokenizer import CharTokenizer
-from charlm.trainer import Trainer, learning_rate
+from charlm.trainer import Trainer
 from charlm.validation import validation_loss
 from tests.conftest import VERSE
 
@@ -103,7 +104,7 @@ def test_what_a_killed_run_logged_after_its_last_save_is_logged_once() -> None:
 def test_the_last_two_saves_are_kept() -> None:
     steps: list[int] = []
 
-    def report(progress: trainer.Progress) -> None:
+    def report(progress: Progress) -> None:
         steps.append(progress.step)
 
     make_trainer("run", replace(QUICK, save_every=1e-9), report=report).train()
@@ -183,7 +184,7 @@ def test_a_full_disk_is_a_warning_on_the_way_and_an_error_at_the_end(monkeypatch
     monkeypatch.setattr(checkpoint.os, "fsync", write_to_disk)
     warnings: list[str] = []
 
-    def report(progress: trainer.Progress) -> None:
+    def report(progress: Progress) -> None:
         full[0] = 5 <= progress.step < 25
 
     config = replace(QUICK, save_every=1e-9)
@@ -214,7 +215,7 @@ def test_the_best_model_waits_in_memory_for_room_on_the_disk(monkeypatch: pytest
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    def report(progress: trainer.Progress) -> None:
+    def report(progress: Progress) -> None:
         monkeypatch.setattr(checkpoint.os, "fsync", full if 4 <= progress.step < 20 else lambda handle: None)
 
     make_trainer("run", replace(QUICK, save_every=1e-9), report=report).train()
@@ -252,7 +253,7 @@ def test_the_rate_rises_then_falls_to_almost_nothing() -> None:
     rates = [learning_rate(config, fraction) for fraction in np.linspace(0, 1, 101)]
     assert np.argmax(rates) == 10
     assert max(rates) == pytest.approx(1)
-    assert rates[-1] == pytest.approx(trainer.FINAL_RATE)
+    assert rates[-1] == pytest.approx(FINAL_RATE)
     assert np.all(np.diff(rates[10:]) < 0)
 
 

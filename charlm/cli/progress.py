@@ -13,8 +13,8 @@ from charlm.config import TrainConfig
 
 if TYPE_CHECKING:
     from charlm.checkpoint import Checkpoint
+    from charlm.progress import Progress
     from charlm.runs import Run
-    from charlm.trainer import Progress
 
 PLAIN_LINE_EVERY = 10.0
 """Seconds between lines where stderr is no terminal, and at least a twentieth of the budget."""

@@ -3,6 +3,7 @@
 import functools
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from charlm.cli.options import (
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from charlm.cli.job import Job
+    from charlm.cli.job import Job, Request
     from charlm.model import LanguageModel
     from charlm.pace import Machine
 
@@ -117,8 +118,7 @@ def train(
       charlm train letters.txt --from mine --minutes 1
     """
     started = time.monotonic()
-    from charlm.cli.job import Request, new_job, resumed_job
-    from charlm.cli.outlook import plan_text, print_plan
+    from charlm.cli.job import Request
 
     request = Request(
         specs=corpus,
@@ -136,28 +136,44 @@ def train(
     quiet = quiet or not request.first
     with ExitStack() as stack:
         find_machine = functools.cache(lambda: _find_machine(stack, device, threads, started))
-        if resume is not None:
-            if validation or glove or plan_only or start is not None:
-                raise click.UsageError("--validation, --glove, --from and --plan are for a new run: leave them out.")
-            job = resumed_job(resume or name or "", request, settings)
-        elif corpus:
-            job = new_job(request, settings, find_machine)
-        else:
-            raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`.")
+        job = _job(request, resume, settings, find_machine)
         stack.enter_context(job.hold)
-        for message in job.notes:
-            note(message, quiet=quiet)
+        _announce(job, request, quiet=quiet)
         if plan_only:
-            if request.first:
-                print_plan(job)
             return
-        if job.plan is not None and not quiet:
-            click.echo(plan_text(job.plan), err=True)
         signal_number = _train(job, find_machine(), quiet=quiet)
     if request.first:
         click.echo(job.run.model)
     if signal_number:
         click.get_current_context().exit(128 + signal_number)
+
+
+def _job(
+    request: "Request", resume: str | None, settings: dict[str, Any], find_machine: Callable[[], "Machine"]
+) -> "Job":
+    """A new training, or one to go on with if `resume` is a run or "", the newest."""
+    from charlm.cli.job import new_job, resumed_job
+
+    if resume is not None:
+        if request.validation or request.glove or request.plan_only or request.start is not None:
+            raise click.UsageError("--validation, --glove, --from and --plan are for a new run: leave them out.")
+        return resumed_job(resume or request.name or "", request, settings)
+    if not request.specs:
+        raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`.")
+    return new_job(request, settings, find_machine)
+
+
+def _announce(job: "Job", request: "Request", *, quiet: bool) -> None:
+    """Say what will be done: to the user on stderr, or where that is all that was asked for, on stdout."""
+    from charlm.cli.outlook import plan_text, print_plan
+
+    for message in job.notes:
+        note(message, quiet=quiet)
+    if request.plan_only:
+        if request.first:
+            print_plan(job)
+    elif job.plan is not None and not quiet:
+        click.echo(plan_text(job.plan), err=True)
 
 
 def _if_given(parameter: str, value: str) -> str | None:

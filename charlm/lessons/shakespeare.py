@@ -22,11 +22,12 @@ from charlm.lessons import LessonOptions, Say
 from charlm.model import LanguageModel
 from charlm.pace import Machine
 from charlm.plan import plan
+from charlm.progress import Progress
 from charlm.runs import Run
 from charlm.sampler import Sampler
 from charlm.scorer import ModelScorer
 from charlm.tokenizer import CharTokenizer
-from charlm.trainer import Progress, Trainer
+from charlm.trainer import Trainer
 
 MINUTES = 3
 SHORT = {"steps": 90, "hidden_size": 64, "seq_len": 32}
