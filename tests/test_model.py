@@ -9,7 +9,7 @@ from charlm.config import CELLS, Cell, ModelConfig
 from charlm.engine import Engine
 from charlm.errors import ConfigError
 from charlm.loss import sequence_loss
-from charlm.model import LanguageModel, LockedDropout, RecurrentCore
+from charlm.model import LanguageModel, LockedDropout, RecurrentCore, reset_state
 from charlm.tokenizer import WordTokenizer
 from tests.conftest import VERSE
 
@@ -55,6 +55,21 @@ def test_a_sequence_ends_at_its_length(cell: Cell) -> None:
         torch.testing.assert_close(outputs[row : row + 1, :length], alone)
         torch.testing.assert_close([part[:, row : row + 1] for part in state], list(end))
         assert not outputs[row, length:].any()
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+@pytest.mark.parametrize("cell", CELLS)
+def test_learning_stays_on_the_model_s_device(cell: Cell, samples: int) -> None:
+    """PyTorch refuses to mix the meta device, which stands for a GPU here, with the CPU."""
+    dropped = {"dropout": 0.1, "input_dropout": 0.1, "token_dropout": 0.1, "recurrent_dropout": 0.1}
+    model = make_model(cell, skip_connections=True, **dropped).to("meta").train()
+    model.start_from_frequencies(torch.ones(11))
+    state = reset_state(model.core.zero_state(3), np.array([True, False, False]))
+    ids = some_ids().to("meta")
+    loss, state = model.loss(ids, ids, state, samples=samples)
+    loss.backward()  # type: ignore[no-untyped-call]
+    tensors = [loss, *state, *(weight.grad for weight in model.parameters() if weight.grad is not None)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
 def test_skip_connections_add_up_the_outputs_of_all_layers() -> None:
