@@ -35,6 +35,17 @@ def test_info_says_what_the_file_says(model_file: Path) -> None:
     assert CharTokenizer(facts["tokenizer"]["chars"]).tokens == loaded.tokenizer.tokens
 
 
+@pytest.mark.usefixtures("model_file")
+def test_the_model_may_stand_alone_or_behind_m() -> None:
+    ways = (["checkpoints/tiny/model.safetensors"], ["tiny"], ["-m", "tiny"])
+    whole, plain, short = (CliRunner().invoke(main, ["info", *way]) for way in ways)
+    assert whole.exit_code == 0
+    assert whole.stdout == plain.stdout == short.stdout
+    twice = CliRunner().invoke(main, ["info", "tiny", "-m", "tiny"])
+    assert twice.exit_code == 2
+    assert "name one model" in twice.stderr
+
+
 @pytest.mark.parametrize("command", [["info"], ["info", "--json"], ["next", "--top", "99"], ["next", "--json"]])
 def test_no_command_of_a_stranger_reaches_the_terminal(command: list[str], strange: Path) -> None:
     done = subprocess.run(

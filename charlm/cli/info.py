@@ -8,23 +8,26 @@ from charlm.cli.options import json_option, model_option
 
 
 @click.command()
+@click.argument("named", metavar="[FILE|RUN]", required=False)
 @model_option
 @json_option
-def info(model: str | None, as_json: bool) -> None:
+def info(named: str | None, model: str | None, as_json: bool) -> None:
     """Print what a model file says of itself.
 
     \b
     Example:
       charlm info
-      charlm info -m shakespeare --json
+      charlm info shakespeare --json
     """
+    if named is not None and model is not None:
+        raise click.UsageError(f"{named} and -m {model}: name one model.")
     import json
     from dataclasses import asdict
 
     from charlm.checkpoint import load_checkpoint
     from charlm.runs import find_model
 
-    path = find_model(model)
+    path = find_model(named if model is None else model)
     checkpoint = load_checkpoint(path)
     facts = {
         "file": str(path),
