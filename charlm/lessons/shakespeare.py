@@ -62,9 +62,8 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     torch.manual_seed(options.seed)
     text = corpus.text[: 300_000 if options.quick else None]
     tokenizer = CharTokenizer.from_text(text)
-    ids = tokenizer.encode(text)
     asked = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
-    train_ids, val_ids = split_ids(ids, TrainConfig.val_fraction)
+    train_ids, val_ids = split_ids(tokenizer.encode(text), TrainConfig.val_fraction)
     planned = plan(len(train_ids), tokenizer.vocab_size, asked, Machine())
     shape, config = planned.model, planned.train
     model = LanguageModel(shape)
