@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.report import table, write_section
-from charlm.plan import SOFTMAX_SAMPLES, WORD_SETTINGS, WORD_SHAPE
+from charlm.plan import SOFTMAX_SAMPLES, WORD_SETTINGS
 from charlm.tokenizer import WhitespaceTokenizer, WordTokenizer
 
 ROUNDS = 5
@@ -107,10 +107,7 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
 
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
-    layers, hidden = WORD_SHAPE
-    shape = ModelConfig(
-        vocab_size=vocab_size, num_layers=layers, hidden_size=hidden, embedding_dim=hidden, tie_weights=True
-    )
+    shape = ModelConfig(vocab_size=vocab_size, num_layers=2, hidden_size=400, embedding_dim=400, tie_weights=True)
     model = LanguageModel(shape)
     config = TrainConfig.pick({**WORD_SETTINGS, "steps": 1})
     cpu = torch.device("cpu")

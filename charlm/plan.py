@@ -33,12 +33,6 @@ SHORT_TEXT = 10_000
 TOO_SHORT_TO_SPLIT = 200
 """Characters below which nothing is kept for validation, unless it is asked for."""
 
-SHAPES = (
-    *((1, hidden) for hidden in (64, 96, 128, 192, 256, 384, 512)),
-    *((2, hidden) for hidden in (384, 512, 640, 768, 1024, 1280, 1536, 2048)),
-)
-"""Layers and units that are chosen from, by growing size."""
-
 SHORT_SHAPE = (1, 128)
 """Of a model that learns a short text by heart."""
 
@@ -48,18 +42,14 @@ FIRST_TIMED = (1, 384)
 PART_LEARNING = 0.95
 """Of the minutes left, what updates take; validation and saving take the rest."""
 
-TOKENS_PER_WEIGHT = 3
-"""The tokens to learn for each weight, D / P, at which a budget is spent best: with fewer a model stays raw, with
-more a larger one would have come further."""
+MOST_DROPPED = 0.5
+"""The dropout that many epochs come close to."""
 
-WEIGHTS_PER_TOKEN = 3.5
-"""The weights that each token of the text, N, bears; a larger model learns a text by heart."""
+HALFWAY_EPOCHS, WORDS_HALFWAY_EPOCHS = 12, 6
+"""The epochs that bear half of it, of characters and of words."""
 
-MOST_DROPPED, HALFWAY_EPOCHS = 0.5, 12
-"""Of characters: the dropout that many epochs come close to, and the epochs that bear half of it."""
-
-MOST_WORDS_DROPPED, WORDS_DROPPED = 0.5, 0.025
-"""Of words: the greatest dropout, and that for each epoch."""
+DEEPER_TOKENS = 1.5
+"""What each layer above the first multiplies the tokens by that a weight asks for: depth pays later than width."""
 
 RATE_TIMES_UNITS = 3.0
 """Peak learning rate times units: the wider the layers, the smaller the steps, as in arXiv 2203.03466."""
@@ -82,14 +72,44 @@ LARGE_VOCABULARY = 30_000
 SOFTMAX_SAMPLES = 8192
 """Words drawn for that."""
 
-WORD_SHAPE = (2, 400)
-"""Layers and units for words, between Zaremba's small and medium (arXiv 1409.2329); tied as in AWD-LSTM."""
-
-WORD_SETTINGS = {"batch_size": 20, "seq_len": 35, "learning_rate": 4e-3}
+WORD_SETTINGS = {"batch_size": 20, "seq_len": 35}
 """How words are learnt."""
 
 RARE = 2
 """In a text that is not short, a word that comes less often is left unknown, so that the unknown one is learnt too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How large a model its budget and its text ask for.
+
+    Attributes:
+        shapes: Layers and units that are chosen from, by growing size.
+        tokens_per_weight: The tokens to learn for each weight, D / P, at which a budget is spent best on one layer:
+            with fewer a model stays raw, with more a larger one would have come further.
+        weights_per_token: The weights that each token of the text, N, bears; a larger model learns a text by heart.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    tokens_per_weight: float
+    weights_per_token: float
+
+
+CHARACTER_SIZES = Sizes(
+    shapes=(
+        *((1, hidden) for hidden in (64, 96, 128, 192, 256, 384, 512)),
+        *((2, hidden) for hidden in (384, 512, 640, 768, 1024, 1280, 1536, 2048)),
+    ),
+    tokens_per_weight=3,
+    weights_per_token=3.5,
+)
+
+WORD_SIZES = Sizes(
+    shapes=(*((1, hidden) for hidden in (64, 128, 192, 256, 384)), (2, 400)),
+    tokens_per_weight=0.4,
+    weights_per_token=20,
+)
+"""Most weights of a model of words are its decoder's, a row for each word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +157,10 @@ class _Text:
     @property
     def short(self) -> bool:
         return self.num_tokens < SHORT_TEXT
+
+    @property
+    def sizes(self) -> Sizes:
+        return WORD_SIZES if self.words else CHARACTER_SIZES
 
 
 def plan(
@@ -197,7 +221,8 @@ def _fit(asked: Mapping[str, Any], text: _Text, machine: "Machine") -> tuple[dic
         before = settings
         pace = machine.pace(ModelConfig.pick(settings), TrainConfig.pick(settings))
         tokens = _tokens(settings, text, pace, machine)
-        shape = _largest_that_fits(shapes, settings, text, tokens)
+        timed = _weights(settings) if "minutes" in settings else None
+        shape = _largest_that_fits(shapes, asked, text, tokens, timed)
         settings = _filled(asked, text, shape, tokens)
         if all(settings[name] == before[name] for name in ("num_layers", "hidden_size", "batch_size", "seq_len")):
             break
@@ -207,13 +232,11 @@ def _fit(asked: Mapping[str, Any], text: _Text, machine: "Machine") -> tuple[dic
 def _shapes(asked: Mapping[str, Any], text: _Text) -> list[tuple[int, int]]:
     """The shapes to choose from, layers and units, by growing size."""
     layers, hidden = asked.get("num_layers"), asked.get("hidden_size")
-    if text.words:
-        return [(layers or WORD_SHAPE[0], hidden or WORD_SHAPE[1])]
     if text.short or hidden is not None:
         return [(layers or SHORT_SHAPE[0], hidden or SHORT_SHAPE[1])]
     if layers is not None:
-        return [(layers, hidden) for hidden in sorted({hidden for _, hidden in SHAPES})]
-    return list(SHAPES)
+        return [(layers, hidden) for hidden in sorted({hidden for _, hidden in text.sizes.shapes})]
+    return list(text.sizes.shapes)
 
 
 def _filled(asked: Mapping[str, Any], text: _Text, shape: tuple[int, int], tokens: float) -> dict[str, Any]:
@@ -230,10 +253,10 @@ def _filled(asked: Mapping[str, Any], text: _Text, shape: tuple[int, int], token
     elif not text.short:
         length = asked.get("seq_len", TrainConfig.seq_len)
         chosen["batch_size"] = max([s for s in STREAMS if tokens >= MANY_UPDATES * s * length], default=STREAMS[0])
-        chosen["learning_rate"] = min(HIGHEST_RATE, RATE_TIMES_UNITS / hidden) * DEEPER_RATE ** (layers - 1)
-    chosen["skip_connections"] = layers > 1 and not text.words
     if not text.short:
+        chosen["learning_rate"] = min(HIGHEST_RATE, RATE_TIMES_UNITS / hidden) * DEEPER_RATE ** (layers - 1)
         chosen |= dropouts(tokens / text.num_tokens, words=text.words)
+    chosen["skip_connections"] = layers > 1 and not text.words
     chosen |= asked
     if chosen.get("tie_weights") and "embedding_dim" not in asked:
         chosen["embedding_dim"] = hidden
@@ -255,26 +278,35 @@ def _tokens(settings: Mapping[str, Any], text: _Text, pace: "Pace", machine: "Ma
 
 
 def _largest_that_fits(
-    shapes: Sequence[tuple[int, int]], settings: Mapping[str, Any], text: _Text, tokens: float
+    shapes: Sequence[tuple[int, int]], asked: Mapping[str, Any], text: _Text, tokens: float, timed: int | None
 ) -> tuple[int, int]:
-    """The largest shape that its tokens and the text suffice for; the smallest, if there is none."""
-    timed = weights_per_token(ModelConfig.pick(settings))
-    found = shapes[0]
+    """The largest shape that its tokens and the text suffice for; the smallest, if there is none.
+
+    Where time decides, `tokens` are what a model of `timed` weights would learn.
+    """
+    found, sizes = shapes[0], text.sizes
     for layers, hidden in shapes:
-        config = ModelConfig.pick({**settings, "num_layers": layers, "hidden_size": hidden, "tie_weights": False})
-        weights = weights_per_token(config)
-        learnt = tokens * timed / weights if "minutes" in settings else tokens
-        if weights <= min(learnt / TOKENS_PER_WEIGHT, text.num_tokens * WEIGHTS_PER_TOKEN):
+        weights = _weights(_filled(asked, text, (layers, hidden), tokens))
+        learnt = tokens * timed / weights if timed else tokens
+        needed = sizes.tokens_per_weight * DEEPER_TOKENS ** (layers - 1)
+        if weights <= min(learnt / needed, text.num_tokens * sizes.weights_per_token):
             found = layers, hidden
     return found
 
 
-def weights_per_token(config: ModelConfig) -> int:
-    """P, the weights that each token is multiplied with: those of the layers and of the decoder."""
-    shapes = tensor_shapes(config)
-    return sum(math.prod(shape) for name, shape in shapes.items() if "weight_" in name) + (
-        config.vocab_size * config.hidden_size
-    )
+def weights_per_token(config: ModelConfig, samples: int = 0) -> int:
+    """P, the weights that each token is multiplied with: those of the layers and of the decoder.
+
+    Args:
+        config: The model's shape.
+        samples: Rows of the decoder that are drawn for an update; 0 if all take part.
+    """
+    layers = sum(math.prod(shape) for name, shape in tensor_shapes(config).items() if "weight_" in name)
+    return layers + min(config.vocab_size, samples or config.vocab_size) * config.hidden_size
+
+
+def _weights(settings: Mapping[str, Any]) -> int:
+    return weights_per_token(ModelConfig.pick(settings), settings.get("softmax_samples") or 0)
 
 
 def num_parameters(config: ModelConfig) -> int:
@@ -288,10 +320,10 @@ def dropouts(epochs: float, *, words: bool) -> dict[str, float]:
     The proportions for words are AWD-LSTM's, arXiv 1708.02182, where hundreds of epochs bear half of everything.
     Characters are dropped neither whole nor in parts: there is no guessing what a letter was.
     """
+    halfway = WORDS_HALFWAY_EPOCHS if words else HALFWAY_EPOCHS
+    share = round(MOST_DROPPED * (1 - 2 ** (-epochs / halfway)), 2) if epochs >= 2 else 0.0
     if not words:
-        share = round(MOST_DROPPED * (1 - 2 ** (-epochs / HALFWAY_EPOCHS)), 2) if epochs >= 2 else 0.0
         return {"dropout": share, "recurrent_dropout": round(max(0.0, share - 0.2), 2)}
-    share = round(min(MOST_WORDS_DROPPED, WORDS_DROPPED * epochs), 2) if epochs >= 2 else 0.0
     return {
         "dropout": share,
         "input_dropout": share,

@@ -143,6 +143,20 @@ def test_large_vocabularies_are_learnt_with_a_sampled_softmax() -> None:
     assert planned(900_000, 200_000, words=True, epochs=1.0, softmax_samples=0).train.softmax_samples == 0
 
 
+def test_the_larger_the_budget_the_larger_a_model_of_words_as_far_as_its_text_bears() -> None:
+    models = [planned(900_000, 10_000, words=True, minutes=minutes).model for minutes in (0.67, 2.5, 60.0)]
+    weights = [weights_per_token(model) for model in models]
+    assert weights == sorted(weights)
+    assert weights[0] < weights[2]
+    assert weights_per_token(planned(100_000, 10_000, words=True, minutes=60.0).model) < weights[2]
+
+
+def test_rows_of_the_decoder_that_are_not_drawn_do_not_count() -> None:
+    config = ModelConfig(vocab_size=1000, hidden_size=10, embedding_dim=10)
+    assert weights_per_token(config) - weights_per_token(config, 100) == 900 * 10
+    assert weights_per_token(config, 5000) == weights_per_token(config)
+
+
 def test_nothing_is_dropped_in_the_first_epochs() -> None:
     assert dropouts(1.9, words=False)["dropout"] == 0
 
