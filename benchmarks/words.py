@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--minutes", type=float, default=2.0, help="of each training on tiny Shakespeare")
     parser.add_argument("--steps", type=int, default=1000, help="of each training on Penn Treebank")
-    parser.add_argument("--treebank-minutes", type=float, default=45.0, help="of the training for the test perplexity")
+    parser.add_argument("--treebank-minutes", type=float, default=5.0, help="of the training for the test perplexity")
     options = parser.parse_args()
     if unknown := set(options.parts) - (PARTS | LONG_PARTS).keys():
         parser.error(f"no part {', '.join(unknown)}")
