@@ -208,9 +208,11 @@ class TrainConfig(Settings):
         at_least=1,
     )
     batch_size: int = setting(
-        16, "Parallel streams of text.  [default: 16 to 64, by the budget]", "--batch-size", at_least=1
+        16, "Parallel streams of text.  [default: 16 to 64, by the budget; 20 of words]", "--batch-size", at_least=1
     )
-    seq_len: int = setting(64, "Tokens of each stream in an update.", "--seq-len", at_least=1)
+    seq_len: int = setting(
+        64, "Tokens of each stream in an update.  [default: 64; 35 of words]", "--seq-len", at_least=1
+    )
     learning_rate: float = setting(
         8e-3, "Peak learning rate of AdamW.  [default: by the model's size]", "--lr", above=0
     )
