@@ -245,7 +245,7 @@ class TrainConfig(Settings):
     seed: int = setting(1, "Seed of weights, dropout and stream order.", "--seed", at_least=0, below=2**63)
     precision: Precision = setting(
         "auto",
-        "Arithmetic of the matrix products; auto times both and takes bf16 where it is faster.",
+        "Arithmetic of the matrix products; auto takes bf16 where it is faster, timed if --minutes decide.",
         "--precision",
         choices=("auto", "fp32", "bf16"),
     )

@@ -2,10 +2,15 @@
 
 Some processors multiply bfloat16 matrices twice as fast, others cannot at all. Weights, optimizer, loss and
 validation stay in float32; only the products within the network change.
+
+A training that ends by the clock takes the arithmetic and the threads that are timed as the fastest. One that ends
+after so many steps or epochs is the same each time, to the bit, so no clock may decide in it: there both follow from
+the model's width and from what the processor or the GPU can do.
 """
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,9 +25,12 @@ from charlm.plan import num_parameters
 WORTH_IT = 1.1
 """How much faster bf16 must be to be taken: less is within what timings differ by."""
 
+WIDE_FOR_BF16, UNITS_A_THREAD = 256, 64
+"""Where no clock decides: bf16 from so many units on, and a thread for each so many; a smaller model is slower with
+them (measured from 1 x 8 to 1 x 512 with 16 x 64 and 4 x 16 tokens, on two cores)."""
+
 TIMED_STEPS, TIMED_SECONDS = 3, 0.4
 """Updates timed after one that is not, and the time after which no other is begun."""
-
 
 BYTES_A_PARAMETER = 5 * 4
 """A weight, its gradient, its two moments and its average, each a float32."""
@@ -66,7 +74,7 @@ class Machine:
 
         Args:
             model_config: The model's shape.
-            config: For the sizes of a batch, and the arithmetic; auto times both and takes the faster.
+            config: For the sizes of a batch, the arithmetic asked for, and whether the training ends by the clock.
 
         Raises:
             ConfigError: If this machine cannot hold the model.
@@ -80,15 +88,31 @@ class Machine:
 
         with torch.random.fork_rng():
             model = _any_model(model_config, self.device)
-            precision: Precision = "fp32" if config.precision == "auto" else config.precision
-            threads, best = self.threads, seconds(precision, self.threads)
-            if config.precision == "auto" and best > WORTH_IT * (bf16 := seconds("bf16", threads)):
-                precision, best = "bf16", bf16
-            while self.fewer and threads > 1 and best > WORTH_IT * (fewer := seconds(precision, threads // 2)):
-                threads, best = threads // 2, fewer
+            if config.minutes is None:
+                precision, threads = self._settled(model_config, config)
+                best = seconds(precision, threads)
+            else:
+                precision, threads, best = self._fastest(config, seconds)
         torch.set_num_threads(threads)
         tokens = config.batch_size * config.seq_len * self.workers.count
         return Pace(tokens_per_second=tokens / best, precision=precision, threads=threads)
+
+    def _settled(self, model_config: ModelConfig, config: TrainConfig) -> tuple[Precision, int]:
+        """The arithmetic and the threads of a training that repeats."""
+        width, precision = model_config.hidden_size, config.precision
+        if precision == "auto":
+            precision = "bf16" if width >= WIDE_FOR_BF16 and _has_fast_bf16(self.device) else "fp32"
+        return precision, min(self.threads, max(1, width // UNITS_A_THREAD)) if self.fewer else self.threads
+
+    def _fastest(self, config: TrainConfig, seconds: Callable[[Precision, int], float]) -> tuple[Precision, int, float]:
+        """The arithmetic and the threads with the fewest seconds an update, and those seconds."""
+        precision: Precision = "fp32" if config.precision == "auto" else config.precision
+        threads, best = self.threads, seconds(precision, self.threads)
+        if config.precision == "auto" and best > WORTH_IT * (bf16 := seconds("bf16", threads)):
+            precision, best = "bf16", bf16
+        while self.fewer and threads > 1 and best > WORTH_IT * (fewer := seconds(precision, threads // 2)):
+            threads, best = threads // 2, fewer
+        return precision, threads, best
 
     def seconds_used(self) -> float:
         """The part of the budget that is spent already."""
@@ -110,6 +134,14 @@ def check_memory(config: ModelConfig) -> None:
             f"a model of {parameters:,} parameters needs {parameters * BYTES_A_PARAMETER / 2**30:,.0f} GiB to learn, "
             f"and this machine has {memory / 2**30:,.0f}: give a smaller --hidden or fewer --layers"
         )
+
+
+def _has_fast_bf16(device: torch.device) -> bool:
+    """Whether a device has units of its own for matrices of bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.13 has none
+    return device.type == "cpu" and bool(capabilities.get("amx_bf16"))
 
 
 def mixed_precision(precision: Precision, device: torch.device) -> torch.autocast:

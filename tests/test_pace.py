@@ -12,7 +12,7 @@ from charlm.pace import Machine, mixed_precision
 from tests.conftest import make_checkpoint
 
 SHAPE = ModelConfig(vocab_size=9, hidden_size=8, embedding_dim=4)
-CONFIG = TrainConfig(batch_size=2, seq_len=4, steps=1)
+CONFIG = TrainConfig(batch_size=2, seq_len=4, minutes=1)
 
 
 @pytest.mark.parametrize(("bf16_seconds", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
@@ -34,8 +34,7 @@ def test_what_is_asked_for_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> No
         return 1.0
 
     monkeypatch.setattr(pace, "_seconds_per_update", seconds)
-    asked = TrainConfig(batch_size=2, seq_len=4, steps=1, precision="bf16")
-    assert replace(Machine(), fewer=False).pace(SHAPE, asked).precision == "bf16"
+    assert replace(Machine(), fewer=False).pace(SHAPE, replace(CONFIG, precision="bf16")).precision == "bf16"
     assert timed == ["bf16"]
 
 
@@ -52,6 +51,30 @@ def test_fewer_threads_are_taken_while_they_are_faster(
         assert replace(Machine(), threads=4, fewer=False).pace(SHAPE, CONFIG).threads == 4
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("budget", [{"steps": 5}, {"epochs": 2.0}])
+def test_what_ends_without_a_clock_is_planned_without_one(
+    budget: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, config = torch.get_num_threads(), replace(CONFIG, minutes=None, **budget)
+    found = set()
+    try:
+        for seconds in (dict.fromkeys([1, 2, 4, 8], 1.0), {1: 0.1, 2: 9.0, 4: 0.1, 8: 2.0}):
+            monkeypatch.setattr(pace, "_has_fast_bf16", lambda device: True)
+            monkeypatch.setattr(
+                pace,
+                "_seconds_per_update",
+                lambda model, config, at=seconds: (
+                    at[torch.get_num_threads()] * (1 + at[1] * (config.precision == "bf16"))
+                ),
+            )
+            for width in (8, 128, 256):
+                chosen = replace(Machine(), threads=8).pace(replace(SHAPE, hidden_size=width), config)
+                found.add((width, chosen.precision, chosen.threads))
+    finally:
+        torch.set_num_threads(threads)
+    assert found == {(8, "fp32", 1), (128, "fp32", 2), (256, "bf16", 4)}
 
 
 @pytest.mark.parametrize("shape", [{}, {"cell": "gru", "tie_weights": True, "embedding_dim": 8}, {"cell": "rnn"}])
