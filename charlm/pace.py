@@ -10,7 +10,7 @@ the model's width and from what the processor or the GPU can do.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -140,7 +140,7 @@ def _has_fast_bf16(device: torch.device) -> bool:
     """Whether a device has units of its own for matrices of bfloat16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.13 has none
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.13 has none
     return device.type == "cpu" and bool(capabilities.get("amx_bf16"))
 
 
