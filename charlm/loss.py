@@ -62,9 +62,10 @@ def sampled_softmax_loss(outputs: Tensor, targets: Tensor, weight: Tensor, bias:
         Bengio and Senecal 2008; Jean et al., arXiv 1412.2007.
     """
     vocab_size = len(weight)
-    drawn = torch.unique(log_uniform_sample(samples, vocab_size)).to(targets.device)
-    chances = log_uniform_probs(vocab_size).to(targets.device)[drawn]
-    log_presence = torch.log(-torch.expm1(samples * torch.log1p(-chances))).float()
+    drawn = torch.unique(log_uniform_sample(samples, vocab_size))
+    chances = log_uniform_probs(vocab_size)[drawn]
+    log_presence = torch.log(-torch.expm1(samples * torch.log1p(-chances))).float().to(targets.device)
+    drawn = drawn.to(targets.device)
     # One look-up for all: each has a gradient of the size of the whole matrix.
     ids = torch.cat([targets, drawn])
     rows, biases = F.embedding(ids, weight), bias[ids]

@@ -86,7 +86,7 @@ class Machine:
             spent = _seconds_per_update(model, replace(config, precision=precision))
             return self.workers.greatest([spent], self.device)[0]
 
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             model = _any_model(model_config, self.device)
             if config.minutes is None:
                 precision, threads = self._settled(model_config, config)

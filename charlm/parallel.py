@@ -125,13 +125,22 @@ def find_device(name: str) -> torch.device:
         name: cpu, cuda, mps, or auto for the first of cuda, mps and cpu that this machine has.
 
     Raises:
-        ConfigError: If this machine, or this PyTorch, has none of the name.
+        ConfigError: If this machine, or this PyTorch, has none of the name, or not one for each process.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    several = rank_and_count()[1] > 1
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and not several, "cpu": True}
     if name == "auto":
         name = next(kind for kind, found in there.items() if found)
     if not there[name]:
-        raise ConfigError(f"--device {name}: PyTorch {torch.__version__} finds none here; leave it out, or take cpu")
+        of_them = " that several processes could use" if several else ""
+        raise ConfigError(
+            f"--device {name}: PyTorch {torch.__version__} finds none here{of_them}; leave it out, or take cpu"
+        )
     if name == "cuda":  # one of several processes on a machine takes the device of its number
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if number >= count:
+            raise ConfigError(
+                f"--device cuda: more processes than GPUs, of which this machine has {count}; or take cpu"
+            )
+        torch.cuda.set_device(number)
     return torch.device(name)

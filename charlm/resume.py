@@ -176,8 +176,7 @@ class Learner:
                 whole = _checked(saved, f"{STREAM}.{index}", (layers, batch * workers.count, hidden))
                 parts.append(whole[:, workers.rank * batch : (workers.rank + 1) * batch].to(part, copy=True))
             self.state = tuple(parts)
-            random = random_state(device)
-            whole = _checked(saved, RANDOM, (workers.count, len(random)), random.dtype)
+            whole = _checked(saved, RANDOM, (workers.count, None), torch.uint8)
             set_random_state(device, whole[workers.rank].cpu().clone())
         for name, weight in self.model.named_parameters():
             if f"{WEIGHT}.{name}" in saved:
@@ -193,28 +192,41 @@ class Learner:
 
 
 def random_state(device: torch.device) -> Tensor:
-    """The state of the random numbers that dropout draws, (bytes,), uint8, on the CPU."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    """The state of all random numbers, (bytes,), uint8, on the CPU: its own, and those that a GPU draws behind them."""
+    parts = [torch.get_rng_state()]
+    if device.type == "cuda":
+        parts.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        parts.append(torch.mps.get_rng_state())
+    return torch.cat(parts)
 
 
 def set_random_state(device: torch.device, state: Tensor) -> None:
-    """Set what `random_state` gave.
+    """Set what `random_state` gave; what a device of another kind draws goes on as it is.
 
     Raises:
         CheckpointError: If it is none.
     """
+    cpu_bytes = len(torch.get_rng_state())
+    gpu = state[cpu_bytes:]
+    same_kind = len(random_state(device)) == len(state)
     try:
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(state, device)
-        else:
-            torch.set_rng_state(state)
+        torch.set_rng_state(state[:cpu_bytes])
+        if device.type == "cuda" and same_kind:
+            torch.cuda.set_rng_state(gpu, device)
+        elif device.type == "mps" and same_kind:
+            torch.mps.set_rng_state(gpu)
     except RuntimeError:
         raise CheckpointError("damaged save (no state of random numbers)") from None
 
 
 def _checked(
-    saved: Mapping[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+    saved: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    if name not in saved or tuple(saved[name].shape) != shape or saved[name].dtype != dtype:
+    """A saved tensor, if it has this shape, in which None stands for any size."""
+    found = saved.get(name)
+    if found is None or found.dtype != dtype or found.ndim != len(shape):
         raise CheckpointError(f"damaged save (no {dtype} {shape} of the name {name})")
-    return saved[name]
+    if any(wanted not in (size, None) for size, wanted in zip(found.shape, shape, strict=True)):
+        raise CheckpointError(f"damaged save ({name} is {tuple(found.shape)}, not {shape})")
+    return found

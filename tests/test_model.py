@@ -9,7 +9,7 @@ from charlm.config import CELLS, Cell, ModelConfig
 from charlm.engine import Engine
 from charlm.errors import ConfigError
 from charlm.loss import sequence_loss
-from charlm.model import LanguageModel, LockedDropout, RecurrentCore, reset_state
+from charlm.model import LanguageModel, LockedDropout, RecurrentCore, recurrent_precision, reset_state
 from charlm.tokenizer import WordTokenizer
 from tests.conftest import VERSE
 
@@ -70,6 +70,19 @@ def test_learning_stays_on_the_model_s_device(cell: Cell, samples: int) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     tensors = [loss, *state, *(weight.grad for weight in model.parameters() if weight.grad is not None)]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+@pytest.mark.parametrize(("device", "half"), [("cpu", True), ("cuda", False), ("mps", False)])
+def test_recurrent_layers_on_a_gpu_are_left_in_single_precision(device: str, *, half: bool) -> None:
+    """Autocast would give them float16, in which their gradients are lost."""
+    before = torch.is_autocast_enabled(device)
+    try:
+        torch.set_autocast_enabled(device, True)
+        with recurrent_precision(torch.device(device)):
+            assert torch.is_autocast_enabled(device) == half
+        assert torch.is_autocast_enabled(device)
+    finally:
+        torch.set_autocast_enabled(device, before)
 
 
 def test_skip_connections_add_up_the_outputs_of_all_layers() -> None:

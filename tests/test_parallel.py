@@ -178,6 +178,31 @@ def test_alone_nothing_is_averaged_or_gathered() -> None:
     assert workers.average_gradients(torch.nn.Linear(2, 2), 3.5) == 3.5
 
 
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert find_device("auto") == torch.device("cuda")
+    assert taken == [0, 1]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="more processes than GPUs, of which this machine has 2"):
+        find_device("auto")
+
+
+def test_several_processes_do_not_share_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert find_device("auto") == torch.device("mps")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert find_device("auto") == torch.device("cpu")
+    with pytest.raises(ConfigError, match=r"--device mps: .* several processes"):
+        find_device("mps")
+
+
 def test_a_device_that_is_not_there_is_an_error_and_auto_takes_what_is() -> None:
     assert find_device("cpu") == torch.device("cpu")
     found = find_device("auto").type

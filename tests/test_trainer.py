@@ -16,6 +16,7 @@ from charlm.errors import CheckpointError, TrainingError
 from charlm.loss import sequence_loss
 from charlm.model import LanguageModel
 from charlm.progress import FINAL_RATE, Progress, learning_rate
+from charlm.resume import random_state, set_random_state
 from charlm.runs import Run
 from charlm.tokenizer import CharTokenizer
 from charlm.trainer import Trainer
@@ -222,6 +223,28 @@ def test_the_best_model_waits_in_memory_for_room_on_the_disk(monkeypatch: pytest
     best, expected = (load_checkpoint(Path(run, "model.safetensors")) for run in ("run", "whole"))
     assert best.story["metrics"]["val_nats"] == 1.0
     np.testing.assert_array_equal(best.tensors["embedding.weight"], expected.tensors["embedding.weight"])
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_random_numbers_of_a_gpu_are_saved_with_the_cpus_and_other_machines_do_without(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: list[list[int]] = []
+    gpu = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    monkeypatch.setattr(getattr(torch, kind), "get_rng_state", lambda *device: gpu)
+    monkeypatch.setattr(getattr(torch, kind), "set_rng_state", lambda state, *device: set_to.append(state.tolist()))
+    device, cpu = torch.device(kind), torch.device("cpu")
+    on_gpu, drawn = random_state(device), torch.rand(3)
+    on_cpu, later = random_state(cpu), torch.rand(3)
+    for state, here, expected in (
+        (on_gpu, device, drawn),
+        (on_gpu, cpu, drawn),
+        (on_cpu, device, later),
+        (on_cpu, cpu, later),
+    ):
+        set_random_state(here, state)
+        assert torch.equal(torch.rand(3), expected)
+    assert set_to == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize("name", ["resume/stream.0", "resume/random", "resume/embedding.weight.exp_avg"])
