@@ -151,31 +151,7 @@ def measure_torch(path: Path) -> dict[str, float]:
         return found | {"without oneDNN": best_us(whole), "LSTMCell": best_us(by_cells), "by hand": best_us(by_hand)}
 
 
-def measure_score(path: Path) -> dict[str, float]:
-    """A line of 60 characters in a batch of all 20,000, and by itself."""
-    import numpy as np
-
-    from charlm.engine import Engine
-    from charlm.scorer import ModelScorer
-
-    letters = np.random.default_rng(0).integers(0, len(CHARS) - 1, (LINES, LINE_CHARS - 1))
-    lines = ["".join(CHARS[place] for place in row) + "\n" for row in letters]
-    scorer = ModelScorer(Engine.load(path))
-    started = time.perf_counter()
-    batch = scorer.score_lines(lines)
-    batch_us = (time.perf_counter() - started) / LINES * 1e6
-    started = time.perf_counter()
-    alone = [scorer.score_lines([line])[0] for line in lines[:ALONE]]
-    alone_us = (time.perf_counter() - started) / ALONE * 1e6
-    pairs = zip(batch, alone, strict=False)
-    return {
-        "batch": batch_us,
-        "alone": alone_us,
-        "difference": max(abs(one.score.nll_nats - other.score.nll_nats) for one, other in pairs),
-    }
-
-
-MEASURES = {"engine": measure_engine, "bare": measure_bare, "torch": measure_torch, "score": measure_score}
+MEASURES = {"engine": measure_engine, "bare": measure_bare, "torch": measure_torch}
 
 
 def in_own_process(what: str, path: Path, threads: int) -> dict[str, float]:
@@ -194,8 +170,7 @@ def best_of_rounds(path: Path, whats: list[str], rounds: int, threads: list[int]
             for what in whats:
                 for name, value in in_own_process(what, path, count).items():
                     key = (what, name, count)
-                    keep = max if name == "difference" else min
-                    best[key] = keep(best.get(key, value), value)
+                    best[key] = min(best.get(key, value), value)
     return best
 
 
@@ -259,19 +234,52 @@ def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[tuple[str,
             for count, ratio in same.items()
         ),
     ]
-    middle = make_model(folder / "1x384.safetensors", num_layers=1, hidden_size=384)
-    score = best_of_rounds(middle, ["score"], 1, threads)
+    return rows
+
+
+def score_rows(folder: Path, threads: list[int]) -> list[tuple[str, str, str]]:
+    """What lines cost in a file, and what one costs that comes when the one before has been answered."""
+    import numpy as np
+
+    letters = np.random.default_rng(0).integers(0, len(CHARS) - 1, (LINES, LINE_CHARS - 1))
+    lines = ["".join(CHARS[place] for place in row) + "\n" for row in letters]
+    text, model = folder / "lines.txt", make_model(folder / "1x384.safetensors", num_layers=1, hidden_size=384)
+    text.write_text("".join(lines), encoding="utf-8")
+    rows = []
     for count in threads:
-        batch, alone = score["score", "batch", count], score["score", "alone", count]
+        command = [sys.executable, "-m", "charlm", "score", "-m", str(model), "--threads", str(count)]
+        command += ["--format", "nats", "--json"]
+        started = time.perf_counter()
+        done = subprocess.run([*command, str(text)], check=True, capture_output=True, text=True)
+        together = (time.perf_counter() - started) / LINES * 1e6
+        alone, answers = answer_us(command, lines[:ALONE])
+        pairs = zip(map(json.loads, done.stdout.splitlines()), answers, strict=False)
+        difference = max(abs(one["nats"] - other["nats"]) for one, other in pairs)
         rows.append(
             (
-                f"1x384, {LINES:,} lines as batches / one at a time, {count} threads",
-                f"{alone / batch:.1f}",
-                f"{batch:,.0f} us a line, {alone:,.0f} us alone; at most "
-                f"{score['score', 'difference', count]:.1e} nats apart",
+                f"1x384, charlm score of {LINES:,} lines / a line at a time, {count} threads",
+                f"{alone / together:.1f}",
+                f"{together:,.0f} us a line, start-up counted in; {alone:,.0f} us from a line's writing to its answer; "
+                f"at most {difference:.1e} nats apart",
             )
         )
     return rows
+
+
+def answer_us(command: list[str], lines: list[str]) -> tuple[float, list[dict[str, float]]]:
+    """The time from a line to its answer, where each comes once the one before has been answered; the answers."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answers, began = [], 0.0
+        for line in lines:
+            process.stdin.write(line)
+            process.stdin.flush()
+            answers.append(json.loads(process.stdout.readline()))
+            began = began or time.perf_counter()  # once it has started
+        spent = time.perf_counter() - began
+        process.stdin.close()
+    return spent / (len(lines) - 1) * 1e6, answers
 
 
 def shell_rows(folder: Path) -> list[tuple[str, str, str]]:
@@ -308,7 +316,8 @@ def main() -> None:
         print(json.dumps(MEASURES[options.measure](options.model)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        rows = speed_rows(Path(folder), options.rounds, options.threads) + shell_rows(Path(folder))
+        rows = speed_rows(Path(folder), options.rounds, options.threads)
+        rows += score_rows(Path(folder), options.threads) + shell_rows(Path(folder))
     write_section(
         "engine",
         "The engine",

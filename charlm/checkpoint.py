@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from charlm.config import ModelConfig, rebuilt
 from charlm.errors import CharlmError, CheckpointError
+from charlm.runs import temporary_prefix
 from charlm.tensorfile import TensorFile, parse_json
 from charlm.tokenizer import Tokenizer, tokenizer_from_dict
 
@@ -112,11 +113,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
         _sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
-
-
-def temporary_prefix(path: Path) -> str:
-    """What the names of files begin with that are to become `path` and are not whole yet."""
-    return f".{path.name}."
 
 
 def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:

@@ -3,6 +3,8 @@
 `model.safetensors` is the best model on validation, `last.safetensors` has all that resuming needs,
 `previous.safetensors` is the save before it, and `log.jsonl` has a line a report. `.lock` is held by the process
 that trains, and says which one that is.
+
+Finding a model goes before all else, and so needs no NumPy: its threads are counted by the model's size.
 """
 
 import contextlib
@@ -15,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm.checkpoint import temporary_prefix
 from charlm.errors import CheckpointError, RunError
 
 RUNS = Path("checkpoints")
@@ -26,6 +27,11 @@ LOG_FILE = "log.jsonl"
 LOCK_FILE = ".lock"
 LOCKED_BYTE = 2**20
 """Where Windows locks the lock file: past the text in it, which stays readable."""
+
+
+def temporary_prefix(path: Path) -> str:
+    """What the names of files begin with that are to become `path` and are not whole yet."""
+    return f".{path.name}."
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ unknown token, and unknowns are counted. Characters and bytes are those of the o
 characters and of words compare.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ import numpy.typing as npt
 from charlm.engine import START, Array, Engine
 from charlm.errors import ConfigError
 from charlm.tokenizer import UNKNOWN_ID, Ids, Tokenizer
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 ROWS = 128
 """Lines scored at a time: from here on a matrix product gains little by more."""
@@ -147,10 +151,14 @@ class ModelScorer:
 
     Args:
         engine: The model.
+        threads: Batches of lines scored at the same time. NumPy lets go of Python's lock in its loops, and batches
+            that need not wait for each other go faster than one whose products are shared out.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, threads: int = 1) -> None:
         self._engine = engine
+        self._threads = threads
+        self._given_up = False
         self.tokenizer = engine.tokenizer
 
     def score_lines(self, lines: Sequence[str]) -> list[Costs]:
@@ -158,13 +166,31 @@ class ModelScorer:
         encoded = [self.tokenizer.encode(START + line) for line in lines]
         costs: dict[int, Costs] = {}
         order = sorted(range(len(lines)), key=lambda index: -len(encoded[index]))  # alike in length, little is padded
-        for begin in range(0, len(order), ROWS):
-            batch = order[begin : begin + ROWS]
-            nats = self._score_batch([encoded[index] for index in batch])
+        size = max(1, min(ROWS, -(-len(lines) // self._threads)))
+        batches = [order[begin : begin + size] for begin in range(0, len(order), size)]
+        scored = self._score_batches([[encoded[index] for index in batch] for batch in batches])
+        for batch, nats in zip(batches, scored, strict=True):
             for index, row in zip(batch, nats, strict=True):
                 ids = encoded[index][1:]
                 costs[index] = Costs(lines[index], ids, row[: len(ids)])
         return [costs[index] for index in range(len(lines))]
+
+    def _score_batches(self, batches: Sequence[Sequence[Ids]]) -> Iterator[Array]:
+        """The costs of each batch, in their order."""
+        if self._threads == 1 or len(batches) == 1:
+            yield from map(self._score_batch, batches)
+            return
+        try:
+            yield from self._pool.map(self._score_batch, batches)
+        except BaseException:  # Ctrl-C, say: Python waits for its threads before it ends
+            self._given_up = True
+            raise
+
+    @functools.cached_property
+    def _pool(self) -> "ThreadPoolExecutor":
+        from concurrent.futures import ThreadPoolExecutor  # which one line by itself does without
+
+        return ThreadPoolExecutor(self._threads)
 
     def _score_batch(self, sequences: Sequence[Ids]) -> Array:
         """The costs of all tokens but the first of each sequence, (B, T); the longest sequence comes first."""
@@ -173,6 +199,8 @@ class ModelScorer:
             targets[: len(ids) - 1, column] = ids[1:]
         nats: Array = np.zeros(targets.shape, dtype=np.float32)
         for time, (_, outputs) in enumerate(self._engine.march([ids[:-1] for ids in sequences])):
+            if self._given_up:
+                break
             reading = len(outputs)
             nats[time, :reading] = token_nats(self._engine.logits(outputs), targets[time, :reading])
         return nats.T

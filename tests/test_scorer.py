@@ -1,7 +1,12 @@
 import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +15,7 @@ from hypothesis import strategies as st
 from charlm.engine import START, Engine
 from charlm.errors import ConfigError
 from charlm.scorer import Costs, Mixture, ModelScorer, Score, mix, score_text, token_texts
-from charlm.tokenizer import UNKNOWN_ID
+from charlm.tokenizer import UNKNOWN_ID, Ids
 from tests.conftest import VERSE, make_checkpoint
 
 LINES = VERSE.splitlines(keepends=True)
@@ -38,6 +43,34 @@ def test_many_lines_cost_what_each_costs_alone() -> None:
     lines = [line * repeats for repeats in (1, 9, 3) for line in LINES * 8]
     for line, costs in zip(lines, SCORER.score_lines(lines), strict=True):
         assert costs.score.nll_nats == pytest.approx(score_text(ENGINE, line).nll_nats, abs=1e-3)
+
+
+@pytest.mark.parametrize("rows", [2, 128])
+def test_threads_that_share_lines_out_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charlm.scorer.ROWS", rows)
+    lines = [line * repeats for repeats in (1, 9, 3) for line in LINES]
+    for count in (0, 1, 2, 7, len(lines)):
+        together = ModelScorer(ENGINE, threads=3).score_lines(lines[:count])
+        assert [costs.text for costs in together] == lines[:count]
+        for one, other in zip(together, SCORER.score_lines(lines[:count]), strict=True):
+            np.testing.assert_allclose(one.nats, other.nats, atol=1e-5)
+
+
+def test_ctrl_c_does_not_wait_for_threads_with_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def march(sequences: list[Ids]) -> Iterator[tuple[None, npt.NDArray[np.float32]]]:
+        for _ in sequences[0]:
+            time.sleep(1e-3)
+            yield None, np.zeros((len(sequences), ENGINE.config.hidden_size), dtype=np.float32)
+
+    monkeypatch.setattr(ENGINE, "march", march)
+    scorer = ModelScorer(ENGINE, threads=2)
+    began = time.monotonic()
+    timer = threading.Timer(0.2, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        scorer.score_lines(["a" * 10**5 + "\n"] * 2)
+    scorer._pool.shutdown()
+    assert time.monotonic() - began < 50  # of a hundred seconds
 
 
 @given(st.lists(st.integers(0, len(VERSE)), max_size=5))

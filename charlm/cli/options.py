@@ -78,37 +78,48 @@ MOST_THREADS = 8
 """More than these wait for memory, not for each other's work."""
 
 
-def limit_threads(threads: int | None, model: Path, rows: int = 1) -> None:
+def limit_threads(threads: int | None, model: Path, rows: int = 1, *, apart: bool = False) -> int:
     """Let NumPy's linear algebra use as many threads as it can make good use of.
 
     This works only before NumPy is imported: so the size of the model's file has to tell. Cores that others keep busy
-    are left to them: threads that wait for each other on a full machine were measured to be thirty times slower than
-    one. What the user's environment says already goes before all that.
+    are left to them, where threads wait for each other: on a full machine such were measured to be thirty times slower
+    than one. What the user's environment says already goes before all that.
 
     Args:
         threads: How many, if it has been said.
         model: The model's file.
         rows: Sequences that will be read side by side: with many, smaller matrices are worth sharing out.
+        apart: Whether threads of Python will share out the sequences, so that each product has one thread.
+
+    Returns:
+        How many threads of Python may do so; 1 if they don't.
     """
     import os
 
     if threads is None:
         if any(variable in os.environ for variable in THREAD_VARIABLES):
-            return
-        work = model.stat().st_size * min(rows, 8)
-        threads = max(1, min(_free_cores(), MOST_THREADS, round(work / BYTES_PER_THREAD)))
+            return 1
+        most = _cores() if apart else min(_free_cores(), MOST_THREADS)
+        threads = max(1, min(most, round(model.stat().st_size * min(rows, 8) / BYTES_PER_THREAD)))
     for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(threads)
+        os.environ[variable] = "1" if apart else str(threads)
+    return threads if apart else 1
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_cores() -> int:
-    """Cores that this process may use and that nobody else does, by the load of the last minute."""
+    """Of those the ones that nobody else uses, by the load of the last minute."""
     import math
     import os
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, math.ceil(cores - load))
+    return max(1, math.ceil(_cores() - load))
 
 
 def wait_note(files: Sequence[str], *, quiet: bool) -> None:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -110,7 +111,7 @@ def score(
     ways = {"--total": total, "--per-token": per_token, "--color": color, "--html": page}
     _refuse(ways, {"--format": columns, "--above": above, "--below": below})
     _refuse({**ways, "--total": False}, {"--vs": vs})
-    scorers = _open_scorers(model, vs, mix, threads)
+    scorers = _open_scorers(model, vs, mix, threads, one_stream=total)
     wait_note(files, quiet=quiet)
     from charlm.cli.rows import Band, RowView, TokenView, parse_columns, print_total, show_lines
     from charlm.lines import read_lines
@@ -138,20 +139,25 @@ def _refuse(first: Mapping[str, object], second: Mapping[str, object]) -> None:
         raise click.UsageError(f"{one} and {other} do not go together.")
 
 
-def _open_scorers(model: str | None, vs: str | None, mix: str | None, threads: int | None) -> "list[Scorer]":
+def _open_scorers(
+    model: str | None, vs: str | None, mix: str | None, threads: int | None, *, one_stream: bool
+) -> "list[Scorer]":
     """The model, or its mixture with another, and behind it the one to compare with, if there is one."""
     from charlm.runs import find_model
 
     path = find_model(model)
-    limit_threads(threads, path, rows=128)
+    threads = limit_threads(threads, path, rows=1 if one_stream else 128, apart=not one_stream)
     from charlm.engine import Engine
     from charlm.scorer import Mixture, ModelScorer
 
-    first: Scorer = ModelScorer(Engine.load(path))
+    def opened(path: Path) -> ModelScorer:
+        return ModelScorer(Engine.load(path), threads)
+
+    first: Scorer = opened(path)
     if mix is not None:
         name, weight = _parse_mix(mix)
-        first = Mixture(first, ModelScorer(Engine.load(find_model(name))), weight)
-    return [first] if vs is None else [first, ModelScorer(Engine.load(find_model(vs)))]
+        first = Mixture(first, opened(find_model(name)), weight)
+    return [first] if vs is None else [first, opened(find_model(vs))]
 
 
 def _parse_mix(mix: str) -> tuple[str, float]:
