@@ -77,18 +77,21 @@ def without_some_connections(layer: nn.Module, share: float) -> dict[str, Tensor
 
 
 def quick_mask(like: Tensor, share: float) -> Tensor:
-    """A mask for inverted dropout of a large matrix: a random byte decides on each entry.
+    """A mask for inverted dropout of a large matrix: on a CPU, a random byte decides on each entry.
 
-    To draw a float for each would take as long as half an update.
+    To draw a float for each would take as long as half an update there.
 
     Args:
         like: A tensor of the shape, dtype and device wanted.
         share: The share of zeros; rounded to a 256th.
     """
     threshold = min(255, round(256 * share))
-    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    kept_share = 1 - threshold / 256
+    if like.device.type != "cpu":
+        return torch.empty_like(like).bernoulli_(kept_share).div_(kept_share)
+    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.uint8)[: like.numel()].view(like.shape) >= threshold
-    return kept.to(like.dtype).mul_(256 / (256 - threshold))
+    return kept.to(like.dtype).div_(kept_share)
 
 
 def recurrent_precision(device: torch.device) -> AbstractContextManager[object]:

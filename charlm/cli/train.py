@@ -29,6 +29,9 @@ SPINS = "4000"
 """How often a thread of PyTorch looks whether others are done before it lets another program have its core. PyTorch's
 own millions make two trainings on two cores a hundred times slower than one; these cost one that is alone a tenth."""
 
+CUBLAS_WORKSPACE = ":4096:2"
+"""What cuDNN's recurrent layers need to give the same numbers each time on a GPU; as PyTorch's `nn.LSTM` has it."""
+
 CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm in the user's cache]"
 
 
@@ -184,7 +187,8 @@ def _if_given(parameter: str, value: str) -> str | None:
 
 def _find_machine(stack: ExitStack, device_name: str, threads: int | None, started: float) -> "Machine":
     """Where to compute; processes that torchrun started meet here, and part when `stack` is closed."""
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before PyTorch is imported
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # both before PyTorch is imported
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     import torch
 
     from charlm.pace import Machine
