@@ -30,7 +30,9 @@ def distinct_characters(pieces: Iterable[str]) -> str:
     known = b""  # in ASCII: what is known already is taken out first, at a gigabyte a second
     for _, block in (each for piece in pieces for each in _blocks(piece)):
         if not block.isascii():
-            seen[code_points(block)] = True
+            points = code_points(block)
+            if not seen.take(points, mode="clip").all():  # to look is twice as fast as to mark
+                seen[points] = True
         elif new := block.encode().translate(None, known):
             seen[np.frombuffer(new, dtype=np.uint8)] = True
             known = bytes(np.flatnonzero(seen[:128]).tolist())

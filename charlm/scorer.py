@@ -26,7 +26,7 @@ ROWS = 128
 """Lines scored at a time: from here on a matrix product gains little by more."""
 
 BLOCK = 2**22
-"""Numbers held at a time, in logits or gates, whatever the length of the text."""
+"""Numbers held at a time by a thread, in logits or gates, whatever the length of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +166,7 @@ class ModelScorer:
         encoded = [self.tokenizer.encode(START + line) for line in lines]
         costs: dict[int, Costs] = {}
         order = sorted(range(len(lines)), key=lambda index: -len(encoded[index]))  # alike in length, little is padded
-        size = max(1, min(ROWS, -(-len(lines) // self._threads)))
+        size = max(1, min(ROWS, -(-len(lines) // self._threads), BLOCK // self.tokenizer.vocab_size))
         batches = [order[begin : begin + size] for begin in range(0, len(order), size)]
         scored = self._score_batches([[encoded[index] for index in batch] for batch in batches])
         for batch, nats in zip(batches, scored, strict=True):
