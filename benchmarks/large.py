@@ -28,7 +28,14 @@ from charlm.corpus import Texts
 from charlm.tokenizer import CharTokenizer
 loaded, loaded_cpu = time.perf_counter(), time.process_time()
 specs, cache = [sys.argv[1]], Path(sys.argv[2])
-if sys.argv[3] == "count":
+if sys.argv[3] == "set":
+    seen, chars = set(), 0
+    with open(specs[0], encoding="utf-8") as file:
+        while block := file.read(1 << 16):
+            seen.update(block)
+            chars += len(block)
+    figures = {"tokens": chars}
+elif sys.argv[3] == "count":
     with Texts(specs) as texts:
         CharTokenizer.from_pieces(texts.blocks())
     figures = {"tokens": texts.chars}
@@ -41,7 +48,7 @@ else:
     figures = {"tokens": len(ids) + len(job.material.val_ids), "type": str(ids.dtype)}
 figures["seconds"] = time.perf_counter() - loaded
 figures["cpu_seconds"] = time.process_time() - loaded_cpu
-if sys.argv[3] != "count":
+if sys.argv[3] in ("first", "again"):
     import torch
     from charlm.cli.train import _fresh_model
     from charlm.batches import StreamBatches
@@ -129,6 +136,7 @@ def main() -> None:
             make_text(path, int(given.gigabytes * 1e9), turned(source.read_text(encoding="utf-8")))
             size = path.stat().st_size / 1e6
             for what, name in (
+                ("set", "one pass of reading into a set of Python's"),
                 ("count", "one pass of reading and counting"),
                 ("first", "ready to train, the first time"),
                 ("again", "ready to train, ids in the cache"),
