@@ -53,7 +53,7 @@ def main() -> None:
     """Run both sides and write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--glove", type=Path, default=Path("glove.6B.50d.txt"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="for ptb/train.txt: the vocabulary")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="for ptb/train.txt: the vocabulary")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for what the sides leave to compare")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -124,7 +124,7 @@ def main() -> None:
     """Make the texts, measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of tinyshakespeare.txt")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of tinyshakespeare.txt")
     given = parser.parse_args()
     source = given.data / "tinyshakespeare.txt"
     if not source.exists():

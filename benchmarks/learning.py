@@ -201,7 +201,7 @@ def report(given: argparse.Namespace, text: str, outcomes: Sequence[Outcome], fa
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of tinyshakespeare.txt")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of tinyshakespeare.txt")
     parser.add_argument("--text", type=Path, help="another text")
     parser.add_argument("--minutes", type=float, nargs="+", default=[0.67, 2.5, 10.0], help="of each training")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each program for each time")

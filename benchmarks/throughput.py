@@ -1,6 +1,6 @@
 """How much of the machine training uses: its useful arithmetic beside the machine's own matrix products.
 
-    python -m benchmarks.throughput [step] [shares] [--data ../shared/data]
+    python -m benchmarks.throughput [step] [shares] [--data data]
 
 `step` times the trainer's own update, forward, backward, clip and AdamW, in turn with large square matrix products in
 the same process; `shares` says where the time of a whole training goes.
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of all the ways to use threads")
     parser.add_argument("--stretches", type=int, default=3, help="of each thing in a round")
     parser.add_argument("--minutes", type=float, default=1.0, help="of the training whose time is looked at")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of tinyshakespeare.txt")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of tinyshakespeare.txt")
     parser.add_argument("--measure", type=int, metavar="THREADS", help=argparse.SUPPRESS)
     parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()

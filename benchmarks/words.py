@@ -230,7 +230,7 @@ def main() -> None:
     """Run the parts that are asked for, each with its section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="|".join(PARTS | LONG_PARTS), help="default: all but treebank")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--minutes", type=float, default=2.0, help="of each training on tiny Shakespeare")
     parser.add_argument("--steps", type=int, default=1000, help="of each training on Penn Treebank")
     parser.add_argument("--treebank-minutes", type=float, default=5.0, help="of the training for the test perplexity")
