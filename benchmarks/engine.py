@@ -193,7 +193,7 @@ def peak_megabytes(*command: str) -> float:
 
 
 def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[tuple[str, str, str]]:
-    """What one stream, 64 streams and many lines cost, each at its best number of threads."""
+    """What one stream and 64 streams cost, each at its best number of threads."""
     big = make_model(folder / "2x512.safetensors", num_layers=2, hidden_size=512)
     best = best_of_rounds(big, ["engine", "bare", "torch"], rounds, threads)
 
@@ -274,7 +274,6 @@ def answer_us(command: list[str], lines: list[str]) -> tuple[float, list[dict[st
         answers, began = [], 0.0
         for line in lines:
             process.stdin.write(line)
-            process.stdin.flush()
             answers.append(json.loads(process.stdout.readline()))
             began = began or time.perf_counter()  # once it has started
         spent = time.perf_counter() - began

@@ -8,7 +8,8 @@ characters and of words compare.
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -158,7 +159,6 @@ class ModelScorer:
     def __init__(self, engine: Engine, threads: int = 1) -> None:
         self._engine = engine
         self._threads = threads
-        self._given_up = False
         self.tokenizer = engine.tokenizer
 
     def score_lines(self, lines: Sequence[str]) -> list[Costs]:
@@ -180,11 +180,11 @@ class ModelScorer:
         if self._threads == 1 or len(batches) == 1:
             yield from map(self._score_batch, batches)
             return
+        ended = threading.Event()
         try:
-            yield from self._pool.map(self._score_batch, batches)
-        except BaseException:  # Ctrl-C, say: Python waits for its threads before it ends
-            self._given_up = True
-            raise
+            yield from self._pool.map(functools.partial(self._score_batch, stop=ended.is_set), batches)
+        finally:  # after Ctrl-C, say: Python waits for its threads before it ends
+            ended.set()
 
     @functools.cached_property
     def _pool(self) -> "ThreadPoolExecutor":
@@ -192,14 +192,17 @@ class ModelScorer:
 
         return ThreadPoolExecutor(self._threads)
 
-    def _score_batch(self, sequences: Sequence[Ids]) -> Array:
-        """The costs of all tokens but the first of each sequence, (B, T); the longest sequence comes first."""
+    def _score_batch(self, sequences: Sequence[Ids], stop: Callable[[], bool] = lambda: False) -> Array:
+        """The costs of all tokens but the first of each sequence, (B, T); the longest sequence comes first.
+
+        Once `stop` says True, nobody waits for the rest.
+        """
         targets = np.zeros((len(sequences[0]) - 1, len(sequences)), dtype=np.intp)
         for column, ids in enumerate(sequences):
             targets[: len(ids) - 1, column] = ids[1:]
         nats: Array = np.zeros(targets.shape, dtype=np.float32)
         for time, (_, outputs) in enumerate(self._engine.march([ids[:-1] for ids in sequences])):
-            if self._given_up:
+            if stop():
                 break
             reading = len(outputs)
             nats[time, :reading] = token_nats(self._engine.logits(outputs), targets[time, :reading])

@@ -142,7 +142,8 @@ def decoded(file: BinaryIO, source: str, encoding: str, errors: str) -> Iterator
             ) from None
         except UnicodeError as error:
             raise CorpusError(f"{source}: not {encoding} ({error}); give another --encoding") from None
-        if b"\0" in data and "\0" in text:  # bytes are looked through at once, characters of two bytes are not
+        # Bytes are looked through at once, characters of two bytes are not; only in UTF-8 does that say all.
+        if (b"\0" in data or encoding != "utf-8") and "\0" in text:
             raise CorpusError(
                 f"{source}: looks binary (a NUL character at position {chars_before + text.index(chr(0)):,})"
             )

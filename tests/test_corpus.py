@@ -135,6 +135,13 @@ def test_a_folder_gives_its_texts_in_order_and_leaves_out_what_is_none() -> None
     assert read_corpus(["folder/*.txt"]).text == "AB"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-7", "utf-16", "utf-32", "latin-1"])
+def test_a_nul_character_is_found_whatever_its_bytes(encoding: str) -> None:
+    Path("nul").write_bytes("ab\0cd".encode(encoding))  # in UTF-7 none of them is zero
+    with pytest.raises(CorpusError, match=r"looks binary \(a NUL character at position 2\)"):
+        read_corpus(["nul"], encoding=encoding)
+
+
 def test_a_name_that_no_file_can_have_is_no_corpus() -> None:
     for spec in ("a\0b", "x" * 5000, "/dev/null/x"):
         with pytest.raises(CorpusError):
