@@ -214,7 +214,10 @@ class TrainConfig(Settings):
         64, "Tokens of each stream in an update.  [default: 64; 35 of words]", "--seq-len", at_least=1
     )
     learning_rate: float = setting(
-        8e-3, "Peak learning rate of AdamW.  [default: by the model's size]", "--lr", above=0
+        8e-3,
+        "Peak learning rate of AdamW; an untied decoder takes 2.5 times of it.  [default: by the model's size]",
+        "--lr",
+        above=0,
     )
     warmup: float = setting(0.1, "Share of the training in which the rate rises.", "--warmup", at_least=0, at_most=1)
     weight_decay: float = setting(0.01, "AdamW's decoupled weight decay.", "--weight-decay", at_least=0)

@@ -319,12 +319,14 @@ def dropouts(epochs: float, *, words: bool) -> dict[str, float]:
     """What to drop from a model that sees its text so many times: nothing before it could learn it by heart.
 
     The proportions for words are AWD-LSTM's, arXiv 1708.02182, where hundreds of epochs bear half of everything.
-    Characters are dropped neither whole nor in parts: there is no guessing what a letter was.
+    Characters are dropped neither whole nor in parts: there is no guessing what a letter was. Their recurrent weights
+    are when there is enough to be dropped at all: it slows an update by a tenth.
     """
     halfway = WORDS_HALFWAY_EPOCHS if words else HALFWAY_EPOCHS
     share = round(MOST_DROPPED * (1 - 2 ** (-epochs / halfway)), 2) if epochs >= 2 else 0.0
     if not words:
-        return {"dropout": share, "recurrent_dropout": round(max(0.0, share - 0.2), 2)}
+        connections = max(share / 3, share - 0.2) if share >= 0.1 else 0.0
+        return {"dropout": share, "recurrent_dropout": round(connections, 2)}
     return {
         "dropout": share,
         "input_dropout": share,

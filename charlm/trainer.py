@@ -35,6 +35,9 @@ from charlm.validation import validation_loss
 BETAS = (0.9, 0.99)
 """AdamW's; a second moment of 0.99 follows the quick change of a short training better than 0.999 (measured)."""
 
+DECODER_RATE = 2.5
+"""What the decoder's matrix takes of the learning rate, unless it is the embedding's too (measured: docs/recipe.md)."""
+
 VALIDATIONS, PATIENT_VALIDATIONS = 10, 40
 """Validations in a training, evenly spread over its budget; and in one that they may end."""
 
@@ -64,6 +67,20 @@ RECOVERIES, RECOVERY_RATE = 3, 0.3
 def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """The same arrays in memory of their own."""
     return {name: np.array(array) for name, array in tensors.items()}
+
+
+def _optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW, with a group for each weight: its decay, and its `rate`, which multiplies the training's."""
+    own_decoder = None if model.config.tie_weights else model.decoder.weight
+    groups = [
+        {
+            "params": [weight],
+            "weight_decay": config.weight_decay if weight.ndim > 1 else 0.0,
+            "rate": DECODER_RATE if weight is own_decoder else 1.0,
+        }
+        for weight in model.parameters()
+    ]
+    return torch.optim.AdamW(groups, betas=BETAS, fused=True)
 
 
 class _DivergedError(Exception):
@@ -135,17 +152,7 @@ class Trainer:
             workers=workers.count,
             rank=workers.rank,
         )
-        matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-        vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            betas=BETAS,
-            fused=True,
-        )
-        self._learner = Learner(model, optimizer, model.core.zero_state(config.batch_size))
+        self._learner = Learner(model, _optimizer(model, config), model.core.zero_state(config.batch_size))
         self._validations = VALIDATIONS if config.patience is None else PATIENT_VALIDATIONS
         self._at = Position(next_validation=1 / self._validations)
         self._blind_nats = math.log(model.config.vocab_size)
@@ -202,7 +209,7 @@ class Trainer:
         planned = learning_rate(self.config, self._used)
         rate = self._at.learning_rate = planned * self._at.rate_scale
         for group in self._learner.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         inputs, targets = self._batches.inputs_and_targets(self._at.step)
         ids, following = (torch.from_numpy(tokens).to(self._device) for tokens in (inputs, targets))
         state = reset_state(self._learner.state, self._batches.resets(self._at.step))

@@ -157,8 +157,10 @@ def test_rows_of_the_decoder_that_are_not_drawn_do_not_count() -> None:
     assert weights_per_token(config, 5000) == weights_per_token(config)
 
 
-def test_nothing_is_dropped_in_the_first_epochs() -> None:
-    assert dropouts(1.9, words=False)["dropout"] == 0
+def test_nothing_is_dropped_in_the_first_epochs_and_connections_later_than_outputs() -> None:
+    shares = [dropouts(epochs, words=False) for epochs in (1.9, 2.3, 6.0, 17.0, 1000.0)]
+    assert [share["dropout"] for share in shares] == [0, 0.06, 0.15, 0.31, 0.5]
+    assert [share["recurrent_dropout"] for share in shares] == [0, 0, 0.05, 0.11, 0.3]
 
 
 def test_layers_of_characters_are_skipped_unless_it_is_said_otherwise() -> None:

@@ -19,7 +19,7 @@ from charlm.progress import FINAL_RATE, Progress, learning_rate
 from charlm.resume import random_state, set_random_state
 from charlm.runs import Run
 from charlm.tokenizer import CharTokenizer
-from charlm.trainer import Trainer
+from charlm.trainer import DECODER_RATE, Trainer
 from charlm.validation import validation_loss
 from tests.conftest import VERSE
 
@@ -31,6 +31,7 @@ QUICK = TrainConfig(steps=30, batch_size=4, seq_len=8)
 def make_trainer(run: str | Run = "run", config: TrainConfig = QUICK, *, resume: bool = False, **more: Any) -> Trainer:
     """A trainer of a tiny model on `VERSE`; `more` are settings of the model and arguments of the trainer."""
     shape = {"hidden_size": 8, "embedding_dim": 8, "cell": "lstm", "num_layers": 1, "dropout": 0.0}
+    shape["tie_weights"] = False
     shape |= {name: more.pop(name) for name in shape if name in more}
     torch.manual_seed(config.seed)
     model = LanguageModel(ModelConfig(vocab_size=TOKENIZER.vocab_size, **shape))
@@ -278,6 +279,18 @@ def test_the_rate_rises_then_falls_to_almost_nothing() -> None:
     assert max(rates) == pytest.approx(1)
     assert rates[-1] == pytest.approx(FINAL_RATE)
     assert np.all(np.diff(rates[10:]) < 0)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_decoder_learns_faster_unless_it_is_the_embedding_too(tied: bool) -> None:
+    trainer = make_trainer(config=replace(QUICK, steps=1, weight_decay=0.0), tie_weights=tied)
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    rate = trainer.train().learning_rate  # in its first step, AdamW moves each weight by just this
+    steps = {name: (weight - before[name]).abs().max() for name, weight in trainer.model.named_parameters()}
+    faster = {name for name, step in steps.items() if float(step) == pytest.approx(DECODER_RATE * rate, rel=0.01)}
+    slower = {name for name, step in steps.items() if float(step) == pytest.approx(rate, rel=0.01)}
+    assert faster == (set() if tied else {"decoder.weight"})
+    assert slower == before.keys() - faster
 
 
 def test_the_kept_model_is_the_mean_of_the_last_weights() -> None:

@@ -1,0 +1,157 @@
+"""What the choices of a training are worth: each is made otherwise in turn, on several texts and with several seeds.
+
+    python -m benchmarks.choices --texts ptb.txt russian.txt python.txt --tokens 2e6
+
+All trainings of a text learn as many tokens, so that neither the clock nor what else runs decides; what a choice does
+to the speed is not in these figures.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report import table, write_section
+from charlm.checkpoint import load_checkpoint
+from charlm.config import ModelConfig, TrainConfig, rebuilt
+from charlm.runs import Run
+
+ROOT = Path(__file__).parent.parent
+
+HEAD = """\
+Nats a character on the last tenth of {what}, read as one stream, after learning from
+{tokens:,.0f} characters: in the first row of the model that `charlm train` plans, below it how much more it is with one
+choice made otherwise, so that a choice above zero is a worse one. Means over {seeds} seeds; in brackets the least and
+the greatest difference between two trainings of the same seed. Where streams or their tokens change, the learning rate
+does not.
+
+"""
+
+Options = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a training: its loss in nats a character, and how it was planned."""
+
+    nats: float
+    model: ModelConfig
+    train: TrainConfig
+
+    @property
+    def plan(self) -> str:
+        """The plan in words."""
+        model, train = self.model, self.train
+        dropped = f"dropout {model.dropout:g}, DropConnect {model.recurrent_dropout:g}"
+        shape = f"{model.num_layers} x {model.hidden_size}{', skip connections' * model.skip_connections}"
+        return f"{shape}, {dropped}, rate {train.learning_rate:.2g}, {train.batch_size} x {train.seq_len} tokens"
+
+
+def other_choices(planned: Outcome) -> dict[str, Options]:
+    """The choices that differ from a plan, by name: the options that make them."""
+    model, train = planned.model, planned.train
+    choices: dict[str, Options] = {
+        f"{times:g} times the learning rate": {"--lr": times * train.learning_rate} for times in (0.5, 1.5)
+    }
+    choices["a warm-up of a fiftieth"] = {"--warmup": 0.02}
+    choices |= {f"weight decay {decay:g}": {"--weight-decay": decay} for decay in (0, 0.1)}
+    choices["states never set to zero"] = {"--reset-prob": 0}
+    for times in (0.5, 2):
+        choices[f"{times:g} times the streams"] = {"--batch-size": round(times * train.batch_size)}
+        choices[f"{times:g} times the tokens of each"] = {"--seq-len": round(times * train.seq_len)}
+    for times in (0, 0.5, 1.5) if model.dropout else ():
+        shares = {"--dropout": times * model.dropout, "--dropconnect": times * model.recurrent_dropout}
+        choices[f"{times:g} times the dropout" if times else "no dropout"] = shares
+    return choices
+
+
+def trained(text: Path, tokens: float, seed: int, options: Options) -> Outcome:
+    """Learn so many tokens of a text, with some options more."""
+    learnt = (1 - TrainConfig.val_fraction) * len(text.read_text(encoding="utf-8"))
+    given = {"--epochs": tokens / learnt, "--seed": seed, **options}
+    command = [sys.executable, "-m", "charlm", "train", str(text.resolve()), "--name", "it", "--quiet"]
+    command += [part for name, value in given.items() for part in (name, f"{value:g}")]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        run = Run(Path(folder, "checkpoints", "it"))
+        checkpoint = load_checkpoint(run.model)
+        train = rebuilt(TrainConfig, checkpoint.story["training"])
+        return Outcome(nats=run.read_log()[-1]["val_nats"], model=checkpoint.config, train=train)
+
+
+def mean_loss(outcomes: Sequence[Outcome]) -> str:
+    """The mean of their losses, and from where to where they go."""
+    losses = [outcome.nats for outcome in outcomes]
+    return f"{sum(losses) / len(losses):.3f} ({min(losses):.3f} to {max(losses):.3f})"
+
+
+def difference(others: Sequence[Outcome], planned: Sequence[Outcome]) -> str:
+    """How much more trainings cost than those of the same seeds, in nats a character."""
+    more = [other.nats - plan.nats for other, plan in zip(others, planned, strict=True)]
+    return f"{sum(more) / len(more):+.3f} ({min(more):+.3f} to {max(more):+.3f})"
+
+
+def measured(texts: Sequence[Path], given: argparse.Namespace) -> tuple[list[Outcome], dict[str, list[str]]]:
+    """Train all, one after the other: what was planned for each text, and the rows of the table by their names."""
+    plans, rows = [], {"as planned": ["-"] * len(texts)}
+    for column, text in enumerate(texts):
+
+        def of_all_seeds(options: Options, text: Path = text) -> list[Outcome]:
+            return [trained(text, given.tokens, seed, options) for seed in range(1, given.seeds + 1)]
+
+        planned = of_all_seeds({})
+        plans.append(planned[0])
+        rows["as planned"][column] = mean_loss(planned)
+        print(text.name, planned[0].plan, mean_loss(planned), sep=": ", file=sys.stderr)
+        for name, options in other_choices(planned[0]).items():
+            if not given.only or any(word in name for word in given.only):
+                row = rows.setdefault(name, ["-"] * len(texts))
+                row[column] = difference(of_all_seeds(options), planned)
+                print(text.name, name, row[column], sep=": ", file=sys.stderr)
+    return plans, rows
+
+
+def shortened(text: Path, length: int | None, folder: Path) -> Path:
+    """The first characters of a text, in a file of the same name in a folder."""
+    if length is None:
+        return text
+    short = folder / text.name
+    short.write_text(text.read_text(encoding="utf-8")[:length], encoding="utf-8")
+    return short
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--texts", type=Path, nargs="+", required=True, help="texts to learn")
+    parser.add_argument("--tokens", type=float, default=2e6, help="characters to learn from")
+    parser.add_argument("--length", type=int, help="take so many characters from the beginning of each text")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="choices whose names have one of these words")
+    parser.add_argument("--name", default="choices", help="of the file of results")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, print the table and write it."""
+    given = options()
+    for text in given.texts:
+        if not text.is_file():
+            sys.exit(f"{text} is missing")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryDirectory() as folder:
+        plans, rows = measured([shortened(text, given.length, Path(folder)) for text in given.texts], given)
+    what = f"the first {given.length:,} characters of each text" if given.length else "each text"
+    body = HEAD.format(what=what, tokens=given.tokens, seeds=given.seeds)
+    names = [text.stem for text in given.texts]
+    body += table(["", *names], [[name, *row] for name, row in rows.items()]) + "\n\nPlanned:\n\n"
+    body += "\n".join(f"- {name}: {outcome.plan}" for name, outcome in zip(names, plans, strict=True))
+    write_section(given.name, "What each choice is worth", body, packages=("torch", "numpy"))
+
+
+if __name__ == "__main__":
+    main()
