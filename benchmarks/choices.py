@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import table, write_section
+from benchmarks.report import mean_and_range, table, write_section
 from charlm.checkpoint import load_checkpoint
 from charlm.config import ModelConfig, TrainConfig, rebuilt
 from charlm.runs import Run
@@ -83,16 +83,10 @@ def trained(text: Path, tokens: float, seed: int, options: Options) -> Outcome:
         return Outcome(nats=run.read_log()[-1]["val_nats"], model=checkpoint.config, train=train)
 
 
-def mean_loss(outcomes: Sequence[Outcome]) -> str:
-    """The mean of their losses, and from where to where they go."""
-    losses = [outcome.nats for outcome in outcomes]
-    return f"{sum(losses) / len(losses):.3f} ({min(losses):.3f} to {max(losses):.3f})"
-
-
 def difference(others: Sequence[Outcome], planned: Sequence[Outcome]) -> str:
     """How much more trainings cost than those of the same seeds, in nats a character."""
     more = [other.nats - plan.nats for other, plan in zip(others, planned, strict=True)]
-    return f"{sum(more) / len(more):+.3f} ({min(more):+.3f} to {max(more):+.3f})"
+    return mean_and_range(more, "+.3f")
 
 
 def measured(texts: Sequence[Path], given: argparse.Namespace) -> tuple[list[Outcome], dict[str, list[str]]]:
@@ -105,8 +99,8 @@ def measured(texts: Sequence[Path], given: argparse.Namespace) -> tuple[list[Out
 
         planned = of_all_seeds({})
         plans.append(planned[0])
-        rows["as planned"][column] = mean_loss(planned)
-        print(text.name, planned[0].plan, mean_loss(planned), sep=": ", file=sys.stderr)
+        rows["as planned"][column] = mean_and_range([outcome.nats for outcome in planned], ".3f")
+        print(text.name, planned[0].plan, rows["as planned"][column], sep=": ", file=sys.stderr)
         for name, options in other_choices(planned[0]).items():
             if not given.only or any(word in name for word in given.only):
                 row = rows.setdefault(name, ["-"] * len(texts))

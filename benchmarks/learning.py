@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ import click
 from benchmarks.checkouts import nanogpt, word_language_model
 from benchmarks.heldout import LATE, WINDOW, HeldOut, held_out
 from benchmarks.peers import Peer, PeerError, Task, Trained, charlm, plain
-from benchmarks.report import table, write_section
+from benchmarks.report import mean_and_range, table, write_section
 from charlm.cli.picture import new_figure
 from charlm.curves import Curve, loss_range
 
@@ -115,13 +115,6 @@ def run_all(
     return outcomes, failures
 
 
-def figures(outcomes: Sequence[Outcome], value: Callable[[Outcome], float], form: str) -> str:
-    """The mean of a figure over the seeds, and from where to where it goes if there are several."""
-    values = [value(outcome) for outcome in outcomes]
-    mean = format(sum(values) / len(values), form)
-    return mean if len(values) == 1 else f"{mean} ({min(values):{form}} to {max(values):{form}})"
-
-
 def rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     """The table: by minutes, then by program, seeds together."""
     groups: dict[tuple[float, str], list[Outcome]] = {}
@@ -131,9 +124,9 @@ def rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
         [
             f"{minutes:g}",
             program,
-            figures(group, lambda outcome: outcome.loss.carried, ".3f"),
-            figures(group, lambda outcome: outcome.loss.cold, ".3f"),
-            figures(group, lambda outcome: outcome.loss.late, ".3f"),
+            mean_and_range([outcome.loss.carried for outcome in group], ".3f"),
+            mean_and_range([outcome.loss.cold for outcome in group], ".3f"),
+            mean_and_range([outcome.loss.late for outcome in group], ".3f"),
             f"{sum(outcome.trained.seconds for outcome in group) / len(group):.0f}",
             f"{sum(outcome.trained.chars for outcome in group) / len(group) / 1e6:.2f}",
             f"{group[0].trained.parameters:,}",

@@ -17,6 +17,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def mean_and_range(values: Sequence[float], form: str) -> str:
+    """The mean of a figure over trainings, and from where to where it goes if there are several."""
+    mean = format(sum(values) / len(values), form)
+    return mean if len(values) == 1 else f"{mean} ({min(values):{form}} to {max(values):{form}})"
+
+
 def write_section(name: str, title: str, body: str, *, packages: Sequence[str] = ("numpy",)) -> None:
     """Print a section of the results, and keep it in results/NAME.md; of paths in the command only the ends.
 

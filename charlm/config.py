@@ -174,7 +174,8 @@ class ModelConfig(Settings):
     )
     recurrent_dropout: float = setting(
         0.0,
-        "Share of recurrent weights dropped (DropConnect).  [default: --dropout less 0.2, with words half of it]",
+        "Share of recurrent weights dropped (DropConnect).  [default: grows with the epochs to come, from four on, of "
+        "words from two]",
         "--dropconnect",
         at_least=0,
         below=1,
