@@ -24,14 +24,15 @@ ROOT = Path(__file__).parent.parent
 
 HEAD = """\
 Nats a character on the last tenth of {what}, read as one stream, after learning from
-{tokens:,.0f} characters: in the first row of the model that `charlm train` plans, below it how much more it is with one
-choice made otherwise, so that a choice above zero is a worse one. Means over {seeds} seeds; in brackets the least and
-the greatest difference between two trainings of the same seed. Where streams or their tokens change, the learning rate
-does not.
+{tokens:,.0f} characters: in the first row of the model that `charlm train` plans{shape}, below it how much more it is
+with one choice made otherwise, so that a choice above zero is a worse one. Means over {seeds} seeds; in brackets the
+least and the greatest difference between two trainings of the same seed. Where streams or their tokens change, the
+learning rate does not.
 
 """
 
-Options = Mapping[str, float]
+Options = Mapping[str, float | None]
+"""Options of `charlm train` and their values; a flag has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ def other_choices(planned: Outcome) -> dict[str, Options]:
     for times in (0, 0.5, 1.5) if model.dropout else ():
         shares = {"--dropout": times * model.dropout, "--dropconnect": times * model.recurrent_dropout}
         choices[f"{times:g} times the dropout" if times else "no dropout"] = shares
+    if model.skip_connections:
+        choices["no skip connections"] = {"--no-skip": None}
     return choices
 
 
@@ -74,7 +77,8 @@ def trained(text: Path, tokens: float, seed: int, options: Options) -> Outcome:
     learnt = (1 - TrainConfig.val_fraction) * len(text.read_text(encoding="utf-8"))
     given = {"--epochs": tokens / learnt, "--seed": seed, **options}
     command = [sys.executable, "-m", "charlm", "train", str(text.resolve()), "--name", "it", "--quiet"]
-    command += [part for name, value in given.items() for part in (name, f"{value:g}")]
+    for name, value in given.items():
+        command += [name] if value is None else [name, f"{value:g}"]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         run = Run(Path(folder, "checkpoints", "it"))
@@ -92,10 +96,11 @@ def difference(others: Sequence[Outcome], planned: Sequence[Outcome]) -> str:
 def measured(texts: Sequence[Path], given: argparse.Namespace) -> tuple[list[Outcome], dict[str, list[str]]]:
     """Train all, one after the other: what was planned for each text, and the rows of the table by their names."""
     plans, rows = [], {"as planned": ["-"] * len(texts)}
+    shape: Options = dict(zip(("--layers", "--hidden"), given.shape, strict=True)) if given.shape else {}
     for column, text in enumerate(texts):
 
         def of_all_seeds(options: Options, text: Path = text) -> list[Outcome]:
-            return [trained(text, given.tokens, seed, options) for seed in range(1, given.seeds + 1)]
+            return [trained(text, given.tokens, seed, {**shape, **options}) for seed in range(1, given.seeds + 1)]
 
         planned = of_all_seeds({})
         plans.append(planned[0])
@@ -124,6 +129,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--texts", type=Path, nargs="+", required=True, help="texts to learn")
     parser.add_argument("--tokens", type=float, default=2e6, help="characters to learn from")
     parser.add_argument("--length", type=int, help="take so many characters from the beginning of each text")
+    parser.add_argument("--shape", type=int, nargs=2, metavar=("LAYERS", "UNITS"), help="instead of the planned one")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="choices whose names have one of these words")
     parser.add_argument("--name", default="choices", help="of the file of results")
@@ -140,11 +146,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         plans, rows = measured([shortened(text, given.length, Path(folder)) for text in given.texts], given)
     what = f"the first {given.length:,} characters of each text" if given.length else "each text"
-    body = HEAD.format(what=what, tokens=given.tokens, seeds=given.seeds)
+    shape = " for {} x {} units".format(*given.shape) if given.shape else ""
+    body = HEAD.format(what=what, shape=shape, tokens=given.tokens, seeds=given.seeds)
     names = [text.stem for text in given.texts]
     body += table(["", *names], [[name, *row] for name, row in rows.items()]) + "\n\nPlanned:\n\n"
     body += "\n".join(f"- {name}: {outcome.plan}" for name, outcome in zip(names, plans, strict=True))
-    write_section(given.name, "What each choice is worth", body, packages=("torch", "numpy"))
+    title = "What each choice is worth" + (f": {given.name}" if given.name != "choices" else "")
+    write_section(given.name, title, body, packages=("torch", "numpy"))
 
 
 if __name__ == "__main__":

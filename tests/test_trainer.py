@@ -209,6 +209,7 @@ def test_a_full_disk_is_a_warning_on_the_way_and_an_error_at_the_end(monkeypatch
 def test_the_best_model_waits_in_memory_for_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([2.0, 1.0] + [3.0] * 20)
     monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(trainer, "LEARNING_COST", 1000)  # many validations in few updates
     monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
     whole = make_trainer("whole")
     whole.train()
@@ -349,6 +350,18 @@ def test_a_training_with_patience_ends_when_validation_gets_no_better(monkeypatc
     assert end.step == 52  # the fifth of 40 validations, three after the best; each with a line of the log
     assert end.best_nats == 2.0
     assert load_checkpoint(Path("run/last.safetensors")).story["finished"]
+
+
+@pytest.mark.parametrize(("steps", "validations"), [(1, 1), (50, 1), (200, 4), (600, 10)])
+def test_validations_take_a_small_part_of_a_training_that_no_clock_ends(
+    steps: int, validations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(trainer, "validation_loss", lambda model, ids, *others: read.append(len(ids)) or 1.0)
+    made = make_trainer("run", replace(QUICK, steps=steps))
+    made.train()
+    assert len(read) == validations
+    assert sum(read[:-1]) * 40 <= 3 * steps * made._batches.tokens_per_step
 
 
 def test_patience_lasts_over_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
