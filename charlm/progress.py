@@ -1,12 +1,7 @@
-"""Where a training stands, in figures, and what the learning rate is there."""
+"""Where a training stands, in figures."""
 
 import math
 from dataclasses import asdict, dataclass
-
-from charlm.config import TrainConfig
-
-FINAL_RATE = 0.02
-"""The share of the peak learning rate at the end of the cosine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +43,3 @@ class Progress:
 def perplexity(nats: float) -> float:
     """Of a token that costs so much on average; infinite where it is beyond a float."""
     return math.exp(nats) if nats < 700 else math.inf
-
-
-def learning_rate(config: TrainConfig, fraction: float) -> float:
-    """The rate at a point of the budget, 0 to 1: a linear rise, then a cosine down to `FINAL_RATE` of the peak."""
-    if fraction < config.warmup:
-        return config.learning_rate * max(fraction / config.warmup, FINAL_RATE)
-    fall = min(1.0, (fraction - config.warmup) / max(1e-9, 1 - config.warmup))
-    return config.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fall)) / 2)

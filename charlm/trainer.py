@@ -25,9 +25,10 @@ from charlm.errors import CharlmError, TrainingError
 from charlm.model import LanguageModel, reset_state
 from charlm.pace import mixed_precision
 from charlm.parallel import Workers
-from charlm.progress import Progress, learning_rate
+from charlm.progress import Progress
 from charlm.resume import Learner, Position
 from charlm.runs import Run
+from charlm.schedule import Schedule, learning_rate
 from charlm.stopwatch import Stopwatch
 from charlm.tokenizer import Ids, Tokenizer
 from charlm.validation import validation_loss
@@ -38,24 +39,11 @@ BETAS = (0.9, 0.99)
 DECODER_RATE = 2.5
 """What the decoder's matrix takes of the learning rate, unless it is the embedding's too (measured: docs/recipe.md)."""
 
-VALIDATIONS, PATIENT_VALIDATIONS = 10, 40
-"""Validations in a training, evenly spread over its budget; and in one that they may end."""
-
-VALIDATION_COST, LEARNING_COST = 40, 3
-"""One validation waits for so many times the time that the last one took. Where no clock decides, tokens are counted
-instead, and one that is learnt takes so many times what one takes that is validated (measured, 1 x 256 in bf16)."""
-
-VALIDATION_SHARE = 0.1
-"""In a training by the clock, a validation takes no more of the budget than this: it reads less, if need be."""
-
 VALIDATION_SAMPLE = 2**15
 """Tokens read to find out what a validation will take."""
 
 MAX_VALIDATION_TOKENS = 500_000
 """Validation reads no more than this, from the beginning of the validation text."""
-
-REPORTS = 100
-"""Lines of the log in a training, evenly spread over its budget."""
 
 EXPLOSION, RECENT = 3.0, 0.05
 """A loss of so many times what a blind guess costs, ln V, comes from weights that have run away; not in a single
@@ -154,13 +142,12 @@ class Trainer:
             rank=workers.rank,
         )
         self._learner = Learner(model, _optimizer(model, config), model.core.zero_state(config.batch_size))
-        self._validations = self._affordable_validations()
-        self._at = Position(next_validation=1 / self._validations)
+        self._schedule = Schedule(config, self._watch, self._batches, len(self._val_ids))
+        self._at = Position(next_validation=self._schedule.next_validation(0))
         self._blind_nats = math.log(model.config.vocab_size)
         self._used = 0.0
-        self._val_seconds = 0.0  # that the last validation took
         self._began, self._began_at = 0.0, 0
-        self._last_save = self._last_validation = 0.0
+        self._last_save = 0.0
         self._good: deque[tuple[Position, dict[str, Tensor]]] = deque(maxlen=2)
         self._unsaved_best: Checkpoint | None = None
         self._learnt = learnt
@@ -178,7 +165,7 @@ class Trainer:
         """
         self.model.train()
         self._began, self._began_at = self._watch.read(), self._at.step
-        self._last_save = self._last_validation = self._began
+        self._last_save = self._began
         self._keep_good()
         self._time_validation()
         if self._learnt and self._workers.is_first and len(self._val_ids) and self._at.best_nats is None:
@@ -236,17 +223,14 @@ class Trainer:
         fraction = self._fraction()
         if not self._workers.is_first or fraction >= 1 or not self._at.step:
             return
-        waited = self._watch.read() - self._last_validation
-        affordable = self.config.minutes is None or waited >= VALIDATION_COST * self._val_seconds
         if fraction >= self._at.next_report:
-            if fraction >= self._at.next_validation and affordable:
+            if fraction >= self._at.next_validation and self._schedule.bears_validation():
                 if self._validate_and_log() is None:
                     return  # broken off; it is due still
-                self._at.next_validation = math.floor(fraction * self._validations + 1) / self._validations
-                self._last_validation = self._watch.read()
+                self._at.next_validation = self._schedule.next_validation(fraction)
             elif self._at.loss_steps:
                 self._log(self._progress())
-            self._at.next_report = math.floor(fraction * REPORTS + 1) / REPORTS
+            self._at.next_report = self._schedule.next_report(fraction)
             self._good_is_due = self._at.recent_nats <= self._blind_nats
         self._report(self._progress())
 
@@ -288,28 +272,9 @@ class Trainer:
 
     def _fraction(self) -> float:
         """The used part of the budget; may pass 1 a little in a training by the clock."""
-        config = self.config
-        if self._ended or self._at.fruitless >= (config.patience or math.inf):
+        if self._ended or self._at.fruitless >= (self.config.patience or math.inf):
             return 1.0
-        if config.minutes is not None:
-            return self._watch.read() / max(1e-3, config.minutes * 60 - self._val_seconds)
-        return self._at.step / self._num_steps()
-
-    def _affordable_validations(self) -> float:
-        """The validations that the budget bears before the one at its end; by the clock, the most that there may be."""
-        if self.config.patience is not None:
-            return PATIENT_VALIDATIONS
-        if self.config.minutes is not None or not len(self._val_ids):
-            return VALIDATIONS
-        learnt = LEARNING_COST * self._batches.tokens_per_step * self._num_steps()
-        return min(VALIDATIONS, learnt / (VALIDATION_COST * len(self._val_ids)))
-
-    def _num_steps(self) -> int:
-        """The updates of a training that no clock ends."""
-        if self.config.steps is not None:
-            return self.config.steps
-        assert self.config.epochs is not None, "the plan sets a budget"
-        return math.ceil(self.config.epochs * self._batches.steps_per_epoch)
+        return self._schedule.fraction(self._at.step)
 
     def _time_validation(self) -> None:
         """Find out what a validation takes, and read less if it is too much of a training by the clock."""
@@ -318,9 +283,8 @@ class Trainer:
         began, sample = self._watch.read(), self._val_ids[:VALIDATION_SAMPLE]
         validation_loss(self.model, sample, self._start_id, self._stop)
         seconds = max(1e-9, self._watch.read() - began) / len(sample)
-        affordable = int(VALIDATION_SHARE * 60 * self.config.minutes / seconds)
-        self._val_ids = self._val_ids[: max(len(sample), affordable)]
-        self._val_seconds = seconds * len(self._val_ids)
+        self._val_ids = self._val_ids[: max(len(sample), self._schedule.tokens_to_validate(seconds))]
+        self._schedule.validated(seconds * len(self._val_ids))
 
     def _speed(self) -> float:
         """Tokens learnt a second, validation and saving counted in."""
@@ -364,7 +328,7 @@ class Trainer:
             nats = validation_loss(self.model, self._val_ids, self._start_id, self._stop)
             if nats is None:
                 return None
-        self._val_seconds = self._watch.read() - began
+        self._schedule.validated(self._watch.read() - began)
         best = self._at.best_nats
         better = nats is None or best is None or nats < best
         self._at.fruitless = 0 if better else self._at.fruitless + 1

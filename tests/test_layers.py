@@ -43,6 +43,7 @@ TRAINING = {
     "plan",
     "pace",
     "stopwatch",
+    "schedule",
     "parallel",
     "resume",
     "validation",

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from charlm import checkpoint, trainer
+from charlm import checkpoint, schedule, trainer
 from charlm.checkpoint import load_checkpoint
 from charlm.config import ModelConfig, TrainConfig
 from charlm.errors import CheckpointError, TrainingError
 from charlm.loss import sequence_loss
 from charlm.model import LanguageModel
-from charlm.progress import FINAL_RATE, Progress, learning_rate
+from charlm.progress import Progress
 from charlm.resume import random_state, set_random_state
 from charlm.runs import Run
+from charlm.schedule import learning_rate
 from charlm.tokenizer import CharTokenizer
 from charlm.trainer import DECODER_RATE, Trainer
 from charlm.validation import validation_loss
@@ -209,7 +210,7 @@ def test_a_full_disk_is_a_warning_on_the_way_and_an_error_at_the_end(monkeypatch
 def test_the_best_model_waits_in_memory_for_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([2.0, 1.0] + [3.0] * 20)
     monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
-    monkeypatch.setattr(trainer, "LEARNING_COST", 1000)  # many validations in few updates
+    monkeypatch.setattr(schedule, "LEARNING_COST", 1000)  # many validations in few updates
     monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
     whole = make_trainer("whole")
     whole.train()
@@ -271,15 +272,6 @@ def test_validation_in_streams_gives_what_one_pass_would(length: int, rng: np.ra
     assert validation_loss(model, ids, 3) == pytest.approx(whole, abs=1e-5)
     assert validation_loss(model, ids, 3, stop=lambda: True) is None
     assert model.training
-
-
-def test_the_rate_rises_then_falls_to_almost_nothing() -> None:
-    config = TrainConfig(steps=1, learning_rate=1.0, warmup=0.1)
-    rates = [learning_rate(config, fraction) for fraction in np.linspace(0, 1, 101)]
-    assert np.argmax(rates) == 10
-    assert max(rates) == pytest.approx(1)
-    assert rates[-1] == pytest.approx(FINAL_RATE)
-    assert np.all(np.diff(rates[10:]) < 0)
 
 
 @pytest.mark.parametrize("tied", [False, True])
