@@ -7,7 +7,6 @@ to the speed is not in these figures.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import found_by_children
 from benchmarks.report import mean_and_range, table, write_section
 from charlm.checkpoint import load_checkpoint
 from charlm.config import ModelConfig, TrainConfig, rebuilt
 from charlm.runs import Run
-
-ROOT = Path(__file__).parent.parent
 
 HEAD = """\
 Nats a character on the last tenth of {what}, read as one stream, after learning from
@@ -142,7 +140,7 @@ def main() -> None:
     for text in given.texts:
         if not text.is_file():
             sys.exit(f"{text} is missing")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    found_by_children()
     with tempfile.TemporaryDirectory() as folder:
         plans, rows = measured([shortened(text, given.length, Path(folder)) for text in given.texts], given)
     what = f"the first {given.length:,} characters of each text" if given.length else "each text"

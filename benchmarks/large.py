@@ -15,9 +15,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import found_by_children
 from benchmarks.report import table, write_section
-
-ROOT = Path(__file__).parent.parent
 
 WATCH = """
 import json, resource, sys, time
@@ -126,6 +125,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of tinyshakespeare.txt")
     given = parser.parse_args()
+    found_by_children()
     source = given.data / "tinyshakespeare.txt"
     if not source.exists():
         sys.exit(f"{source} is missing: name its folder with --data")

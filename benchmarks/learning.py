@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 
+from benchmarks import found_by_children
 from benchmarks.checkouts import nanogpt, word_language_model
 from benchmarks.heldout import LATE, WINDOW, HeldOut, held_out
 from benchmarks.peers import Peer, PeerError, Task, Trained, charlm, plain
@@ -27,7 +28,6 @@ from benchmarks.report import mean_and_range, table, write_section
 from charlm.cli.picture import new_figure
 from charlm.curves import Curve, loss_range
 
-ROOT = Path(__file__).parent.parent
 CHECKOUTS = {"nanogpt": (nanogpt, "train.py"), "word_language_model": (word_language_model, "main.py")}
 """Peers that need a checkout, and a file that it must have."""
 
@@ -228,7 +228,7 @@ def main() -> None:
         sys.exit(f"--csv {given.csv}: there is no folder {given.csv.parent}")
     if given.keep:
         given.keep.mkdir(parents=True, exist_ok=False)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    found_by_children()
     with tempfile.TemporaryDirectory() as scratch:
         outcomes, failures = run_all(given, peers, text, (given.keep or Path(scratch)).resolve())
     if not outcomes:

@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import found_by_children
 from benchmarks.report import table, write_section
 
 if TYPE_CHECKING:
     from charlm.config import Precision
 
-ROOT = Path(__file__).parent.parent
 
 SHAPES = [(batch_size, 64) for batch_size in (16, 8, 32, 64)] + [(16, seq_len) for seq_len in (32, 128)]
 """Streams, and tokens of each in an update; the first are the defaults."""
@@ -154,11 +154,8 @@ def in_processes(hidden: int, mode: str, stretches: int) -> dict[str, float]:
         "WORLD_SIZE": str(count),
         "OMP_NUM_THREADS": str(threads),
     }
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     processes = [
-        subprocess.Popen(
-            command, env={**os.environ, **meeting, "RANK": str(rank), "PYTHONPATH": path}, stdout=subprocess.PIPE
-        )
+        subprocess.Popen(command, env={**os.environ, **meeting, "RANK": str(rank)}, stdout=subprocess.PIPE)
         for rank in range(count)
     ]
     answers = [process.communicate()[0] for process in processes]
@@ -234,11 +231,8 @@ def shares(given: argparse.Namespace) -> str:
     """Where the time of a whole training goes."""
     text = (given.data / "tinyshakespeare.txt").resolve()
     command = [sys.executable, "-m", "benchmarks.throughput", "--watch", str(text), "--minutes", f"{given.minutes:g}"]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, check=True
-        )
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
     spent: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     whole = spent.pop("all")
     spent["the rest"] = whole - sum(spent.values())
@@ -276,6 +270,7 @@ def main() -> None:
     parts = given.parts or list(PARTS)
     if "shares" in parts and not (given.data / "tinyshakespeare.txt").is_file():
         sys.exit(f"{given.data / 'tinyshakespeare.txt'} is missing: give the folder of the data with --data")
+    found_by_children()
     body = "\n\n".join(PARTS[part](given) for part in parts)
     write_section("throughput", "How much of the machine training uses", body, packages=("torch", "numpy"))
 

@@ -6,9 +6,9 @@ equal training time), and only if asked for, `treebank` (the perplexity to compa
 """
 
 import argparse
+import contextlib
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import found_by_children
 from benchmarks.report import table, write_section
 from charlm.plan import SOFTMAX_SAMPLES, WORD_SETTINGS
 from charlm.tokenizer import WhitespaceTokenizer, WordTokenizer
@@ -241,13 +242,10 @@ def main() -> None:
         if not (options.data / needed).is_file():
             sys.exit(f"{options.data / needed} is missing: give the folder of the data with --data")
     options.data = options.data.resolve()
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path.cwd()
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
-        os.chdir(folder)
+    found_by_children()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for part in options.parts or PARTS:
             (PARTS | LONG_PARTS)[part](options)
-        os.chdir(here)  # a folder that one is in cannot be removed everywhere
 
 
 if __name__ == "__main__":
