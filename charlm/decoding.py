@@ -15,45 +15,53 @@ Probabilities = npt.NDArray[np.float64]
 DRAWS = 1024
 """Random numbers are made in blocks of so many."""
 
+LEAST_TEMPERATURE = 1e-200
+"""Below it nothing changes: all but the likeliest tokens have exp(-inf) = 0 there, and float64 would overflow."""
+
 
 def token_probabilities(logits: npt.ArrayLike, config: SampleConfig) -> Probabilities:
-    """The probabilities that tokens are drawn with, after all filters.
+    """The probabilities that tokens are drawn with, after all filters: `token_weights` with the sum 1, (B, V)."""
+    weights = token_weights(logits, config)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
+
+
+def token_weights(logits: npt.ArrayLike, config: SampleConfig) -> Probabilities:
+    """What the probabilities that tokens are drawn with are in proportion to, after all filters.
 
     The filters go in the order top-k, typical, top-p, min-p, each on what the last has left and at the temperature
     asked for. One token always stays.
 
     Args:
         logits: (B, V).
-        config: Temperature and filters. At temperature 0 the first of the likeliest tokens has probability 1.
+        config: Temperature and filters. At temperature 0 the first of the likeliest tokens is left alone.
 
     Returns:
-        (B, V), float64, each row with the sum 1.
+        (B, V), float64, not negative; the likeliest token has 1.
 
     Source:
         typical: Meister et al., arXiv 2202.00666; top-p: Holtzman et al., arXiv 1904.09751; min-p: Nguyen et al.,
         arXiv 2407.01082.
     """
-    probs = np.array(logits, dtype=np.float64, order="C")
+    weights = np.array(logits, dtype=np.float64, order="C")
     if config.greedy or config.temperature == 0:
-        best = probs.argmax(axis=-1, keepdims=True)
-        probs[...] = 0.0
-        np.put_along_axis(probs, best, 1.0, axis=-1)
-        return probs
-    probs -= probs.max(axis=-1, keepdims=True)
-    with np.errstate(over="ignore"):  # next to temperature 0 all but the likeliest go to exp(-inf) = 0
-        probs /= config.temperature
-    np.exp(probs, out=probs)
-    if config.top_k is not None and config.top_k < probs.shape[-1]:
-        order = np.argsort(-probs, axis=-1, kind="stable")
-        np.put_along_axis(probs, order[:, config.top_k :], 0.0, axis=-1)
+        best = weights.argmax(axis=-1, keepdims=True)
+        weights[...] = 0.0
+        np.put_along_axis(weights, best, 1.0, axis=-1)
+        return weights
+    weights -= np.maximum.reduce(weights, axis=-1, keepdims=True)
+    weights /= max(config.temperature, LEAST_TEMPERATURE)
+    np.exp(weights, out=weights)
+    if config.top_k is not None and config.top_k < weights.shape[-1]:
+        order = np.argsort(-weights, axis=-1, kind="stable")
+        np.put_along_axis(weights, order[:, config.top_k :], 0.0, axis=-1)
     if config.typical_p is not None:
-        _keep_share(probs, _distance_from_entropy(probs), config.typical_p)
+        _keep_share(weights, _distance_from_entropy(weights), config.typical_p)
     if config.top_p is not None:
-        _keep_share(probs, -probs, config.top_p)
+        _keep_share(weights, -weights, config.top_p)
     if config.min_p is not None:
-        probs[probs < config.min_p * probs.max(axis=-1, keepdims=True)] = 0.0
-    probs /= probs.sum(axis=-1, keepdims=True)
-    return probs
+        weights[weights < config.min_p * weights.max(axis=-1, keepdims=True)] = 0.0
+    return weights
 
 
 def _keep_share(probs: Probabilities, key: Probabilities, share: float) -> None:
@@ -99,10 +107,14 @@ def log_softmax(logits: npt.ArrayLike) -> Probabilities:
     return values
 
 
-def draw(probs: Probabilities, uniforms: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Take one token of each row, (B,), by random numbers from [0, 1), (B,)."""
-    cumulative = probs.cumsum(axis=-1)
-    # The sum may miss 1 by rounding: scaling the draw by it keeps the draw on a token with probability.
+def draw(weights: Probabilities, uniforms: npt.ArrayLike) -> npt.NDArray[np.intp]:
+    """Take one token of each row, (B,), with probabilities in proportion to weights, (B, V).
+
+    Args:
+        weights: Not negative.
+        uniforms: Random numbers from [0, 1), (B,).
+    """
+    cumulative = np.add.accumulate(weights, axis=-1)
     targets = np.asarray(uniforms)[:, None] * cumulative[:, -1:]
     drawn: npt.NDArray[np.intp] = (cumulative > targets).argmax(axis=-1)
     return drawn

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.config import SampleConfig
-from charlm.decoding import draw, log_softmax, penalise_repeats, token_probabilities, uniforms
+from charlm.decoding import draw, log_softmax, penalise_repeats, token_probabilities, token_weights, uniforms
 from charlm.engine import START, Array, Engine, Stepper
 from charlm.errors import NoveltyError
 from charlm.novelty import LONGEST_GUARDED, Guard
@@ -124,7 +124,7 @@ class Sampler:
         if config.repeat_penalty != 1:
             for row, writer in zip(logits, writers, strict=True):
                 penalise_repeats(row, writer.recent, config.repeat_penalty)
-        tokens = draw(token_probabilities(logits, config), [next(writer.draws) for writer in writers])
+        tokens = draw(token_weights(logits, config), [next(writer.draws) for writer in writers])
         if self.guard is not None:
             for row, writer in enumerate(writers):
                 tokens[row] = self._new_token(self.guard, logits[row : row + 1], int(tokens[row]), writer)
@@ -141,7 +141,7 @@ class Sampler:
                     f"--novel {guard.length}: whatever follows {writer.tail[-guard.length :]!r} repeats "
                     f"{guard.length} characters of the training text; give a greater number"
                 )
-            token = int(draw(token_probabilities(logits, self.config), [next(writer.draws)])[0])
+            token = int(draw(token_weights(logits, self.config), [next(writer.draws)])[0])
         return token
 
 

@@ -67,7 +67,9 @@ def test_filters_have_their_standard_meaning(logits: list[float], settings: dict
     np.testing.assert_allclose(found[1], found[0][::-1], atol=1e-9)
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0}, {"greedy": True}, {"temperature": 1e-9}, {"top_k": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0}, {"greedy": True}, {"temperature": 1e-9}, {"temperature": 5e-324}, {"top_k": 1}]
+)
 def test_these_settings_take_the_likeliest(settings: dict[str, float]) -> None:
     probs = token_probabilities([[1.0, 3.0, 2.0]], SampleConfig.pick(settings))
     assert probs.tolist() == [[0, 1, 0]]
