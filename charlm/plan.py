@@ -48,6 +48,10 @@ MOST_DROPPED = 0.5
 HALFWAY_EPOCHS, WORDS_HALFWAY_EPOCHS = 12, 6
 """The epochs that bear half of it, of characters and of words."""
 
+REREADING = 15.4
+"""Readings after the first that are worth something, all in all: what a text says again teaches ever less, as
+1 - exp(-readings / 15.4) of so many new texts; arXiv 2305.16264, R*."""
+
 DEEPER_TOKENS = 1.5
 """What each layer above the first multiplies the tokens by that a weight asks for: depth pays later than width."""
 
@@ -86,13 +90,12 @@ class Sizes:
     Attributes:
         shapes: Layers and units that are chosen from, by growing size.
         tokens_per_weight: The tokens to learn for each weight, D / P, at which a budget is spent best on one layer:
-            with fewer a model stays raw, with more a larger one would have come further.
-        weights_per_token: The weights that each token of the text, N, bears; a larger model learns a text by heart.
+            with fewer a model stays raw, with more a larger one would have come further. Read again, tokens count for
+            less, see `tokens_worth`.
     """
 
     shapes: tuple[tuple[int, int], ...]
     tokens_per_weight: float
-    weights_per_token: float
 
 
 CHARACTER_SIZES = Sizes(
@@ -101,13 +104,11 @@ CHARACTER_SIZES = Sizes(
         *((2, hidden) for hidden in (384, 512, 640, 768, 1024, 1280, 1536, 2048)),
     ),
     tokens_per_weight=3,
-    weights_per_token=3.5,
 )
 
 WORD_SIZES = Sizes(
     shapes=((1, 192), (1, 256), (1, 384), (2, 400)),
     tokens_per_weight=0.4,
-    weights_per_token=20,
 )
 """Most weights of a model of words are its decoder's, a row for each word; fewer units than these save hardly any time,
 since the softmax over all words takes the same."""
@@ -289,10 +290,22 @@ def _largest_that_fits(
     for layers, hidden in shapes:
         weights = _weights(_filled(asked, text, (layers, hidden), tokens))
         learnt = tokens * timed / weights if timed else tokens
-        needed = sizes.tokens_per_weight * DEEPER_TOKENS ** (layers - 1)
-        if weights <= min(learnt / needed, text.num_tokens * sizes.weights_per_token):
+        needed = weights * sizes.tokens_per_weight * DEEPER_TOKENS ** (layers - 1)
+        if tokens_worth(learnt, text.num_tokens) >= needed:
             found = layers, hidden
     return found
+
+
+def tokens_worth(tokens: float, num_tokens: int) -> float:
+    """The new tokens that would teach as much as `tokens` of a text of `num_tokens`: never 17 times the text.
+
+    So a text bears only so large a model, however long it is read.
+
+    Source:
+        Muennighoff et al., arXiv 2305.16264, equation 5.
+    """
+    readings = max(0.0, tokens / num_tokens - 1)
+    return min(tokens, num_tokens) - num_tokens * REREADING * math.expm1(-readings / REREADING)
 
 
 def weights_per_token(config: ModelConfig, samples: int = 0) -> int:

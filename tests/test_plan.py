@@ -1,11 +1,13 @@
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 from charlm.errors import ConfigError
 from charlm.pace import Pace
-from charlm.plan import Plan, dropouts, plan, share_to_validate, weights_per_token, words_to_know
+from charlm.plan import Plan, dropouts, plan, share_to_validate, tokens_worth, weights_per_token, words_to_know
 
 
 @dataclass
@@ -52,7 +54,21 @@ def test_time_that_is_used_up_does_not_learn() -> None:
 
 def test_a_small_text_bears_no_large_model() -> None:
     for num_tokens in (10_000, 100_000, 10**9):
-        assert weights_per_token(planned(num_tokens, minutes=600.0).model) <= max(40_000, 4 * num_tokens)
+        assert weights_per_token(planned(num_tokens, minutes=600.0).model) <= max(40_000, 5.5 * num_tokens)
+
+
+def test_tokens_read_again_are_worth_less_and_less() -> None:
+    worth = [tokens_worth(tokens, 1000) for tokens in range(0, 100_000, 500)]
+    assert worth[:3] == [0, 500, 1000]
+    assert np.all(np.diff(worth) > 0)
+    assert np.all(np.diff(worth, 2)[1:] < 0)
+    assert tokens_worth(2000, 1000) == pytest.approx(1000 + 15.4 * 1000 * (1 - math.exp(-1 / 15.4)))
+    assert worth[-1] < tokens_worth(1e9, 1000) <= 16_400
+
+
+def test_a_text_that_is_read_often_bears_a_smaller_model_than_a_longer_one() -> None:
+    often, once = (planned(num_tokens, minutes=20.0).model for num_tokens in (1_000_000, 10**8))
+    assert weights_per_token(often) < weights_per_token(once)
 
 
 @pytest.mark.parametrize(("given", "epochs"), [({"epochs": 3.0}, 3.0), ({"steps": 1000}, 1000 * 16 * 64 / 1e6)])
