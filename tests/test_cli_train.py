@@ -275,7 +275,7 @@ def test_a_full_disk_from_the_start_is_one_line(charlm: Charlm, verse: Path) -> 
         "main(sys.argv[1:])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "train", "verse.txt", "--name", "full", "--steps", "50", "--patience", "50", *TINY],
+        [sys.executable, "-c", code, "train", "verse.txt", "--name", "full", "--steps", "50", "--patience", "9", *TINY],
         capture_output=True,
         text=True,
         check=False,
