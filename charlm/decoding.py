@@ -37,7 +37,7 @@ def token_weights(logits: npt.ArrayLike, config: SampleConfig) -> Probabilities:
         config: Temperature and filters. At temperature 0 the first of the likeliest tokens is left alone.
 
     Returns:
-        (B, V), float64, not negative; the likeliest token has 1.
+        (B, V), float64, from 0 to 1; the likeliest token of all has 1, unless typical drops it.
 
     Source:
         typical: Meister et al., arXiv 2202.00666; top-p: Holtzman et al., arXiv 1904.09751; min-p: Nguyen et al.,

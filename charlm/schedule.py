@@ -48,17 +48,16 @@ class Schedule:
 
     def __init__(self, config: TrainConfig, watch: Stopwatch, batches: StreamBatches, num_validated: int) -> None:
         self._watch = watch
-        self._patient = config.patience is not None
         self._seconds = None if config.minutes is None else 60 * config.minutes
         self._steps = config.steps
         if config.epochs is not None:
             self._steps = math.ceil(config.epochs * batches.steps_per_epoch)
-        self._validations = self._bearable(batches.tokens_per_step, num_validated)
+        self._validations = self._bearable(config, batches.tokens_per_step, num_validated)
         self._val_seconds = self._validated_at = 0.0
 
-    def _bearable(self, tokens_per_step: int, num_validated: int) -> float:
+    def _bearable(self, config: TrainConfig, tokens_per_step: int, num_validated: int) -> float:
         """The validations that the budget bears, spread evenly; by the clock the most that there may be."""
-        if self._patient:
+        if config.patience is not None:
             return PATIENT_VALIDATIONS
         if self._steps is None or not num_validated:
             return VALIDATIONS

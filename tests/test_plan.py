@@ -54,7 +54,7 @@ def test_time_that_is_used_up_does_not_learn() -> None:
 
 def test_a_small_text_bears_no_large_model() -> None:
     for num_tokens in (10_000, 100_000, 10**9):
-        assert weights_per_token(planned(num_tokens, minutes=600.0).model) <= max(40_000, 5.5 * num_tokens)
+        assert weights_per_token(planned(num_tokens, minutes=600.0).model) <= max(40_000, 4 * num_tokens)
 
 
 def test_tokens_read_again_are_worth_less_and_less() -> None:
