@@ -221,7 +221,12 @@ class TrainConfig(Settings):
         above=0,
     )
     warmup: float = setting(0.1, "Share of the training in which the rate rises.", "--warmup", at_least=0, at_most=1)
-    weight_decay: float = setting(0.01, "AdamW's decoupled weight decay.", "--weight-decay", at_least=0)
+    weight_decay: float = setting(
+        0.01,
+        "AdamW's decoupled weight decay.  [default: by the text's length, of characters; 0.01 of words]",
+        "--weight-decay",
+        at_least=0,
+    )
     softmax_samples: int | None = setting(
         None,
         "Learn with so many words drawn for each update; 0 for all.  [default: all, 8192 beyond 30,000 words]",

@@ -55,11 +55,12 @@ REREADING = 15.4
 DEEPER_TOKENS = 1.5
 """What each layer above the first multiplies the tokens by that a weight asks for: depth pays later than width."""
 
-RATE_TIMES_UNITS = 3.0
-"""Peak learning rate times units: the wider the layers, the smaller the steps, as in arXiv 2203.03466."""
+DEEPER_RATE = 0.75
+"""What each layer above the first takes of the learning rate."""
 
-HIGHEST_RATE, DEEPER_RATE = 1e-2, 0.75
-"""The bound of that, and what each layer above the first takes of it."""
+DECAY_EPOCHS, MOST_DECAY = 2, 0.1
+"""The epochs after which weight decay has the weights forget an update, at the peak of the learning rate; and the bound
+of that decay, for texts of few updates."""
 
 STREAMS = (16, 32, 64)
 """Streams to choose from: many go faster, but make fewer updates of the same tokens."""
@@ -92,10 +93,15 @@ class Sizes:
         tokens_per_weight: The tokens to learn for each weight, D / P, at which a budget is spent best on one layer:
             with fewer a model stays raw, with more a larger one would have come further. Read again, tokens count for
             less, see `tokens_worth`.
+        rate_times_units: Peak learning rate times units: the wider the layers, the smaller the steps, as in
+            arXiv 2203.03466.
+        highest_rate: The bound of that rate.
     """
 
     shapes: tuple[tuple[int, int], ...]
     tokens_per_weight: float
+    rate_times_units: float
+    highest_rate: float
 
 
 CHARACTER_SIZES = Sizes(
@@ -104,11 +110,15 @@ CHARACTER_SIZES = Sizes(
         *((2, hidden) for hidden in (384, 512, 640, 768, 1024, 1280, 1536, 2048)),
     ),
     tokens_per_weight=3,
+    rate_times_units=6,
+    highest_rate=1.5e-2,
 )
 
 WORD_SIZES = Sizes(
     shapes=((1, 192), (1, 256), (1, 384), (2, 400)),
     tokens_per_weight=0.4,
+    rate_times_units=3,
+    highest_rate=1e-2,
 )
 """Most weights of a model of words are its decoder's, a row for each word; fewer units than these save hardly any time,
 since the softmax over all words takes the same."""
@@ -256,7 +266,8 @@ def _filled(asked: Mapping[str, Any], text: _Text, shape: tuple[int, int], token
         length = asked.get("seq_len", TrainConfig.seq_len)
         chosen["batch_size"] = max([s for s in STREAMS if tokens >= MANY_UPDATES * s * length], default=STREAMS[0])
     if not text.short:
-        chosen["learning_rate"] = min(HIGHEST_RATE, RATE_TIMES_UNITS / hidden) * DEEPER_RATE ** (layers - 1)
+        rate = min(text.sizes.highest_rate, text.sizes.rate_times_units / hidden)
+        chosen["learning_rate"] = rate * DEEPER_RATE ** (layers - 1)
         chosen |= dropouts(tokens / text.num_tokens, words=text.words)
     chosen["skip_connections"] = layers > 1 and not text.words
     chosen |= asked
@@ -264,6 +275,9 @@ def _filled(asked: Mapping[str, Any], text: _Text, shape: tuple[int, int], token
         chosen["embedding_dim"] = hidden
     chosen["seq_len"] = max(1, min(chosen["seq_len"], text.num_tokens))
     chosen["batch_size"] = max(1, min(chosen["batch_size"], text.num_tokens // chosen["seq_len"]))
+    if not text.short and not text.words and "weight_decay" not in asked:
+        updates = text.num_tokens / (chosen["batch_size"] * chosen["seq_len"])
+        chosen["weight_decay"] = weight_decay(chosen["learning_rate"], updates)
     return chosen
 
 
@@ -326,6 +340,18 @@ def _weights(settings: Mapping[str, Any]) -> int:
 def num_parameters(config: ModelConfig) -> int:
     """All weights of a model."""
     return sum(math.prod(shape) for shape in tensor_shapes(config).values())
+
+
+def weight_decay(learning_rate: float, updates_per_epoch: float) -> float:
+    """The decay, to two digits, at which weights forget in `DECAY_EPOCHS` passes over the text.
+
+    Weights under AdamW's decay are a mean of their last 1 / (rate decay) updates, whose span in epochs should not
+    depend on the model or the text.
+
+    Source:
+        Wang and Aitchison, arXiv 2405.13698.
+    """
+    return float(f"{min(MOST_DECAY, 1 / (DECAY_EPOCHS * learning_rate * updates_per_epoch)):.2g}")
 
 
 def dropouts(epochs: float, *, words: bool) -> dict[str, float]:

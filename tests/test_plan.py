@@ -7,7 +7,16 @@ import pytest
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 from charlm.errors import ConfigError
 from charlm.pace import Pace
-from charlm.plan import Plan, dropouts, plan, share_to_validate, tokens_worth, weights_per_token, words_to_know
+from charlm.plan import (
+    Plan,
+    dropouts,
+    plan,
+    share_to_validate,
+    tokens_worth,
+    weight_decay,
+    weights_per_token,
+    words_to_know,
+)
 
 
 @dataclass
@@ -177,6 +186,21 @@ def test_nothing_is_dropped_in_the_first_epochs_and_connections_later_than_outpu
     shares = [dropouts(epochs, words=False) for epochs in (1.9, 2.3, 6.0, 17.0, 1000.0)]
     assert [share["dropout"] for share in shares] == [0, 0.06, 0.15, 0.31, 0.5]
     assert [share["recurrent_dropout"] for share in shares] == [0, 0, 0.05, 0.11, 0.3]
+
+
+def test_weights_forget_in_as_many_epochs_whatever_the_text_and_the_updates() -> None:
+    for num_tokens, given in [(1_000_000, {}), (5_000_000, {"batch_size": 8}), (300_000, {"learning_rate": 2e-2})]:
+        train = planned(num_tokens, minutes=1.0, **given).train
+        updates = num_tokens / (train.batch_size * train.seq_len)
+        forgotten_after = 1 / (train.learning_rate * train.weight_decay)
+        assert forgotten_after / updates == pytest.approx(2, rel=0.05)
+
+
+def test_weight_decay_has_a_bound_and_can_be_given() -> None:
+    assert weight_decay(1e-2, 1) == 0.1
+    assert planned(minutes=1.0, weight_decay=0.3).train.weight_decay == 0.3
+    assert planned(1000, minutes=1.0).train.weight_decay == TrainConfig.weight_decay
+    assert planned(words=True, minutes=1.0).train.weight_decay == TrainConfig.weight_decay
 
 
 def test_layers_of_characters_are_skipped_unless_it_is_said_otherwise() -> None:
