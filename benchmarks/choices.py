@@ -47,7 +47,8 @@ class Outcome:
         model, train = self.model, self.train
         dropped = f"dropout {model.dropout:g}, DropConnect {model.recurrent_dropout:g}"
         shape = f"{model.num_layers} x {model.hidden_size}{', skip connections' * model.skip_connections}"
-        return f"{shape}, {dropped}, rate {train.learning_rate:.2g}, {train.batch_size} x {train.seq_len} tokens"
+        learnt = f"rate {train.learning_rate:.2g}, decay {train.weight_decay:g}"
+        return f"{shape}, {dropped}, {learnt}, {train.batch_size} x {train.seq_len} tokens"
 
 
 def other_choices(planned: Outcome) -> dict[str, Options]:
@@ -57,7 +58,9 @@ def other_choices(planned: Outcome) -> dict[str, Options]:
         f"{times:g} times the learning rate": {"--lr": times * train.learning_rate} for times in (0.5, 1.5)
     }
     choices["a warm-up of a fiftieth"] = {"--warmup": 0.02}
-    choices |= {f"weight decay {decay:g}": {"--weight-decay": decay} for decay in (0, 0.1)}
+    for times in (0, 0.5, 2):
+        name = f"{times:g} times the weight decay" if times else "no weight decay"
+        choices[name] = {"--weight-decay": times * train.weight_decay}
     choices["states never set to zero"] = {"--reset-prob": 0}
     for times in (0.5, 2):
         choices[f"{times:g} times the streams"] = {"--batch-size": round(times * train.batch_size)}
@@ -70,10 +73,9 @@ def other_choices(planned: Outcome) -> dict[str, Options]:
     return choices
 
 
-def trained(text: Path, tokens: float, seed: int, options: Options) -> Outcome:
-    """Learn so many tokens of a text, with some options more."""
-    learnt = (1 - TrainConfig.val_fraction) * len(text.read_text(encoding="utf-8"))
-    given = {"--epochs": tokens / learnt, "--seed": seed, **options}
+def trained(text: Path, epochs: float, seed: int, options: Options) -> Outcome:
+    """Read a text so many times, with some options more."""
+    given = {"--epochs": epochs, "--seed": seed, **options}
     command = [sys.executable, "-m", "charlm", "train", str(text.resolve()), "--name", "it", "--quiet"]
     for name, value in given.items():
         command += [name] if value is None else [name, f"{value:g}"]
@@ -96,9 +98,10 @@ def measured(texts: Sequence[Path], given: argparse.Namespace) -> tuple[list[Out
     plans, rows = [], {"as planned": ["-"] * len(texts)}
     shape: Options = dict(zip(("--layers", "--hidden"), given.shape, strict=True)) if given.shape else {}
     for column, text in enumerate(texts):
+        epochs = given.tokens / ((1 - TrainConfig.val_fraction) * len(text.read_text(encoding="utf-8")))
 
-        def of_all_seeds(options: Options, text: Path = text) -> list[Outcome]:
-            return [trained(text, given.tokens, seed, {**shape, **options}) for seed in range(1, given.seeds + 1)]
+        def of_all_seeds(options: Options, text: Path = text, epochs: float = epochs) -> list[Outcome]:
+            return [trained(text, epochs, seed, {**shape, **options}) for seed in range(1, given.seeds + 1)]
 
         planned = of_all_seeds({})
         plans.append(planned[0])
