@@ -10,6 +10,12 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 
+MATRIX_UNITS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+"""What a processor multiplies matrices with, the best first, by Linux' names."""
+
+USUAL = "AMX"
+"""Where most was measured; what is measured elsewhere is kept beside it."""
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
@@ -27,7 +33,7 @@ def write_section(name: str, title: str, body: str, *, packages: Sequence[str] =
     """Print a section of the results, and keep it in results/NAME.md; of paths in the command only the ends.
 
     Args:
-        name: Of the section's file.
+        name: Of the section's file; on another processor than the usual one, what that has is added to it.
         title: Its heading.
         body: Markdown.
         packages: Whose versions matter.
@@ -37,14 +43,24 @@ def write_section(name: str, title: str, body: str, *, packages: Sequence[str] =
     versions = [f"Python {platform.python_version()}", *map(_version, packages)]
     arguments = [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
     made = f"`{shlex.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *arguments])}`"
-    facts = (
-        f"Commit {commit.stdout.strip() or 'unknown'}; {', '.join(versions)}; {platform.processor() or 'CPU'}; {made}"
-    )
+    units = matrix_units()
+    facts = f"Commit {commit.stdout.strip() or 'unknown'}; {', '.join(versions)}; a processor with {units}; {made}"
+    if units != USUAL:
+        name, title = f"{name}-{units.lower()}", f"{title} ({units})"
     text = f"# {title}\n\n{body.strip()}\n\n{facts}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
     write_index()
     print(text)
+
+
+def matrix_units() -> str:
+    """What this processor has for products of matrices, or its architecture, if that is not known."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        flags = set()
+    return next((name for flag, name in MATRIX_UNITS.items() if flag in flags), platform.machine())
 
 
 def write_index() -> None:
