@@ -101,17 +101,19 @@ def recurrent_precision(device: torch.device) -> AbstractContextManager[object]:
     from a mean over 16 x 64 tokens, and 85 % of 64 x 64, are below the least normal number (measured). Their float32
     is TF32 in the products anyway, where a GPU has it.
     """
-    if device.type in ("cuda", "mps") or (device.type == "cpu" and not _has_bf16_layers()):
+    if device.type in ("cuda", "mps") or not learns_in_bf16(device):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 @functools.cache
-def _has_bf16_layers() -> bool:
-    """Whether recurrent layers learn in bfloat16 on this CPU.
+def learns_in_bf16(device: torch.device) -> bool:
+    """Whether a model can learn faster in bfloat16 on a device.
 
-    Without AVX-512 PyTorch's LSTM fails in it, and its GRU takes 18 times as long as in float32 (measured).
+    On a CPU without AVX-512 PyTorch's LSTM fails in it, and its GRU takes 18 times as long as in float32 (measured).
     """
+    if device.type != "cpu":
+        return True
     lstm = nn.LSTM(1, 1, device="meta").to_empty(device="cpu")  # draws no random numbers
     try:
         with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -18,7 +18,7 @@ from torch import nn
 
 from charlm.config import ModelConfig, Precision, TrainConfig
 from charlm.errors import ConfigError
-from charlm.model import LanguageModel
+from charlm.model import LanguageModel, learns_in_bf16
 from charlm.parallel import Workers
 from charlm.plan import num_parameters
 
@@ -108,7 +108,8 @@ class Machine:
         """The arithmetic and the threads with the fewest seconds an update, and those seconds."""
         precision: Precision = "fp32" if config.precision == "auto" else config.precision
         threads, best = self.threads, seconds(precision, self.threads)
-        if config.precision == "auto" and best > WORTH_IT * (bf16 := seconds("bf16", threads)):
+        worth_timing = config.precision == "auto" and learns_in_bf16(self.device)
+        if worth_timing and best > WORTH_IT * (bf16 := seconds("bf16", threads)):
             precision, best = "bf16", bf16
         while self.fewer and threads > 1 and best > WORTH_IT * (fewer := seconds(precision, threads // 2)):
             threads, best = threads // 2, fewer

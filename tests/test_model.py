@@ -80,7 +80,7 @@ def test_recurrent_layers_learn_in_half_precision_on_able_cpus_alone(
     device: str, *, able: bool, half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU autocast would give them float16, in which their gradients are lost."""
-    monkeypatch.setattr("charlm.model._has_bf16_layers", lambda: able)
+    monkeypatch.setattr("charlm.model.learns_in_bf16", lambda device: able)
     before = torch.is_autocast_enabled(device)
     try:
         torch.set_autocast_enabled(device, True)

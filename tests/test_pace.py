@@ -15,10 +15,14 @@ SHAPE = ModelConfig(vocab_size=9, hidden_size=8, embedding_dim=4)
 CONFIG = TrainConfig(batch_size=2, seq_len=4, minutes=1)
 
 
-@pytest.mark.parametrize(("bf16_seconds", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
+@pytest.mark.parametrize(
+    ("able", "bf16_seconds", "chosen"),
+    [(True, 0.5, "bf16"), (True, 0.95, "fp32"), (True, 2.0, "fp32"), (False, 0.5, "fp32")],
+)
 def test_bf16_is_taken_where_it_is_clearly_faster(
-    bf16_seconds: float, chosen: Precision, monkeypatch: pytest.MonkeyPatch
+    able: bool, bf16_seconds: float, chosen: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pace, "learns_in_bf16", lambda device: able)
     seconds = {"fp32": 1.0, "bf16": bf16_seconds}
     monkeypatch.setattr(pace, "_seconds_per_update", lambda model, config: seconds[config.precision])
     found = replace(Machine(), fewer=False).pace(SHAPE, CONFIG)
