@@ -114,10 +114,9 @@ def learns_in_bf16(device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return True
-    lstm = nn.LSTM(1, 1, device="meta").to_empty(device="cpu")  # draws no random numbers
     try:
-        with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
-            lstm(torch.zeros(1, 1, 1))[0].sum().backward()
+        with torch.random.fork_rng([]), torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))[0].sum().backward()
     except RuntimeError:
         return False
     return True

@@ -19,6 +19,7 @@ from torch import nn
 from charlm.config import ModelConfig, Precision, TrainConfig
 from charlm.errors import ConfigError
 from charlm.model import LanguageModel, learns_in_bf16
+from charlm.optimizer import optimizer
 from charlm.parallel import Workers
 from charlm.plan import num_parameters
 
@@ -87,7 +88,7 @@ class Machine:
             return self.workers.greatest([spent], self.device)[0]
 
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            model = _any_model(model_config, self.device)
+            model = LanguageModel(model_config).to(self.device)
             if config.minutes is None:
                 precision, threads = self._settled(model_config, config)
                 best = seconds(precision, threads)
@@ -150,30 +151,20 @@ def mixed_precision(precision: Precision, device: torch.device) -> torch.autocas
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _any_model(config: ModelConfig, device: torch.device) -> LanguageModel:
-    """A model of a shape with weights that are drawn in no time: what they are makes no difference to the clock."""
-    with torch.device("meta"):
-        model = LanguageModel(config)
-    model = model.to_empty(device=device)
-    for weight in model.parameters():
-        nn.init.normal_(weight, std=0.02)
-    return model
-
-
 def _seconds_per_update(model: LanguageModel, config: TrainConfig) -> float:
     """The shortest time of some updates, forward, backward and AdamW."""
     device = model.decoder.bias.device
     ids = torch.zeros((config.batch_size, config.seq_len), dtype=torch.int64, device=device)
     state, samples = model.core.zero_state(config.batch_size), config.softmax_samples or 0
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
+    mover = optimizer(model, config)
 
     def update() -> None:
-        optimizer.zero_grad()
+        mover.zero_grad()
         with mixed_precision(config.precision, device):
             loss, _ = model.loss(ids, ids, state, samples=samples)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-        optimizer.step()
+        mover.step()
         float(loss.detach())  # a GPU is waited for
 
     if device.type != "cpu":

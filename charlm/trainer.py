@@ -23,6 +23,7 @@ from charlm.config import TrainConfig
 from charlm.engine import START
 from charlm.errors import CharlmError, TrainingError
 from charlm.model import LanguageModel, reset_state
+from charlm.optimizer import optimizer
 from charlm.pace import mixed_precision
 from charlm.parallel import Workers
 from charlm.progress import Progress
@@ -32,12 +33,6 @@ from charlm.schedule import Schedule, learning_rate
 from charlm.stopwatch import Stopwatch
 from charlm.tokenizer import Ids, Tokenizer
 from charlm.validation import validation_loss
-
-BETAS = (0.5, 0.99)
-"""AdamW's: the weights are averaged, so that there is no need to average many gradients (measured: docs/recipe.md)."""
-
-DECODER_RATE = 2.5
-"""What the decoder's matrix takes of the learning rate, unless it is the embedding's too (measured: docs/recipe.md)."""
 
 VALIDATION_SAMPLE = 2**15
 """Tokens read to find out what a validation will take."""
@@ -56,20 +51,6 @@ RECOVERIES, RECOVERY_RATE = 3, 0.3
 def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """The same arrays in memory of their own."""
     return {name: np.array(array) for name, array in tensors.items()}
-
-
-def _optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW, with a group for each weight: its decay, and its `rate`, which multiplies the training's."""
-    own_decoder = None if model.config.tie_weights else model.decoder.weight
-    groups = [
-        {
-            "params": [weight],
-            "weight_decay": config.weight_decay if weight.ndim > 1 else 0.0,
-            "rate": DECODER_RATE if weight is own_decoder else 1.0,
-        }
-        for weight in model.parameters()
-    ]
-    return torch.optim.AdamW(groups, betas=BETAS, fused=True)
 
 
 class _DivergedError(Exception):
@@ -141,7 +122,7 @@ class Trainer:
             workers=workers.count,
             rank=workers.rank,
         )
-        self._learner = Learner(model, _optimizer(model, config), model.core.zero_state(config.batch_size))
+        self._learner = Learner(model, optimizer(model, config), model.core.zero_state(config.batch_size))
         self._schedule = Schedule(config, self._watch, self._batches, len(self._val_ids))
         self._at = Position(next_validation=self._schedule.next_validation(0))
         self._blind_nats = math.log(model.config.vocab_size)

@@ -39,6 +39,7 @@ ENGINE = {
 TRAINING = {
     "loss",
     "model",
+    "optimizer",
     "batches",
     "plan",
     "pace",
@@ -109,14 +110,23 @@ def test_a_storey_imports_only_from_itself_and_below(modules: set[str], own: set
     ids=" ".join,
 )
 def test_only_training_imports_torch(arguments: list[str], model_file: Path) -> None:
+    assert_never_imported("torch", arguments)
+
+
+@pytest.mark.parametrize("budget", [["--steps", "2"], ["--minutes", "0.02"]], ids=" ".join)
+def test_training_imports_no_compiler(budget: list[str]) -> None:
+    """It would take as long as all else together that comes before the first update."""
+    assert_never_imported("torch._dynamo", ["train", "-", *budget, "--layers", "2", "--hidden", "8"])
+
+
+def assert_never_imported(module: str, arguments: list[str]) -> None:
     code = (
         "import sys\nfrom charlm.cli import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "assert 'torch' not in sys.modules"
+        "try:\n    main(sys.argv[2:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "assert sys.argv[1] not in sys.modules"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], input="To be", capture_output=True, encoding="utf-8", check=False
-    )
+    command = [sys.executable, "-c", code, module, *arguments]
+    done = subprocess.run(command, input="To be", capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
 
 

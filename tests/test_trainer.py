@@ -15,12 +15,13 @@ from charlm.config import ModelConfig, TrainConfig
 from charlm.errors import CheckpointError, TrainingError
 from charlm.loss import sequence_loss
 from charlm.model import LanguageModel
+from charlm.optimizer import DECODER_RATE
 from charlm.progress import Progress
 from charlm.resume import random_state, set_random_state
 from charlm.runs import Run
 from charlm.schedule import learning_rate
 from charlm.tokenizer import CharTokenizer
-from charlm.trainer import DECODER_RATE, Trainer
+from charlm.trainer import Trainer
 from charlm.validation import validation_loss
 from tests.conftest import VERSE
 
