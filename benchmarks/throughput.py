@@ -114,14 +114,16 @@ def measure(hidden: int, threads: int, stretches: int) -> dict[str, float]:
     """
     import torch
 
+    from charlm.model import learns_in_bf16
     from charlm.parallel import joined_workers
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    precisions = PRECISIONS if learns_in_bf16(torch.device("cpu")) else PRECISIONS[:1]
     found: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder, joined_workers(torch.device("cpu")) as workers:
         trainers, counts = {}, {}
-        for precision in PRECISIONS:
+        for precision in precisions:
             for shape in SHAPES:
                 key = f"{precision} {shape[0]} x {shape[1]}"
                 trainers[key] = new_trainer(hidden, shape, precision, Path(folder), workers)
@@ -132,9 +134,9 @@ def measure(hidden: int, threads: int, stretches: int) -> dict[str, float]:
         model = next(iter(trainers.values())).model
         weights = sum(weight.numel() for weight in model.parameters()) - model.embedding.weight.numel()
         for _ in range(stretches):
-            for precision in PRECISIONS:
+            for precision in precisions:
                 found[precision] = max(found[precision], product_gflops(precision))
-            for (key, trainer), shape in zip(trainers.items(), SHAPES * 2, strict=True):
+            for (key, trainer), shape in zip(trainers.items(), SHAPES * len(precisions), strict=True):
                 gflop = 6 * weights * shape[0] * shape[1] / 1e9
                 found[key] = max(found[key], gflop / update_seconds(trainer, counts[key]))
         return dict(found) | {"weights": weights}
@@ -174,9 +176,10 @@ def step(given: argparse.Namespace) -> str:
             for key, value in in_processes(given.hidden, mode, given.stretches).items():
                 best[mode, key] = max(best[mode, key], value)
     weights = best["1 thread", "weights"]
-    peaks = [[f"product, {kind}", *(f"{best[mode, kind]:,.0f} GFLOP/s" for mode in MODES)] for kind in PRECISIONS]
+    kinds = [kind for kind in PRECISIONS if ("1 thread", kind) in best]
+    peaks = [[f"product, {kind}", *(f"{best[mode, kind]:,.0f} GFLOP/s" for mode in MODES)] for kind in kinds]
     rows = []
-    for kind in PRECISIONS:
+    for kind in kinds:
         for batch_size, seq_len in SHAPES:
             cells = []
             for mode in MODES:
