@@ -13,7 +13,7 @@ VALIDATIONS, PATIENT_VALIDATIONS = 10, 40
 """Validations in a training, evenly spread over its budget; and in one that they may end."""
 
 VALIDATION_COST = 40
-"""One validation waits for so many times the time that the last one took."""
+"""Between two validations, the one at the end included, lies so many times the time that one takes."""
 
 LEARNING_COST = 3
 """Where no clock decides, tokens stand for time: one that is learnt takes so many times what one that is validated
@@ -79,9 +79,11 @@ class Schedule:
         return math.floor(fraction * self._validations + 1) / self._validations
 
     def bears_validation(self) -> bool:
-        """Whether a validation that is due is not too dear yet; always, where no clock decides."""
-        waited = self._watch.read() - self._validated_at
-        return self._seconds is None or waited >= VALIDATION_COST * self._val_seconds
+        """Whether a validation that is due is far enough from those before and behind it; always, without a clock."""
+        if self._seconds is None:
+            return True
+        now = self._watch.read()
+        return min(now - self._validated_at, self._seconds - now) >= VALIDATION_COST * self._val_seconds
 
     def validated(self, seconds: float) -> None:
         """Take down that a validation takes so long: the last one, which comes when all else is done, will too."""
