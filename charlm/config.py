@@ -216,14 +216,14 @@ class TrainConfig(Settings):
     )
     learning_rate: float = setting(
         8e-3,
-        "Peak learning rate of AdamW; an untied decoder takes 2.5 times of it.  [default: by the model's size]",
+        "Peak learning rate of AdamW; an untied decoder's is higher.  [default: by the model's size]",
         "--lr",
         above=0,
     )
     warmup: float = setting(0.1, "Share of the training in which the rate rises.", "--warmup", at_least=0, at_most=1)
     weight_decay: float = setting(
         0.01,
-        "AdamW's decoupled weight decay.  [default: by the text's length, of characters; 0.01 of words]",
+        "AdamW's decoupled weight decay.  [default: by the text's length; 0.01 of words, and in a short text]",
         "--weight-decay",
         at_least=0,
     )

@@ -34,6 +34,11 @@ def learning_rate(config: TrainConfig, fraction: float) -> float:
     return config.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fall)) / 2)
 
 
+def _next_of(times: float, fraction: float) -> float:
+    """The first of so many points, evenly spread over a budget, behind a point of it."""
+    return math.floor(fraction * times + 1) / times
+
+
 class Schedule:
     """How far a training is, and what is due there.
 
@@ -72,11 +77,11 @@ class Schedule:
 
     def next_report(self, fraction: float) -> float:
         """The part of the budget at which the next line of the log is due."""
-        return math.floor(fraction * REPORTS + 1) / REPORTS
+        return _next_of(REPORTS, fraction)
 
     def next_validation(self, fraction: float) -> float:
         """The part of the budget at which the next validation is due."""
-        return math.floor(fraction * self._validations + 1) / self._validations
+        return _next_of(self._validations, fraction)
 
     def bears_validation(self) -> bool:
         """Whether a validation that is due is far enough from those before and behind it; always, without a clock."""
