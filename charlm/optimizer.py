@@ -1,8 +1,10 @@
 """How the weights move: AdamW, with a decay and a share of the learning rate for each weight."""
 
 import inspect
+from collections import defaultdict
 
 import torch
+from torch import nn
 
 from charlm.config import TrainConfig
 from charlm.model import LanguageModel
@@ -25,15 +27,18 @@ class AdamW(torch.optim.AdamW):
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
-def optimizer(model: LanguageModel, config: TrainConfig) -> AdamW:
-    """AdamW with a group for each weight: its decay, and its `rate`, which multiplies the training's."""
+def make_optimizer(model: LanguageModel, config: TrainConfig) -> AdamW:
+    """AdamW for a model, in groups of weights with the same decay and the same `rate`, which multiplies the training's.
+
+    Matrices decay, vectors don't.
+    """
     own_decoder = None if model.config.tie_weights else model.decoder.weight
-    groups = [
-        {
-            "params": [weight],
-            "weight_decay": config.weight_decay if weight.ndim > 1 else 0.0,
-            "rate": DECODER_RATE if weight is own_decoder else 1.0,
-        }
-        for weight in model.parameters()
-    ]
-    return AdamW(groups, betas=BETAS, fused=True)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for weight in model.parameters():
+        decay = config.weight_decay if weight.ndim > 1 else 0.0
+        groups[decay, DECODER_RATE if weight is own_decoder else 1.0].append(weight)
+    return AdamW(
+        [{"params": weights, "weight_decay": decay, "rate": rate} for (decay, rate), weights in groups.items()],
+        betas=BETAS,
+        fused=True,
+    )

@@ -19,7 +19,7 @@ from torch import nn
 from charlm.config import ModelConfig, Precision, TrainConfig
 from charlm.errors import ConfigError
 from charlm.model import LanguageModel, learns_in_bf16
-from charlm.optimizer import optimizer
+from charlm.optimizer import make_optimizer
 from charlm.parallel import Workers
 from charlm.plan import num_parameters
 
@@ -156,15 +156,15 @@ def _seconds_per_update(model: LanguageModel, config: TrainConfig) -> float:
     device = model.decoder.bias.device
     ids = torch.zeros((config.batch_size, config.seq_len), dtype=torch.int64, device=device)
     state, samples = model.core.zero_state(config.batch_size), config.softmax_samples or 0
-    mover = optimizer(model, config)
+    optimizer = make_optimizer(model, config)
 
     def update() -> None:
-        mover.zero_grad()
+        optimizer.zero_grad()
         with mixed_precision(config.precision, device):
             loss, _ = model.loss(ids, ids, state, samples=samples)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-        mover.step()
+        optimizer.step()
         float(loss.detach())  # a GPU is waited for
 
     if device.type != "cpu":

@@ -23,7 +23,7 @@ from charlm.config import TrainConfig
 from charlm.engine import START
 from charlm.errors import CharlmError, TrainingError
 from charlm.model import LanguageModel, reset_state
-from charlm.optimizer import optimizer
+from charlm.optimizer import make_optimizer
 from charlm.pace import mixed_precision
 from charlm.parallel import Workers
 from charlm.progress import Progress
@@ -122,7 +122,7 @@ class Trainer:
             workers=workers.count,
             rank=workers.rank,
         )
-        self._learner = Learner(model, optimizer(model, config), model.core.zero_state(config.batch_size))
+        self._learner = Learner(model, make_optimizer(model, config), model.core.zero_state(config.batch_size))
         self._schedule = Schedule(config, self._watch, self._batches, len(self._val_ids))
         self._at = Position(next_validation=self._schedule.next_validation(0))
         self._blind_nats = math.log(model.config.vocab_size)
