@@ -114,7 +114,7 @@ def measure(hidden: int, threads: int, stretches: int) -> dict[str, float]:
     """
     import torch
 
-    from charlm.model import learns_in_bf16
+    from charlm.pace import learns_in_bf16
     from charlm.parallel import joined_workers
 
     torch.set_num_threads(threads)

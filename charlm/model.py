@@ -95,31 +95,13 @@ def quick_mask(like: Tensor, share: float) -> Tensor:
 
 
 def recurrent_precision(device: torch.device) -> AbstractContextManager[object]:
-    """The arithmetic of recurrent layers: what autocast asks for on a CPU that has it, else float32.
+    """The arithmetic of recurrent layers: on a CPU what autocast asks for, on a GPU float32.
 
     Autocast gives cuDNN's layers float16, whichever type it was asked for. There half of the gradients that reach them
     from a mean over 16 x 64 tokens, and 85 % of 64 x 64, are below the least normal number (measured). Their float32
     is TF32 in the products anyway, where a GPU has it.
     """
-    if device.type in ("cuda", "mps") or not learns_in_bf16(device):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
-
-
-@functools.cache
-def learns_in_bf16(device: torch.device) -> bool:
-    """Whether a model can learn faster in bfloat16 on a device.
-
-    On a CPU without AVX-512 PyTorch's LSTM fails in it, and its GRU takes 18 times as long as in float32 (measured).
-    """
-    if device.type != "cpu":
-        return True
-    try:
-        with torch.random.fork_rng([]), torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
-            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))[0].sum().backward()
-    except RuntimeError:
-        return False
-    return True
+    return torch.autocast(device.type, enabled=False) if device.type in ("cuda", "mps") else nullcontext()
 
 
 class RecurrentCore(nn.Module):

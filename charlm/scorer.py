@@ -111,7 +111,7 @@ class Costs:
     ids: Ids
     nats: Array
 
-    @property
+    @functools.cached_property
     def score(self) -> Score:
         """The whole."""
         unknown = self.ids == UNKNOWN_ID

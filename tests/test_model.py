@@ -72,15 +72,9 @@ def test_learning_stays_on_the_model_s_device(cell: Cell, samples: int) -> None:
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
-@pytest.mark.parametrize(
-    ("device", "able", "half"),
-    [("cpu", True, True), ("cpu", False, False), ("cuda", True, False), ("mps", True, False)],
-)
-def test_recurrent_layers_learn_in_half_precision_on_able_cpus_alone(
-    device: str, *, able: bool, half: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a GPU autocast would give them float16, in which their gradients are lost."""
-    monkeypatch.setattr("charlm.model.learns_in_bf16", lambda device: able)
+@pytest.mark.parametrize(("device", "half"), [("cpu", True), ("cuda", False), ("mps", False)])
+def test_recurrent_layers_on_a_gpu_are_left_in_single_precision(device: str, *, half: bool) -> None:
+    """Autocast would give them float16, in which their gradients are lost."""
     before = torch.is_autocast_enabled(device)
     try:
         torch.set_autocast_enabled(device, True)

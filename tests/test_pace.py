@@ -38,8 +38,15 @@ def test_what_is_asked_for_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> No
         return 1.0
 
     monkeypatch.setattr(pace, "_seconds_per_update", seconds)
+    monkeypatch.setattr(pace, "learns_in_bf16", lambda device: True)
     assert replace(Machine(), fewer=False).pace(SHAPE, replace(CONFIG, precision="bf16")).precision == "bf16"
     assert timed == ["bf16"]
+
+
+def test_what_a_processor_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "learns_in_bf16", lambda device: False)
+    with pytest.raises(ConfigError, match="does not learn in it: leave it out"):
+        Machine().pace(SHAPE, replace(CONFIG, precision="bf16"))
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [({4: 1.0, 2: 0.5, 1: 0.49}, 2), ({4: 1.0, 2: 1.5, 1: 0.1}, 4)])
@@ -98,9 +105,14 @@ def test_time_that_passes_is_used() -> None:
     assert Machine(started=time.monotonic() - 5).seconds_used() >= 5
 
 
-def test_only_bf16_changes_the_arithmetic() -> None:
-    model, _ = make_checkpoint()
-    ids = torch.zeros((1, 3), dtype=torch.int64)
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        with mixed_precision(name, torch.device("cpu")):
-            assert model(ids)[0].dtype == dtype
+@pytest.mark.parametrize(
+    ("precision", "able", "dtype"),
+    [("fp32", True, torch.float32), ("bf16", True, torch.bfloat16), ("bf16", False, torch.float32)],
+)
+def test_only_bf16_changes_the_arithmetic_and_only_where_it_can(
+    precision: Precision, able: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "learns_in_bf16", lambda device: able)
+    model, _ = make_checkpoint(cell="gru")  # which every processor has
+    with mixed_precision(precision, torch.device("cpu")):
+        assert model(torch.zeros((1, 3), dtype=torch.int64))[0].dtype == dtype

@@ -209,11 +209,14 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals
     from charlm.novelty import keep_text
+    from charlm.pace import learns_in_bf16
     from charlm.trainer import Trainer
 
     config, workers = job.train_config, machine.workers
     if machine.fewer and config.threads is not None:  # a resumed training's too: with others its last bits would differ
         torch.set_num_threads(config.threads)
+    if config.precision == "bf16" and not learns_in_bf16(machine.device):
+        note("the run began in bf16, in which this processor does not learn: going on in fp32", quiet=quiet)
     with StopSignals() as stop, ProgressView(config, job.material.chars_per_token, quiet=quiet) as view:
         model = _fresh_model(job).to(machine.device)
         torch.manual_seed(config.seed + workers.rank)
