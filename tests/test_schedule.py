@@ -26,15 +26,24 @@ def test_updates_alone_decide_where_no_clock_does() -> None:
     assert schedule.bears_validation()
 
 
-def test_by_the_clock_validations_have_their_time_and_keep_their_distance() -> None:
+def test_by_the_clock_the_last_validation_has_its_time() -> None:
+    now = [0.0]
+    schedule = Schedule(TrainConfig(minutes=1), Stopwatch(lambda: now[0]), BATCHES, 10)
+    schedule.validated(1.0)
+    now[0] = 29.5
+    assert schedule.fraction(0) == 0.5
+    assert not schedule.bears_validation()
+    assert schedule.tokens_to_validate(0.01) == 600
+
+
+def test_by_the_clock_validations_keep_their_distance_from_each_other_and_from_the_last() -> None:
     now = [0.0]
     schedule = Schedule(TrainConfig(minutes=2), Stopwatch(lambda: now[0]), BATCHES, 10)
     schedule.validated(1.0)
-    assert schedule.tokens_to_validate(0.01) == 1200
     borne = []
     for now[0] in range(1, 120):
         if schedule.bears_validation():
             borne.append(now[0])
             schedule.validated(1.0)
     assert borne == [40, 80]
-    assert schedule.fraction(0) == 1  # and the last one has its second
+    assert schedule.fraction(0) == 1
