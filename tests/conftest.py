@@ -1,6 +1,7 @@
 """What many tests share: small texts, small models, and the real command line."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ hypothesis.settings.register_profile(
     "charlm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )  # a machine that is busy is no failure
 hypothesis.settings.load_profile("charlm")
+
+# What a shell starts in the background ignores Ctrl-C, and so does what that starts: tests would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VERSE = """\
 HAMLET:
