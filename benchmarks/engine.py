@@ -77,26 +77,31 @@ def measure_engine(path: Path) -> dict[str, float]:
 
 
 def measure_bare(path: Path) -> dict[str, float]:
-    """Products of vectors with matrices of the same bytes, each way round, and nothing else."""
+    """Products of one vector and of 64 with matrices of the same bytes, each way round, and nothing else."""
     import numpy as np
 
     from charlm.engine import Engine
 
     engine = Engine.load(path)
     matrices = [engine.layers[0].recurrent, *(layer.joined for layer in engine.layers[1:]), engine._decoder]
-    vectors = [np.full((matrix.shape[1], 1), 0.1, dtype=np.float32) for matrix in matrices]
-    outputs = [np.empty((matrix.shape[0], 1), dtype=np.float32) for matrix in matrices]
     turned = [np.ascontiguousarray(matrix.T) for matrix in matrices]
 
-    def rows() -> None:
-        for matrix, vector, output in zip(matrices, vectors, outputs, strict=True):
-            np.dot(matrix, vector, out=output)
+    def products_us(factors: list[tuple[np.ndarray, np.ndarray]]) -> float:
+        outputs = [np.empty((left.shape[0], right.shape[1]), dtype=np.float32) for left, right in factors]
 
-    def columns() -> None:
-        for matrix, vector, output in zip(turned, vectors, outputs, strict=True):
-            np.dot(vector.T, matrix, out=output.T)
+        def multiply() -> None:
+            for (left, right), output in zip(factors, outputs, strict=True):
+                np.dot(left, right, out=output)
 
-    return {"rows": best_us(rows), "columns": best_us(columns), "bytes": sum(matrix.nbytes for matrix in matrices)}
+        return best_us(multiply)
+
+    found: dict[str, float] = {"bytes": sum(matrix.nbytes for matrix in matrices)}
+    for rows in (1, ROWS):
+        vectors = [np.full((rows, matrix.shape[1]), 0.1, dtype=np.float32) for matrix in matrices]
+        columns = [np.ascontiguousarray(vector.T) for vector in vectors]
+        found[f"rows {rows}"] = products_us(list(zip(matrices, columns, strict=True)))
+        found[f"columns {rows}"] = products_us(list(zip(vectors, turned, strict=True)))
+    return found
 
 
 def measure_torch(path: Path) -> dict[str, float]:
@@ -204,7 +209,8 @@ def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[tuple[str,
         return ", ".join(f"{best[what, name, count]:,.0f} us with {count}" for count in threads)
 
     read, write = least("engine", "read 1"), least("engine", "write 1")
-    as_it_comes, bare = least("torch", "as it comes"), least("bare", "rows", "columns")
+    as_it_comes = least("torch", "as it comes")
+    bare, bare_many = (least("bare", f"rows {count}", f"columns {count}") for count in (1, ROWS))
     best_torch = least("torch", "as it comes", "without oneDNN", "LSTMCell", "by hand")
     bytes_read = least("bare", "bytes")
     same = {
@@ -232,6 +238,11 @@ def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[tuple[str,
                 f"{both('engine', f'write {ROWS}')}, a token of all",
             )
             for count, ratio in same.items()
+        ),
+        (
+            f"share of bare products, {ROWS} streams, written",
+            f"{bare_many / least('engine', f'write {ROWS}'):.0%}",
+            f"bare: {bare_many:,.0f} us; by them alone {ROWS} streams would be {ROWS * bare / bare_many:.1f} times one",
         ),
     ]
     return rows
