@@ -88,6 +88,17 @@ def test_what_ends_without_a_clock_is_planned_without_one(
     assert found == {(8, "fp32", 1), (128, "fp32", 2), (256, "bf16", 4)}
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "fast"),
+    [({"amx_bf16": True}, True), ({"amx_bf16": False, "avx512_bf16": True}, True), ({"avx512_f": True}, False)],
+)
+def test_bf16_is_fast_where_the_processor_has_instructions_for_it(
+    capabilities: dict[str, bool], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert pace._has_fast_bf16(torch.device("cpu")) is fast
+
+
 @pytest.mark.parametrize("shape", [{}, {"cell": "gru", "tie_weights": True, "embedding_dim": 8}, {"cell": "rnn"}])
 def test_timing_gives_a_speed_and_leaves_random_state_alone(shape: dict[str, object]) -> None:
     state = torch.get_rng_state()
