@@ -266,12 +266,15 @@ def score_rows(folder: Path, threads: list[int]) -> list[tuple[str, str, str]]:
         alone, answers = answer_us(command, lines[:ALONE])
         pairs = zip(map(json.loads, done.stdout.splitlines()), answers, strict=False)
         difference = max(abs(one["nats"] - other["nats"]) for one, other in pairs)
+        bare = in_own_process("bare", model, count)
+        bound = LINE_CHARS * min(bare[f"rows {ROWS}"], bare[f"columns {ROWS}"]) / ROWS
         rows.append(
             (
                 f"1x384, charlm score of {LINES:,} lines / a line at a time, {count} threads",
                 f"{alone / together:.1f}",
                 f"{together:,.0f} us a line, start-up counted in; {alone:,.0f} us from a line's writing to its answer; "
-                f"at most {difference:.1e} nats apart",
+                f"at most {difference:.1e} nats apart; bare products alone take {bound:,.0f} us, and so would be "
+                f"{alone / bound:.1f}",
             )
         )
     return rows
