@@ -47,9 +47,15 @@ units, 2000 updates of 512 tokens, after 120 more on 15,000 characters of anothe
     0.125         1.766    1.901    3.044
     fresh model   2.361    2.349    2.729
 
-A model so small and so briefly trained has little to lose, and likes the full rate best. Half of it costs 0.02 nats of
-that on text of the kind it knows, and spares larger models, for which this is a guess; a quarter would be worse than a
-fresh model where the text is another kind."""
+A model so small and so briefly trained has little to lose, and likes the full rate best. A large one does not: 2 x 480
+units, an hour of Shakespeare, after five more epochs of 90,000 characters, with a weight decay of 0.01 and with the 0.1
+that is planned for so short a text:
+
+    share         Python          Wall Street Journal
+    before        5.639           2.249
+    1             0.856  0.833    1.227  1.228
+    0.5           0.846  0.831    1.221  1.217
+    0.25          0.868  0.865    1.219  1.216"""
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -49,6 +49,7 @@ class ProgressView:
         self._bar: Any = None
         self._next_line = (3.0, 0.0)  # seconds, fraction
         self._next_draw = 0.0
+        self._began: Progress | None = None
         self._train_nats = math.nan
         self._val_nats: float | None = None
 
@@ -68,6 +69,7 @@ class ProgressView:
 
     def __call__(self, progress: "Progress") -> None:
         """Take in where the training stands, and draw it if it is time to."""
+        self._began = self._began or progress
         if not math.isnan(progress.train_nats):
             old = self._train_nats
             self._train_nats = progress.train_nats if math.isnan(old) else 0.9 * old + 0.1 * progress.train_nats
@@ -81,6 +83,8 @@ class ProgressView:
                 self._bar.n = progress.fraction
                 self._bar.set_description_str(self._line(progress))
         elif progress.seconds >= self._next_line[0] and progress.fraction >= self._next_line[1]:
+            if progress.step and self._seconds_left(progress) is None:
+                return  # the next update will tell
             self._next_line = (progress.seconds + PLAIN_LINE_EVERY, progress.fraction + 0.05)
             click.echo(f"{progress.fraction:4.0%}  {self._line(progress)}", err=True)
 
@@ -91,16 +95,23 @@ class ProgressView:
         warn(message)
 
     def _line(self, progress: "Progress") -> str:
-        left = progress.seconds * (1 / progress.fraction - 1) if progress.fraction > 0 else 0.0
-        if self._config.minutes is not None:
-            left = max(0.0, self._config.minutes * 60 - progress.seconds)
         validation = "" if self._val_nats is None else f", validation {self._val_nats:.3f}"
         if math.isnan(self._train_nats):  # before the first update of a model that has learnt before
             return f"before the first update{validation}"
+        seconds = self._seconds_left(progress)
+        left = "?" if seconds is None else clock_text(seconds)
         return (
-            f"{clock_text(left)} left, {loss_text(self._train_nats, self._chars_per_token, digits=3)}{validation}, "
+            f"{left} left, {loss_text(self._train_nats, self._chars_per_token, digits=3)}{validation}, "
             f"{progress.tokens_per_second * self._chars_per_token:,.0f} chars/s, epoch {progress.epoch:.1f}"
         )
+
+    def _seconds_left(self, progress: "Progress") -> float | None:
+        """By the clock, or by the updates seen: planning, or another machine before a resume, foretells nothing."""
+        if self._config.minutes is not None:
+            return max(0.0, self._config.minutes * 60 - progress.seconds)
+        began = self._began or progress
+        done = progress.fraction - began.fraction
+        return (progress.seconds - began.seconds) / done * (1 - progress.fraction) if done > 0 else None
 
 
 def print_summary(
