@@ -144,7 +144,8 @@ def check_memory(config: ModelConfig) -> None:
 def _has_fast_bf16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 by instructions of its own.
 
-    With AVX-512's alone an update of 256 units or more takes 0.6 to 0.7 of float32's time (measured).
+    With AVX-512's alone an update of 16 x 64 tokens and 256 units or more takes 0.6 to 0.8 of float32's time, a gru's
+    0.7 to 1 (measured).
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
