@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks import found_by_children
 from benchmarks.report import mean_and_range, table, write_section
-from charlm.checkpoint import load_checkpoint
-from charlm.config import ModelConfig, TrainConfig, rebuilt
-from charlm.runs import Run
+from charlm.config import ModelConfig, TrainConfig, from_dict
+from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.runs import Run
 
 HEAD = """\
 Nats a character on the last tenth of {what}, read as one stream, after learning from
@@ -83,7 +83,7 @@ def trained(text: Path, epochs: float, seed: int, options: Options) -> Outcome:
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         run = Run(Path(folder, "checkpoints", "it"))
         checkpoint = load_checkpoint(run.model)
-        train = rebuilt(TrainConfig, checkpoint.story["training"])
+        train = from_dict(TrainConfig, checkpoint.metadata["training"])
         return Outcome(nats=run.read_log()[-1]["val_nats"], model=checkpoint.config, train=train)
 
 

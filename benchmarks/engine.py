@@ -45,10 +45,10 @@ def make_model(path: Path, **shape: int) -> Path:
     """An untrained model's file."""
     import torch
 
-    from charlm.checkpoint import Checkpoint, save_checkpoint
     from charlm.config import ModelConfig
-    from charlm.model import LanguageModel
-    from charlm.tokenizer import CharTokenizer
+    from charlm.engine.checkpoint import Checkpoint, save_checkpoint
+    from charlm.text.tokenizer import CharTokenizer
+    from charlm.training.network import LanguageModel
 
     torch.manual_seed(0)
     tokenizer = CharTokenizer(CHARS)
@@ -63,15 +63,15 @@ def measure_engine(path: Path) -> dict[str, float]:
     import numpy as np
 
     from charlm.config import SampleConfig
-    from charlm.engine import Engine, Stepper
-    from charlm.sampler import Sampler
+    from charlm.engine.rnn import RecurrentNetwork, Stepper
+    from charlm.engine.sampler import Sampler
 
-    engine = Engine.load(path)
+    network = RecurrentNetwork.load(path)
     found = {}
     for rows in (1, ROWS):
-        stepper, ids = Stepper(engine, engine.zero_state(rows)), np.arange(rows) % 60 + 1
-        found[f"read {rows}"] = best_us(lambda stepper=stepper, ids=ids: engine.logits(stepper.step(ids)))
-        stream = Sampler(engine=engine, config=SampleConfig(length=-1, seed=1, count=rows)).stream()
+        stepper, ids = Stepper(network, network.zero_state(rows)), np.arange(rows) % 60 + 1
+        found[f"read {rows}"] = best_us(lambda stepper=stepper, ids=ids: network.logits(stepper.step(ids)))
+        stream = Sampler(network=network, config=SampleConfig(length=-1, seed=1, count=rows)).stream()
         found[f"write {rows}"] = best_us(lambda stream=stream: next(stream))
     return found
 
@@ -80,10 +80,10 @@ def measure_bare(path: Path) -> dict[str, float]:
     """Products of one vector and of 64 with matrices of the same bytes, the faster way round, and nothing else."""
     import numpy as np
 
-    from charlm.engine import Engine
+    from charlm.engine.rnn import RecurrentNetwork
 
-    engine = Engine.load(path)
-    matrices = [engine.layers[0].recurrent, *(layer.joined for layer in engine.layers[1:]), engine._decoder]
+    network = RecurrentNetwork.load(path)
+    matrices = [network.layers[0].recurrent, *(layer.joined for layer in network.layers[1:]), network._decoder]
     turned = [np.ascontiguousarray(matrix.T) for matrix in matrices]
 
     def products_us(factors: list[tuple[np.ndarray, np.ndarray]]) -> float:
@@ -109,8 +109,8 @@ def measure_torch(path: Path) -> dict[str, float]:
     import torch
     from torch import nn
 
-    from charlm.checkpoint import load_checkpoint
-    from charlm.model import LanguageModel
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.training.network import LanguageModel
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.set_flush_denormal(True)

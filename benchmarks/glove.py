@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import table, write_section
-from charlm.glove import VectorFile, read_vectors
+from charlm.text.glove import VectorFile, read_vectors
 
 SIDES = ("bare", "charlm", "plain")
 ROUNDS = 3

@@ -22,9 +22,9 @@ WATCH = """
 import json, resource, sys, time
 from pathlib import Path
 began = time.perf_counter()
-from charlm.cli.job import Request, new_job
-from charlm.corpus import Texts
-from charlm.tokenizer import CharTokenizer
+from charlm.training.setup import Request, new_job
+from charlm.text.corpus import Texts
+from charlm.text.tokenizer import CharTokenizer
 loaded, loaded_cpu = time.perf_counter(), time.process_time()
 specs, cache = [sys.argv[1]], Path(sys.argv[2])
 if sys.argv[3] == "set":
@@ -41,7 +41,7 @@ elif sys.argv[3] == "count":
 else:
     nothing = dict.fromkeys(("glove", "start", "name", "encoding", "errors"))
     request = Request(specs=specs, validation=(), cache=cache, force=False, **nothing)
-    from charlm.pace import Machine
+    from charlm.training.throughput import Machine
     job = new_job(request, {"hidden_size": 64, "embedding_dim": 16, "steps": 1}, Machine)
     ids = job.material.train_ids
     figures = {"tokens": len(ids) + len(job.material.val_ids), "type": str(ids.dtype)}
@@ -50,7 +50,7 @@ figures["cpu_seconds"] = time.process_time() - loaded_cpu
 if sys.argv[3] in ("first", "again"):
     import torch
     from charlm.cli.train import _fresh_model
-    from charlm.batches import StreamBatches
+    from charlm.training.batches import StreamBatches
     _fresh_model(job)
     StreamBatches(ids, 16, 64, start_id=1).inputs_and_targets(5)
 figures["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

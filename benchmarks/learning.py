@@ -25,8 +25,8 @@ from benchmarks.checkouts import nanogpt, word_language_model
 from benchmarks.heldout import LATE, WINDOW, HeldOut, held_out
 from benchmarks.peers import Peer, PeerError, Task, Trained, charlm, plain
 from benchmarks.report import mean_and_range, table, write_section
-from charlm.cli.picture import new_figure
-from charlm.curves import Curve, loss_range
+from charlm.cli.curves import Curve, loss_range
+from charlm.cli.figure import new_figure
 
 CHECKOUTS = {"nanogpt": (nanogpt, "train.py"), "word_language_model": (word_language_model, "main.py")}
 """Peers that need a checkout, and a file that it must have."""

@@ -16,10 +16,10 @@ from torch import nn
 
 from benchmarks.heldout import Costs, Scorer, recurrent_costs, rows_scorer
 from benchmarks.plain import PlainModel, vocabulary
-from charlm.checkpoint import load_checkpoint
-from charlm.engine import Engine
-from charlm.runs import Run
-from charlm.scorer import ModelScorer
+from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.rnn import RecurrentNetwork
+from charlm.engine.runs import Run
+from charlm.engine.scorer import ModelScorer
 
 TRAIN_SHARE = 0.9
 """Of the text, by position; the rest is held out. nanoGPT's split."""
@@ -138,13 +138,13 @@ def charlm(task: Task) -> Trained:
         parameters=sum(tensor.size for tensor in load_checkpoint(run.model).tensors.values()),
         chars=round(log[-1]["epoch"] * len(task.train)),
         curves=curves,
-        score=charlm_scorer(Engine.load(run.model)),
+        score=charlm_scorer(RecurrentNetwork.load(run.model)),
     )
 
 
-def charlm_scorer(engine: Engine) -> Scorer:
+def charlm_scorer(network: RecurrentNetwork) -> Scorer:
     """Score with charlm's own engine, by its own rule."""
-    scorer = ModelScorer(engine)
+    scorer = ModelScorer(network)
 
     def score(texts: Sequence[str]) -> list[Costs]:
         if len(texts) == 1:

@@ -83,10 +83,10 @@ def new_trainer(hidden: int, shape: tuple[int, int], precision: "Precision", fol
     import torch
 
     from charlm.config import ModelConfig, TrainConfig
-    from charlm.model import LanguageModel
-    from charlm.runs import Run
-    from charlm.tokenizer import CharTokenizer
-    from charlm.trainer import Trainer
+    from charlm.engine.runs import Run
+    from charlm.text.tokenizer import CharTokenizer
+    from charlm.training.network import LanguageModel
+    from charlm.training.trainer import Trainer
 
     tokenizer = CharTokenizer("\n" + "".join(map(chr, range(33, 97))))
     ids = np.random.default_rng(0).integers(1, tokenizer.vocab_size, TOKENS).astype(np.uint16)
@@ -95,7 +95,7 @@ def new_trainer(hidden: int, shape: tuple[int, int], precision: "Precision", fol
     config = TrainConfig(steps=10**6, batch_size=shape[0], seq_len=shape[1], precision=precision)
     run, nothing = Run(folder), ids[:0]
     return Trainer(
-        model, tokenizer, ids, nothing, config, run=run, story={}, report=lambda progress: None, workers=workers
+        model, tokenizer, ids, nothing, config, run=run, metadata={}, report=lambda progress: None, workers=workers
     )
 
 
@@ -114,8 +114,8 @@ def measure(hidden: int, threads: int, stretches: int) -> dict[str, float]:
     """
     import torch
 
-    from charlm.pace import learns_in_bf16
-    from charlm.parallel import joined_workers
+    from charlm.training.distributed import joined_workers
+    from charlm.training.throughput import learns_in_bf16
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
@@ -129,7 +129,7 @@ def measure(hidden: int, threads: int, stretches: int) -> dict[str, float]:
                 trainers[key] = new_trainer(hidden, shape, precision, Path(folder), workers)
                 trainers[key].model.train()
                 update_seconds(trainers[key], 2)
-                seconds = workers.greatest([update_seconds(trainers[key], 2)], torch.device("cpu"))[0]
+                seconds = workers.all_reduce_max([update_seconds(trainers[key], 2)], torch.device("cpu"))[0]
                 counts[key] = max(2, round(STRETCH / seconds))  # the same in all processes
         model = next(iter(trainers.values())).model
         weights = sum(weight.numel() for weight in model.parameters()) - model.embedding.weight.numel()
@@ -195,10 +195,10 @@ def step(given: argparse.Namespace) -> str:
 def watch_training(text: Path, minutes: float) -> dict[str, float]:
     """Run `charlm train` in this process, and add up the seconds that its parts take."""
     began = time.perf_counter()
-    from charlm import trainer
     from charlm.cli import main as charlm
     from charlm.cli.progress import ProgressView
-    from charlm.runs import Run
+    from charlm.engine.runs import Run
+    from charlm.training import trainer
 
     spent: dict[str, float] = defaultdict(float)
 

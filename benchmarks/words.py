@@ -18,8 +18,8 @@ from pathlib import Path
 
 from benchmarks import found_by_children
 from benchmarks.report import table, write_section
-from charlm.plan import SOFTMAX_SAMPLES, WORD_SETTINGS
-from charlm.tokenizer import WhitespaceTokenizer, WordTokenizer
+from charlm.text.tokenizer import WhitespaceTokenizer, WordTokenizer
+from charlm.training.planner import SOFTMAX_SAMPLES, WORD_SETTINGS
 
 ROUNDS = 5
 
@@ -103,8 +103,8 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     import torch
 
     from charlm.config import ModelConfig, TrainConfig
-    from charlm.model import LanguageModel
-    from charlm.pace import Machine, mixed_precision
+    from charlm.training.network import LanguageModel
+    from charlm.training.throughput import Machine, mixed_precision
 
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
@@ -112,7 +112,7 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     model = LanguageModel(shape)
     config = TrainConfig.pick({**WORD_SETTINGS, "steps": 1})
     cpu = torch.device("cpu")
-    precision = Machine().pace(shape, config).precision
+    precision = Machine().measure_throughput(shape, config).precision
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     ranks = torch.rand(2, config.batch_size, config.seq_len) * math.log(vocab_size)  # as Zipf has it
     inputs, targets = ranks.exp().long().clamp(0, vocab_size - 1)
@@ -214,9 +214,9 @@ def treebank(options: argparse.Namespace) -> None:
 
 def unknown_chars(name: str, text: str) -> int:
     """The letters of the words in a text that a run's vocabulary lacks, each time they come."""
-    from charlm.checkpoint import load_checkpoint
-    from charlm.runs import find_model
-    from charlm.words import PIECES
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.runs import find_model
+    from charlm.text.words import PIECES
 
     unknown = set(load_checkpoint(find_model(name)).tokenizer.unknown_in(text))
     return sum(len(piece.group()) for piece in PIECES.finditer(text) if piece.group() in unknown)

@@ -87,7 +87,7 @@ class Settings:
         return cls(**{name: value for name, value in values.items() if name in names and value is not None})
 
 
-def rebuilt(kind: type[T], values: Mapping[str, Any]) -> T:
+def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     """Make a dataclass from what a file, which may be anybody's, has of it; what is missing has its default.
 
     Raises:

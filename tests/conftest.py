@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from charlm.checkpoint import Checkpoint, save_checkpoint
 from charlm.config import ModelConfig
-from charlm.model import LanguageModel
-from charlm.tokenizer import CharTokenizer
+from charlm.engine.checkpoint import Checkpoint, save_checkpoint
+from charlm.text.tokenizer import CharTokenizer
+from charlm.training.network import LanguageModel
 
 hypothesis.settings.register_profile(
     "charlm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.config import ModelConfig, Rule, SampleConfig, TrainConfig, rebuilt
+from charlm.config import ModelConfig, Rule, SampleConfig, TrainConfig, from_dict
 from charlm.errors import ConfigError
-from charlm.resume import Position
+from charlm.training.state import Position
 
 CLASSES = [ModelConfig, TrainConfig, SampleConfig]
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers())
@@ -48,17 +48,17 @@ def test_pick_takes_what_is_its_own_and_was_given() -> None:
 
 
 def test_what_is_missing_in_a_file_has_its_default_and_what_is_unknown_is_from_a_newer_version() -> None:
-    assert rebuilt(ModelConfig, {"hidden_size": 7}) == ModelConfig(hidden_size=7)
-    assert rebuilt(TrainConfig, {"minutes": 3}) == TrainConfig(minutes=3)
+    assert from_dict(ModelConfig, {"hidden_size": 7}) == ModelConfig(hidden_size=7)
+    assert from_dict(TrainConfig, {"minutes": 3}) == TrainConfig(minutes=3)
     with pytest.raises(ConfigError, match="'zoneout', which only a newer charlm knows"):
-        rebuilt(ModelConfig, {"zoneout": 0.1})
+        from_dict(ModelConfig, {"zoneout": 0.1})
 
 
 @given(st.sampled_from([*CLASSES, Position]), st.data())
 def test_any_values_make_settings_that_keep_their_types_or_are_refused(kind: type[Any], data: st.DataObject) -> None:
     values = data.draw(st.dictionaries(st.sampled_from([spec.name for spec in fields(kind)]), ANYTHING, max_size=3))
     try:
-        made = rebuilt(kind, values)
+        made = from_dict(kind, values)
     except ConfigError:
         return
     for spec in fields(kind):

@@ -8,88 +8,68 @@ import pytest
 import charlm
 
 PACKAGE = Path(charlm.__file__).parent
-TEXT = {
-    "errors",
-    "config",
-    "terminal",
-    "ids",
-    "words",
-    "characters",
-    "tokenizer",
-    "glove",
-    "library",
-    "sources",
-    "lines",
-    "corpus",
-    "idcache",
+ROOT_MODULES = {"charlm.cells", "charlm.config", "charlm.errors"}
+"""Modules beside the folders; they import nothing but each other and the standard library."""
+
+RULES: dict[str, tuple[set[str], set[str]]] = {
+    # folder: the folders below it, and the third-party packages that it may import
+    "text": (set(), {"numpy"}),
+    "engine": ({"text"}, {"numpy", "safetensors"}),
+    "training": ({"text", "engine"}, {"numpy", "torch"}),
+    "lessons": ({"text", "engine", "training"}, {"numpy", "torch"}),
+    "cli": ({"text", "engine", "training", "lessons"}, {"click", "rich", "tqdm", "matplotlib", "numpy", "torch"}),
 }
-ENGINE = {
-    "tensorfile",
-    "checkpoint",
-    "runs",
-    "curves",
-    "engine",
-    "decoding",
-    "sampler",
-    "beam",
-    "novelty",
-    "scorer",
-    "finetune",
-}
-TRAINING = {
-    "loss",
-    "model",
-    "optimizer",
-    "batches",
-    "plan",
-    "pace",
-    "stopwatch",
-    "schedule",
-    "parallel",
-    "resume",
-    "validation",
-    "progress",
-    "trainer",
-    "lessons",
-}
-STOREYS = [
-    (TEXT, TEXT, {"numpy"}),
-    (ENGINE, TEXT | ENGINE, {"numpy", "safetensors"}),
-    (TRAINING, TEXT | ENGINE | TRAINING, {"numpy", "torch"}),
-]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, anywhere in it; charlm's own by the name of the module."""
+    """Every module that a file imports, at the top, inside functions or for types alone."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= submodules & MODULES.keys() or {node.module}
     return found
 
 
-def files(module: str) -> list[Path]:
-    path = PACKAGE / module
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+def test_every_folder_has_a_rule() -> None:
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == RULES.keys()
 
 
-def test_every_module_belongs_to_a_storey() -> None:
-    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert modules == TEXT | ENGINE | TRAINING | {"__init__", "__main__", "cli"}
+@pytest.mark.parametrize("folder", RULES)
+def test_a_folder_imports_only_itself_and_folders_below(folder: str) -> None:
+    below, packages = RULES[folder]
+    allowed = tuple(f"charlm.{name}" for name in (folder, *below))
+    for path in sorted((PACKAGE / folder).rglob("*.py")):
+        for name in imports(path):
+            own = name in {"charlm", *ROOT_MODULES} or name.startswith(allowed)
+            top = name.partition(".")[0]
+            assert own or top in packages or top in sys.stdlib_module_names, f"{path}: imports {name}"
 
 
-@pytest.mark.parametrize(("modules", "own", "foreign"), STOREYS, ids=["text", "engine", "training"])
-def test_a_storey_imports_only_from_itself_and_below(modules: set[str], own: set[str], foreign: set[str]) -> None:
-    for module in modules:
-        for path in files(module):
-            for name in imports(path):
-                top, _, rest = name.partition(".")
-                if top == "charlm":
-                    assert not rest or rest.split(".")[0] in own, f"{path.name} imports {name}"
-                else:
-                    assert top in foreign or top in sys.stdlib_module_names, f"{path.name} imports {name}"
+@pytest.mark.parametrize("module", ROOT_MODULES & MODULES.keys())
+def test_root_modules_import_only_each_other(module: str) -> None:
+    for name in imports(MODULES[module]):
+        assert name in ROOT_MODULES or name.partition(".")[0] in sys.stdlib_module_names, f"{module}: imports {name}"
+
+
+def test_no_import_cycle() -> None:
+    """Imports inside functions and for types count too: a cycle of any kind means that two modules are one."""
+    edges = {name: {found for found in imports(path) if found in MODULES} for name, path in MODULES.items()}
+    waiting = dict(edges)
+    while leaves := [name for name, needs in waiting.items() if not needs & waiting.keys() - {name}]:
+        for name in leaves:
+            del waiting[name]
+    assert not waiting, f"import cycle among {sorted(waiting)}"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charlm.checkpoint import load_checkpoint
+from charlm.engine.checkpoint import load_checkpoint
 from charlm.errors import CheckpointError
 from tests.conftest import VERSE
 
@@ -20,7 +20,7 @@ TRAINING = "verse.txt --hidden 16 --embed 8 --layers 2 --dropout 0.2 --seq-len 1
 
 SERVER = """
 import os, shlex, sys
-import torch, charlm.cli.job, charlm.cli.progress, charlm.cli.signals, charlm.trainer
+import torch, charlm.training.setup, charlm.cli.progress, charlm.cli.signals, charlm.training.trainer
 from charlm.cli import main
 for line in sys.stdin.buffer:
     pid = os.fork()
@@ -115,7 +115,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_had_been(
         killed += 1
         saves = [path for path in (folder / "last.safetensors", folder / "previous.safetensors") if path.exists()]
         if saves:
-            now = load_checkpoint(saves[0]).story["resume"]["step"]
+            now = load_checkpoint(saves[0]).metadata["resume"]["step"]
             assert begin or now >= done
             begin, done = False, now
     tally(f"{killed} kills, {in_saves} of them within a save; {finished} trainings came to their end, bit for bit")

@@ -14,7 +14,7 @@ import click
 from charlm import __version__
 from charlm.cli.signals import sigterm_unwinds
 from charlm.errors import CharlmError, PeerLostError
-from charlm.terminal import shown
+from charlm.text.printable import escape_unprintable
 
 COMMANDS = {
     "train": "Train a model on a text.",
@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
             sys.stdout.flush()
         except CharlmError as error:
             _let_others_speak_first(error)
-            click.echo(f"Error: {shown(str(error))}", err=True)
+            click.echo(f"Error: {escape_unprintable(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except MemoryError:
             click.echo("Error: not enough memory for this; give smaller numbers or a shorter text", err=True)
@@ -97,7 +97,7 @@ def _safe_to_show() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = shown(error.message)  # type: ignore[misc]
+        error.message = escape_unprintable(error.message)  # type: ignore[misc]
         _let_others_speak_first(error)
         raise
 

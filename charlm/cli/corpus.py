@@ -18,8 +18,8 @@ def corpus(name: str | None, as_json: bool) -> None:
     """
     import json
 
-    from charlm.library import NAMED_CORPORA
-    from charlm.sources import read_named
+    from charlm.text.named_corpora import NAMED_CORPORA
+    from charlm.text.sources import read_named
 
     if name is not None:
         click.echo(read_named(name), nl=False)

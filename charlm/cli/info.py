@@ -24,8 +24,8 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from charlm.checkpoint import load_checkpoint
-    from charlm.runs import find_model
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.runs import find_model
 
     path = find_model(named if model is None else model)
     checkpoint = load_checkpoint(path)
@@ -35,7 +35,7 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
         "parameters": sum(int(tensor.size) for tensor in checkpoint.tensors.values()),
         "model": asdict(checkpoint.config),
         "tokenizer": {"kind": checkpoint.tokenizer.kind, "vocab_size": checkpoint.tokenizer.vocab_size},
-        **checkpoint.story,
+        **checkpoint.metadata,
     }
     if as_json:
         click.echo(json.dumps({**facts, "tokenizer": checkpoint.tokenizer.to_dict()}, indent=2))
@@ -48,13 +48,17 @@ def _print_table(facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from charlm.terminal import shown
+    from charlm.text.printable import escape_unprintable
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for section, value in facts.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
         for place, (name, entry) in enumerate((name, entry) for name, entry in rows if entry is not None):
-            table.add_row(Text("" if place else section, style="bold"), Text(shown(name)), Text(shown(_text(entry))))
+            table.add_row(
+                Text("" if place else section, style="bold"),
+                Text(escape_unprintable(name)),
+                Text(escape_unprintable(_text(entry))),
+            )
     Console().print(table)
 
 

@@ -12,7 +12,7 @@ from charlm.config import SampleConfig
 from charlm.errors import CharlmError, ConfigError
 
 if TYPE_CHECKING:
-    from charlm.sampler import Sampler
+    from charlm.engine.sampler import Sampler
 
 HELP = """\
   TEXT          write on from it; an empty line writes from the start of a line

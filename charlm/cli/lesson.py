@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.figure import new_figure
 from charlm.cli.options import json_option, settings_options
-from charlm.cli.picture import new_figure
 from charlm.lessons import LESSONS, LessonOptions
 
 if TYPE_CHECKING:

@@ -21,19 +21,19 @@ def next(model: str | None, prime: str, top: int, as_json: bool) -> None:
     """
     import json
 
-    from charlm.runs import find_model
+    from charlm.engine.runs import find_model
 
     path = find_model(model)
     limit_threads(None, path)
-    from charlm.engine import Engine
-    from charlm.sampler import next_tokens
-    from charlm.terminal import shown
+    from charlm.engine.rnn import RecurrentNetwork
+    from charlm.engine.sampler import next_tokens
+    from charlm.text.printable import escape_unprintable
 
-    engine = Engine.load(path)
-    note_unknown(engine.tokenizer.unknown_in(prime))
-    ranked = next_tokens(engine, prime)[:top]
+    network = RecurrentNetwork.load(path)
+    note_unknown(network.tokenizer.unknown_in(prime))
+    ranked = next_tokens(network, prime)[:top]
     if as_json:
         click.echo(json.dumps([{"token": token, "probability": probability} for token, probability in ranked]))
         return
     for token, probability in ranked:
-        click.echo(f"{probability:.6f}\t{shown(token)}")
+        click.echo(f"{probability:.6f}\t{escape_unprintable(token)}")

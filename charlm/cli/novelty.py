@@ -17,7 +17,7 @@ from charlm.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from charlm.novelty import Guard
+    from charlm.engine.novelty import Guard
 
 SHOWN_CHARS = 200
 """Characters of the copied run that are printed; --json has it whole."""
@@ -62,13 +62,13 @@ def novelty(
     """
     import json
 
-    from charlm.corpus import read_corpus
-    from charlm.sources import STDIN
+    from charlm.text.corpus import read_corpus
+    from charlm.text.sources import STDIN
 
     wait_note(files, quiet=quiet)
     text = read_corpus(files or (STDIN,), encoding=encoding, errors=errors).text
-    from charlm.novelty import TrainingText
-    from charlm.runs import find_model
+    from charlm.engine.novelty import TrainingText
+    from charlm.engine.runs import find_model
 
     training = TrainingText(_compared_with(Path() if corpus else find_model(model), corpus, quiet=quiet))
     copy = training.longest_copy(text)
@@ -88,14 +88,14 @@ def novelty(
 
 def open_guard(model: Path, corpus: tuple[str, ...], length: int, *, quiet: bool) -> "Guard":
     """What keeps a text from repeating a corpus, or if none is named the training text."""
-    from charlm.novelty import Guard
+    from charlm.engine.novelty import Guard
 
     return Guard(_compared_with(model, corpus, quiet=quiet), length)
 
 
 def _compared_with(model: Path, corpus: tuple[str, ...], *, quiet: bool) -> str:
-    from charlm.corpus import read_corpus
-    from charlm.novelty import KEPT_CHARS, TEXT_FILE, kept_text
+    from charlm.engine.novelty import KEPT_CHARS, TEXT_FILE, kept_text
+    from charlm.text.corpus import read_corpus
 
     if corpus:
         return read_corpus(corpus, errors="surrogateescape").text
@@ -110,10 +110,10 @@ def _compared_with(model: Path, corpus: tuple[str, ...], *, quiet: bool) -> str:
 
 def _named_corpora(model: Path) -> list[str]:
     """The corpora that a model says it has learnt, if all of them are named ones; none otherwise."""
-    from charlm.checkpoint import load_checkpoint
-    from charlm.library import NAMED_CORPORA
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.text.named_corpora import NAMED_CORPORA
 
-    match load_checkpoint(model).story.get("corpus"):
+    match load_checkpoint(model).metadata.get("corpus"):
         case {"sources": [*names]} if names and all(name in list(NAMED_CORPORA) for name in names):
             return names
     return []

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 
 from charlm.config import Rule, Settings
-from charlm.terminal import shown
+from charlm.text.printable import escape_unprintable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +40,7 @@ def errors_option(default: str) -> Callable[[F], F]:
     """`--errors`: what to do with bytes that are not of the encoding."""
     return click.option(
         "--errors",
-        type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.sources.ERRORS
+        type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.text.sources.ERRORS
         default=default,
         show_default=True,
         help="What to do with bytes that are not of the encoding.",
@@ -131,12 +131,12 @@ def wait_note(files: Sequence[str], *, quiet: bool) -> None:
 def note(message: str, *, quiet: bool = False) -> None:
     """Say something on stderr."""
     if not quiet:
-        click.echo(f"Note: {shown(message)}", err=True)
+        click.echo(f"Note: {escape_unprintable(message)}", err=True)
 
 
 def warn(message: str) -> None:
     """Say on stderr what its user must know, quiet or not."""
-    click.echo(f"Warning: {shown(message)}", err=True)
+    click.echo(f"Warning: {escape_unprintable(message)}", err=True)
 
 
 def note_unknown(tokens: Sequence[str], *, quiet: bool = False) -> None:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from charlm.cli.picture import new_figure
+from charlm.cli.figure import new_figure
 
 if TYPE_CHECKING:
-    from charlm.curves import Curve
+    from charlm.cli.curves import Curve
 
 AXES = {"time": ("seconds", "seconds"), "epochs": ("epoch", "epochs"), "steps": ("step", "steps")}
 """For each `--x`, the log's field and the label."""
@@ -29,7 +29,7 @@ def plot(runs: tuple[str, ...], out: Path | None, axis: str) -> None:
       charlm plot
       charlm plot shakespeare shakespeare-2 -o losses.png
     """
-    from charlm.curves import read_curves
+    from charlm.cli.curves import read_curves
 
     field, label = AXES[axis]
     curves = [curve for run in runs or (None,) for curve in read_curves(run, field)]
@@ -43,7 +43,7 @@ def plot(runs: tuple[str, ...], out: Path | None, axis: str) -> None:
 def _terminal_plot(curves: list["Curve"], label: str) -> str:
     import shutil
 
-    from charlm.curves import draw
+    from charlm.cli.curves import draw
 
     size = shutil.get_terminal_size((100, 30))
     return draw(curves, label, width=max(40, min(size.columns, 120)), height=max(8, min(size.lines - 6, 24)))
@@ -53,7 +53,7 @@ def _picture(curves: list["Curve"], label: str, out: Path) -> None:
     figure = new_figure(out, "--out")
     from matplotlib import colormaps
 
-    from charlm.curves import loss_range
+    from charlm.cli.curves import loss_range
 
     axes = figure.add_subplot(xlabel=label, ylabel="loss (nats a token)", ylim=loss_range(curves))
     colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(dict.fromkeys(c.run for c in curves))}

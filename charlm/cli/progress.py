@@ -12,9 +12,9 @@ from charlm.cli.options import warn
 from charlm.config import TrainConfig
 
 if TYPE_CHECKING:
-    from charlm.checkpoint import Checkpoint
-    from charlm.progress import Progress
-    from charlm.runs import Run
+    from charlm.engine.checkpoint import Checkpoint
+    from charlm.engine.runs import Run
+    from charlm.training.progress import Progress
 
 PLAIN_LINE_EVERY = 10.0
 """Seconds between lines where stderr is no terminal, and at least a twentieth of the budget."""
@@ -122,7 +122,7 @@ def print_summary(
     from rich.table import Table
     from rich.text import Text
 
-    from charlm.terminal import shown
+    from charlm.text.printable import escape_unprintable
 
     config, words = checkpoint.config, checkpoint.tokenizer.kind == "word"
     parameters = sum(int(tensor.size) for tensor in checkpoint.tensors.values())
@@ -142,7 +142,7 @@ def print_summary(
     rows["kept in"] = str(run.path)
     rows["next"] = f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}"
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(shown(value)))
+        table.add_row(Text(name, style="bold"), Text(escape_unprintable(value)))
     Console(stderr=True).print(table)
 
 

@@ -20,7 +20,7 @@ from charlm.cli.options import (
 from charlm.config import SampleConfig
 
 if TYPE_CHECKING:
-    from charlm.sampler import Sampler, Writer
+    from charlm.engine.sampler import Sampler, Writer
 
 SEPARATOR = "-" * 8
 
@@ -78,23 +78,23 @@ def sample(
       charlm sample --prime - --lines 1 --json < prompts.txt
       charlm sample --novel 30
     """
-    from charlm.runs import find_model
+    from charlm.engine.runs import find_model
 
     path = find_model(model)
     config = SampleConfig.pick({**settings, "stop": tuple(text.replace("\\n", "\n") for text in stop)})
     prompts = [""] if interactive else _prompts(prime, prime_file)
     limit_threads(threads, path, rows=len(prompts) * config.count)
     from charlm.cli.novelty import open_guard
-    from charlm.engine import Engine
-    from charlm.sampler import Sampler
+    from charlm.engine.rnn import RecurrentNetwork
+    from charlm.engine.sampler import Sampler
 
-    engine = Engine.load(path)
+    network = RecurrentNetwork.load(path)
     guard = None if novel is None else open_guard(path, corpus, novel, quiet=quiet)
-    sampler = Sampler(engine=engine, config=config, guard=guard, with_costs=as_json)
+    sampler = Sampler(network=network, config=config, guard=guard, with_costs=as_json)
     if interactive:
         _converse(sampler)
         return
-    note_unknown(engine.tokenizer.unknown_in("".join(prompts)), quiet=quiet)
+    note_unknown(network.tokenizer.unknown_in("".join(prompts)), quiet=quiet)
     _write(sampler, prompts, as_json=as_json)
 
 
@@ -103,7 +103,7 @@ def _prompts(prime: str | None, prime_file: str | None) -> list[str]:
     if prime is not None and prime_file is not None:
         raise click.UsageError("--prime and --prime-file contradict each other: give one of them.")
     if prime_file is not None:
-        from charlm.corpus import read_corpus
+        from charlm.text.corpus import read_corpus
 
         return [read_corpus([prime_file], errors="surrogateescape").text.removesuffix("\n")]
     if prime != "-":
@@ -162,13 +162,13 @@ def _write_text(text: str) -> None:
 
 
 def _search(sampler: "Sampler", prompts: Sequence[str]) -> list[tuple["Writer", str]]:
-    from charlm.beam import beam_search
+    from charlm.engine.beam import beam_search
 
     config = sampler.config
     return [
         (beam.writer, beam.text)
         for prompt in prompts
-        for beam in beam_search(sampler.engine, config, prompt, sampler.guard)[: config.count]
+        for beam in beam_search(sampler.network, config, prompt, sampler.guard)[: config.count]
     ]
 
 

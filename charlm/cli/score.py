@@ -24,8 +24,8 @@ from charlm.cli.options import (
 from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from charlm.cli.rows import View
-    from charlm.scorer import Scorer
+    from charlm.cli.score_columns import View
+    from charlm.engine.scorer import Scorer
 
 
 class ColorCommand(click.Command):
@@ -113,12 +113,12 @@ def score(
     _refuse({**ways, "--total": False}, {"--vs": vs})
     scorers = _open_scorers(model, vs, mix, threads, one_stream=total)
     wait_note(files, quiet=quiet)
-    from charlm.cli.rows import Band, RowView, TokenView, parse_columns, print_total, show_lines
-    from charlm.lines import read_lines
-    from charlm.sources import STDIN
+    from charlm.cli.score_columns import RowView, ScoreFilter, TokenView, parse_columns, print_total, show_lines
+    from charlm.text.lines import read_lines
+    from charlm.text.sources import STDIN
 
     columns_shown = parse_columns(columns, compares=vs is not None, everything=as_json)
-    view: View = RowView(columns_shown, Band(above=above, below=below), as_json=as_json)
+    view: View = RowView(columns_shown, ScoreFilter(above=above, below=below), as_json=as_json)
     if per_token:
         view = TokenView(scorers[0].tokenizer, as_json=as_json)
     elif color or page:
@@ -143,15 +143,15 @@ def _open_scorers(
     model: str | None, vs: str | None, mix: str | None, threads: int | None, *, one_stream: bool
 ) -> "list[Scorer]":
     """The model, or its mixture with another, and behind it the one to compare with, if there is one."""
-    from charlm.runs import find_model
+    from charlm.engine.runs import find_model
 
     path = find_model(model)
     threads = limit_threads(threads, path, rows=1 if one_stream else 128, apart=not one_stream)
-    from charlm.engine import Engine
-    from charlm.scorer import Mixture, ModelScorer
+    from charlm.engine.rnn import RecurrentNetwork
+    from charlm.engine.scorer import Mixture, ModelScorer
 
     def opened(path: Path) -> ModelScorer:
-        return ModelScorer(Engine.load(path), threads)
+        return ModelScorer(RecurrentNetwork.load(path), threads)
 
     first: Scorer = opened(path)
     if mix is not None:
@@ -172,7 +172,7 @@ def _parse_mix(mix: str) -> tuple[str, float]:
 
 
 def _painter(scorer: "Scorer", color: str | None, page: str | None) -> "View":
-    from charlm.cli.paint import ColourView, PageView, PlainView
+    from charlm.cli.heatmap import ColourView, PageView, PlainView
 
     if page is not None:
         return PageView(scorer.tokenizer, page)

@@ -21,9 +21,9 @@ from charlm.cli.options import (
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from charlm.cli.job import Job, Request
-    from charlm.model import LanguageModel
-    from charlm.pace import Machine
+    from charlm.training.network import LanguageModel
+    from charlm.training.setup import Job, Request
+    from charlm.training.throughput import Machine
 
 SPINS = "4000"
 """How often a thread of PyTorch looks whether others are done before it lets another program have its core. PyTorch's
@@ -121,7 +121,7 @@ def train(
       charlm train letters.txt --from mine --minutes 1
     """
     started = time.monotonic()
-    from charlm.cli.job import Request
+    from charlm.training.setup import Request
 
     request = Request(
         specs=corpus,
@@ -155,7 +155,7 @@ def _job(
     request: "Request", resume: str | None, settings: dict[str, Any], find_machine: Callable[[], "Machine"]
 ) -> "Job":
     """A new training, or one to go on with if `resume` is a run or "", the newest."""
-    from charlm.cli.job import new_job, resumed_job
+    from charlm.training.setup import new_job, resumed_job
 
     if resume is not None:
         if request.validation or request.glove or request.plan_only or request.start is not None:
@@ -168,7 +168,7 @@ def _job(
 
 def _announce(job: "Job", request: "Request", *, quiet: bool) -> None:
     """Say what will be done: to the user on stderr, or where that is all that was asked for, on stdout."""
-    from charlm.cli.outlook import plan_text, print_plan
+    from charlm.cli.plan_view import plan_text, print_plan
 
     for message in job.notes:
         note(message, quiet=quiet)
@@ -191,8 +191,8 @@ def _find_machine(stack: ExitStack, device_name: str, threads: int | None, start
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     import torch
 
-    from charlm.pace import Machine
-    from charlm.parallel import find_device, joined_workers
+    from charlm.training.distributed import find_device, joined_workers
+    from charlm.training.throughput import Machine
 
     torch.set_flush_denormal(True)
     if threads is not None:
@@ -205,37 +205,37 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
     """Train, and say how it went; returns the number of the signal that ended it, or 0."""
     import torch
 
-    from charlm.checkpoint import load_checkpoint
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals
-    from charlm.novelty import keep_text
-    from charlm.pace import learns_in_bf16
-    from charlm.trainer import Trainer
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.novelty import keep_text
+    from charlm.training.throughput import learns_in_bf16
+    from charlm.training.trainer import Trainer
 
     config, workers = job.train_config, machine.workers
     if machine.fewer and config.threads is not None:  # a resumed training's too: with others its last bits would differ
         torch.set_num_threads(config.threads)
     if config.precision == "bf16" and not learns_in_bf16(machine.device):
         note("the run began in bf16, in which this processor does not learn: going on in fp32", quiet=quiet)
-    with StopSignals() as stop, ProgressView(config, job.material.chars_per_token, quiet=quiet) as view:
+    with StopSignals() as stop, ProgressView(config, job.dataset.chars_per_token, quiet=quiet) as view:
         model = _fresh_model(job).to(machine.device)
         torch.manual_seed(config.seed + workers.rank)
         if workers.is_first:
-            keep_text(job.run.path, job.material.tokenizer, job.material.train_ids)
+            keep_text(job.run.path, job.dataset.tokenizer, job.dataset.train_ids)
         trainer = Trainer(
             model,
-            job.material.tokenizer,
-            job.material.train_ids,
-            job.material.val_ids,
+            job.dataset.tokenizer,
+            job.dataset.train_ids,
+            job.dataset.val_ids,
             config,
             run=job.run,
-            story=job.story,
+            metadata=job.metadata,
             report=view,
             warn=view.warn if workers.is_first else lambda message: None,
-            chars_per_token=job.material.chars_per_token,
+            chars_per_token=job.dataset.chars_per_token,
             stop=lambda: stop.number != 0,
             started=machine.started,
-            learnt="from" in job.story,
+            learnt="from" in job.metadata,
             workers=workers,
         )
         if job.resume_from is not None:
@@ -243,7 +243,7 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
         end = trainer.train()
     if not quiet:
         stopped = end.fraction < 1
-        print_summary(job.run, load_checkpoint(job.run.model), end, job.material.chars_per_token, stopped=stopped)
+        print_summary(job.run, load_checkpoint(job.run.model), end, job.dataset.chars_per_token, stopped=stopped)
     return stop.number
 
 
@@ -251,11 +251,11 @@ def _fresh_model(job: "Job") -> "LanguageModel":
     """The model before it has learnt anything but how frequent the tokens are."""
     import torch
 
-    from charlm.model import LanguageModel
+    from charlm.training.network import LanguageModel
 
     torch.manual_seed(job.train_config.seed)
     model = LanguageModel(job.model_config)
-    model.start_from_frequencies(torch.from_numpy(job.material.counts()))
+    model.start_from_frequencies(torch.from_numpy(job.dataset.counts()))
     if job.weights is not None:
         model.load_tensors(job.weights)
     if job.embedding is not None:

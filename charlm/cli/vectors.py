@@ -32,9 +32,9 @@ def export(model: str | None) -> None:
     """
     import sys
 
-    from charlm.checkpoint import load_checkpoint
-    from charlm.glove import write_vectors
-    from charlm.runs import find_model
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.runs import find_model
+    from charlm.text.glove import write_vectors
 
     checkpoint = load_checkpoint(find_model(model))
     write_vectors(sys.stdout, checkpoint.tokenizer.tokens, checkpoint.tensors["embedding.weight"])
@@ -58,8 +58,8 @@ def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_
     """
     import json
 
-    from charlm.glove import VectorFile, nearest_in_file
-    from charlm.terminal import shown
+    from charlm.text.glove import VectorFile, nearest_in_file
+    from charlm.text.printable import escape_unprintable
 
     if file is not None and model is not None:
         raise click.UsageError("--model and --file contradict each other: give one of them")
@@ -68,14 +68,14 @@ def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_
         click.echo(json.dumps([{"word": other, "cosine": cosine} for other, cosine in found]))
         return
     for other, cosine in found:
-        click.echo(f"{cosine:.4f}\t{shown(other)}")
+        click.echo(f"{cosine:.4f}\t{escape_unprintable(other)}")
 
 
 def _nearest_in_model(word: str, model: str | None, top: int) -> list[tuple[str, float]]:
-    from charlm.checkpoint import load_checkpoint
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.runs import find_model
     from charlm.errors import VectorsError
-    from charlm.glove import nearest
-    from charlm.runs import find_model
+    from charlm.text.glove import nearest
 
     path = find_model(model)
     checkpoint = load_checkpoint(path)

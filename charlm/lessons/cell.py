@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from charlm.checkpoint import Checkpoint
 from charlm.config import ModelConfig
-from charlm.engine import Engine
+from charlm.engine.checkpoint import Checkpoint
+from charlm.engine.rnn import RecurrentNetwork
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.show import greatest_difference, matrix
-from charlm.model import LanguageModel
-from charlm.tokenizer import CharTokenizer
+from charlm.text.tokenizer import CharTokenizer
+from charlm.training.network import LanguageModel
 
 X0 = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 0, 1]], dtype=np.float32)  # the first step of four sequences
 X1 = np.array([[9, 8, 7], [0, 0, 0], [6, 5, 4], [3, 2, 1]], dtype=np.float32)  # the second
@@ -49,9 +49,9 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
 
     with torch.no_grad():
         library = model.core(torch.from_numpy(np.stack([X0, X1], axis=1)))[0].numpy()  # (B=4, T=2, H=5)
-    engine = engine_outputs(model)
+    network = engine_outputs(model)
     by_hand = np.stack([y0, y1], axis=1)
-    away = {"library": greatest_difference(by_hand, library), "engine": greatest_difference(by_hand, engine)}
+    away = {"library": greatest_difference(by_hand, library), "engine": greatest_difference(by_hand, network)}
     say("The greatest difference to these numbers, of all forty:")
     for name, difference in away.items():
         say(f"  {name:8} {difference:.1e}")
@@ -77,6 +77,6 @@ def two_steps_model(units: int) -> LanguageModel:
 def engine_outputs(model: LanguageModel) -> npt.NDArray[np.float32]:
     """What the NumPy engine makes of the same weights: outputs, (B=4, T=2, H)."""
     tokenizer = CharTokenizer("abcdefgh")
-    engine = Engine(Checkpoint(config=model.config, tokenizer=tokenizer, tensors=model.to_tensors()))
+    network = RecurrentNetwork(Checkpoint(config=model.config, tokenizer=tokenizer, tensors=model.to_tensors()))
     ids = np.stack([tokenizer.encode("abcd"), tokenizer.encode("efgh")], axis=1)
-    return engine.read(ids, engine.zero_state(4))
+    return network.read(ids, network.zero_state(4))

@@ -13,7 +13,7 @@ import torch
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.drawn import SIDE
 from charlm.lessons.images import learn, load_digits, predict, show_pictures
-from charlm.model import Classifier, RecurrentCore
+from charlm.training.network import Classifier, RecurrentCore
 
 UNITS = 150
 EPOCHS = 8

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from charlm.batches import pad_front
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.show import matrix
-from charlm.model import Classifier, RecurrentCore
+from charlm.training.batches import pad_front
+from charlm.training.network import Classifier, RecurrentCore
 
 SEQUENCES = [[1, 2, 4, 2, 3], [0, 1, 2], [4, 5, 2, 1], [5, 2, 1, 3, 4, 1, 2, 3, 4, 5]]
 LENGTH, VOCABULARY, WIDTH, UNITS = 5, 6, 3, 4

@@ -11,9 +11,9 @@ import torch
 
 from charlm.config import ModelConfig
 from charlm.lessons import LessonOptions, Say
-from charlm.loss import sequence_loss
-from charlm.model import LanguageModel
-from charlm.tokenizer import CharTokenizer
+from charlm.text.tokenizer import CharTokenizer
+from charlm.training.loss import sequence_loss
+from charlm.training.network import LanguageModel
 
 TEXT = "hihello"
 STEPS = 50

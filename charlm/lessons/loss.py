@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from charlm.lessons import LessonOptions, Say
-from charlm.loss import sequence_loss
+from charlm.training.loss import sequence_loss
 
 EXAMPLES = {
     "mixed": [[0.2, 0.7], [0.6, 0.2], [0.2, 0.9]],

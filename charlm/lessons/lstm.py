@@ -21,7 +21,7 @@ from torch import Tensor
 from charlm.config import Cell
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.show import greatest_difference
-from charlm.model import RecurrentCore
+from charlm.training.network import RecurrentCore
 
 UNITS = 3
 WIDE = 50

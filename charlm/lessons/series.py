@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.lessons import LessonOptions, Say
-from charlm.model import Forecaster, RecurrentCore
+from charlm.training.network import Forecaster, RecurrentCore
 
 END, RESOLUTION, STEPS = 30.0, 0.1, 20
 UNITS, BATCHES, BATCH = 100, 1500, 50

@@ -13,21 +13,21 @@ from typing import Any
 
 import torch
 
-from charlm.checkpoint import Checkpoint
 from charlm.config import SampleConfig, TrainConfig
-from charlm.corpus import Corpus, read_corpus, split_ids
-from charlm.engine import Engine
-from charlm.ids import count_ids
+from charlm.engine.checkpoint import Checkpoint
+from charlm.engine.rnn import RecurrentNetwork
+from charlm.engine.runs import Run
+from charlm.engine.sampler import Sampler
+from charlm.engine.scorer import ModelScorer
 from charlm.lessons import LessonOptions, Say
-from charlm.model import LanguageModel
-from charlm.pace import Machine
-from charlm.plan import plan
-from charlm.progress import Progress
-from charlm.runs import Run
-from charlm.sampler import Sampler
-from charlm.scorer import ModelScorer
-from charlm.tokenizer import CharTokenizer
-from charlm.trainer import Trainer
+from charlm.text.corpus import Corpus, read_corpus, split_ids
+from charlm.text.ids import count_ids
+from charlm.text.tokenizer import CharTokenizer
+from charlm.training.network import LanguageModel
+from charlm.training.planner import plan
+from charlm.training.progress import Progress
+from charlm.training.throughput import Machine
+from charlm.training.trainer import Trainer
 
 MINUTES = 3
 SHORT = {"steps": 90, "hidden_size": 64, "seq_len": 32}
@@ -39,14 +39,14 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     """Train three minutes with a sample a minute, sample at three temperatures, score a line."""
     corpus = read_corpus(["shakespeare"])
     trained, figures = train(say, corpus, options)
-    engine = Engine.load(trained.model)
+    network = RecurrentNetwork.load(trained.model)
     say("\nThree samples of the finished model, at temperature")
-    columns = [write(engine, temperature, options.seed, 300) for temperature in TEMPERATURES]
+    columns = [write(network, temperature, options.seed, 300) for temperature in TEMPERATURES]
     say("".join(f"  {temperature:<25}" for temperature in TEMPERATURES).rstrip())
     wrapped = [wrap(text, 26) for text in columns]
     for pieces in list(zip_longest(*wrapped, fillvalue=""))[:14]:
         say("".join(f"{piece:27}" for piece in pieces).rstrip())
-    bits = score(say, engine, options.seed)
+    bits = score(say, network, options.seed)
     say("")
     say("Look at the temperatures: 0.2 takes what is likeliest and repeats itself, 1.2")
     say("invents words; 0.8 is in between. And at the scores: the model knows letters,")
@@ -76,25 +76,25 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
         minutes = MINUTES * progress.fraction if options.quick else progress.seconds / 60
         if due and minutes >= due[0]:
             due.pop(0)
-            engine = Engine(Checkpoint(config=shape, tokenizer=tokenizer, tensors=model.to_tensors()))
+            network = RecurrentNetwork(Checkpoint(config=shape, tokenizer=tokenizer, tensors=model.to_tensors()))
             say("")
             say(f"After {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
-            say("\n".join(wrap(write(engine, 0.8, options.seed, 200), 80)))
+            say("\n".join(wrap(write(network, 0.8, options.seed, 200), 80)))
 
     about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
-    story = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
+    metadata = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
     with Run.create(None, "lesson") as folder:
         parts = (model, tokenizer, train_ids, val_ids, config)
-        end = Trainer(*parts, run=folder, story=story, report=report).train()
+        end = Trainer(*parts, run=folder, metadata=metadata, report=report).train()
     say("")
     say(f"After {end.seconds:.0f} seconds, {end.epoch:.1f} epochs: {end.best_nats:.3f} nats a character on the tenth")
     say("of the text that it never learnt.")
     return folder, {"run": folder.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
 
 
-def write(engine: Engine, temperature: float, seed: int, length: int) -> str:
+def write(network: RecurrentNetwork, temperature: float, seed: int, length: int) -> str:
     """A text that the model draws."""
-    sampler = Sampler(engine=engine, config=SampleConfig(temperature=temperature, seed=seed, length=length))
+    sampler = Sampler(network=network, config=SampleConfig(temperature=temperature, seed=seed, length=length))
     return "".join(piece for (piece,) in sampler.stream())
 
 
@@ -103,7 +103,7 @@ def wrap(text: str, width: int) -> list[str]:
     return [f"  {piece}" for line in text.splitlines() for piece in textwrap.wrap(line, width - 2) or [""]]
 
 
-def score(say: Say, engine: Engine, seed: int) -> dict[str, float]:
+def score(say: Say, network: RecurrentNetwork, seed: int) -> dict[str, float]:
     """What a line of Hamlet costs, and with its words or its letters shuffled, in bits a character."""
     shuffle = random.Random(seed).sample
     words, letters = LINE.split(), LINE.strip()
@@ -112,7 +112,7 @@ def score(say: Say, engine: Engine, seed: int) -> dict[str, float]:
         "words shuffled": " ".join(shuffle(words, len(words))) + "\n",
         "letters shuffled": "".join(shuffle(letters, len(letters))) + "\n",
     }
-    bits = [costs.score.bits_per_char for costs in ModelScorer(engine).score_lines(list(lines.values()))]
+    bits = [costs.score.bits_per_char for costs in ModelScorer(network).score_lines(list(lines.values()))]
     say("")
     say("A line of Hamlet, bits a character:")
     for (name, line), cost in zip(lines.items(), bits, strict=True):

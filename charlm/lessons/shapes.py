@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from charlm.config import CELLS
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.show import matrix
-from charlm.model import Classifier, RecurrentCore
+from charlm.training.network import Classifier, RecurrentCore
 
 LETTERS = "helo"
 UNITS = 2

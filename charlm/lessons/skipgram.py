@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.glove import nearest, write_vectors
+from charlm.engine.runs import RUNS
 from charlm.lessons import LessonOptions, Say
-from charlm.loss import log_uniform_probs, nce_loss
-from charlm.runs import RUNS
-from charlm.sources import read_named
+from charlm.text.glove import nearest, write_vectors
+from charlm.text.sources import read_named
+from charlm.training.loss import log_uniform_probs, nce_loss
 
 TOY, TOY_NOISE = 20, 5
 VOCABULARY, WIDTH, REACH, NOISE, BATCH, STEPS = 10_000, 50, 2, 64, 2048, 6000

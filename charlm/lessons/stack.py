@@ -14,7 +14,7 @@ import torch
 
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.show import greatest_difference, matrix
-from charlm.model import RecurrentCore
+from charlm.training.network import RecurrentCore
 
 UNITS, LAYERS = 5, 3
 LENGTHS = torch.tensor([2, 3, 1])

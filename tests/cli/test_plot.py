@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_curves import entry, write_log
+from tests.conftest import Charlm
+
+
+def test_draws_runs_over_each_other_in_the_terminal(charlm: Charlm) -> None:
+    write_log("one", [entry(10, 3.0), entry(20, 2.0, 2.5)])
+    write_log("two", [entry(10, 3.1), entry(30, 2.1, 2.4)])
+    done = charlm("plot", "one", "two")
+    assert done.returncode == 0, done.stderr
+    assert "a one" in done.stdout
+    assert "b two" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_writes_a_picture(charlm: Charlm, suffix: str) -> None:
+    write_log("one", [entry(10, 3.0), entry(20, 2.0, 2.5)])
+    done = charlm("plot", "-o", f"losses.{suffix}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"losses.{suffix}\n"
+    assert Path(f"losses.{suffix}").stat().st_size > 1000
+
+
+def test_a_picture_of_an_unknown_kind_is_a_usage_error(charlm: Charlm) -> None:
+    write_log("one", [entry(10, 3.0)])
+    done = charlm("plot", "-o", "losses.docx")
+    assert done.returncode == 2
+    assert "--out" in done.stderr

@@ -1,0 +1,311 @@
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from charlm.cli import COMMANDS, main
+from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.runs import LOCK_FILE, Run
+from tests.conftest import VERSE, Charlm
+
+TINY = ("--hidden", "8", "--embed", "8", "--seq-len", "16", "--batch-size", "4", "--threads", "1")
+
+
+def invoke(*args: str | Path, stdin: bytes | str | None = None) -> Result:
+    """Run the command line in this process; what it did not expect is raised here."""
+    return CliRunner().invoke(main, [*map(str, args)], input=stdin, catch_exceptions=False)
+
+
+def start(*args: str | Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-W", "error", "-m", "charlm", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+
+
+def wait_for_log(run: str, process: "subprocess.Popen[str]") -> None:
+    """Wait till a run in another process has learnt something."""
+    deadline = time.monotonic() + 60
+    while not Path("checkpoints", run, "log.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def verse() -> Path:
+    path = Path("verse.txt")
+    path.write_text(VERSE * 4, encoding="utf-8")
+    return path
+
+
+def test_a_pipe_of_several_files_trains_for_its_time(charlm: Charlm) -> None:
+    began = time.monotonic()
+    done = charlm("train", "-", "--minutes", "0.1", *TINY, stdin=VERSE * 4)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "checkpoints/stdin/model.safetensors\n"
+    assert "trained" in done.stderr
+    saved = load_checkpoint(Path(done.stdout.strip()))
+    end = load_checkpoint(Path("checkpoints/stdin/last.safetensors")).metadata
+    assert end["finished"]
+    assert 5.5 < end["metrics"]["seconds"] < 7.5
+    assert time.monotonic() - began < 30  # the machine may be busy
+    log = [json.loads(line) for line in Path("checkpoints/stdin/log.jsonl").read_text(encoding="utf-8").splitlines()]
+    validations = [entry["val_nats"] for entry in log if entry["val_nats"] is not None]
+    assert saved.metadata["metrics"]["val_nats"] == min(validations)
+
+
+def test_a_processor_without_bf16_learns_all_the_same(
+    charlm: Charlm, verse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # of which PyTorch makes no LSTM in bf16
+    done = charlm("train", verse, "--minutes", "0.02", *TINY)
+    assert done.returncode == 0, done.stderr
+
+
+def test_hihello_is_learnt_and_what_was_fitted_is_said(charlm: Charlm) -> None:
+    done = charlm("train", "-", "--steps", "200", "--hidden", "32", stdin="hihello")
+    assert done.returncode == 0, done.stderr
+    assert "fitted to 7 tokens: 1 parallel stream(s), 7 tokens an update" in done.stderr
+    written = charlm("sample", "--prime", "h", "--temp", "0", "-n", "6", "-q")
+    assert written.stdout == "hihello\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "message"),
+    [
+        (["absent.txt"], b"", 1, "absent.txt: no such file, folder or named corpus"),
+        (["vers.txt"], b"", 1, "did you mean verse.txt"),
+        (["shakespear"], b"", 1, "did you mean shakespeare"),
+        (["-"], b"", 1, "-: empty"),
+        (["empty.txt"], b"", 1, "empty.txt: empty"),
+        (["-"], b"aaaaaaaaaa", 1, "only one distinct character, 'a'"),
+        (["-"], b"ab\ncd\xff", 1, "not utf-8: byte 0xff at position 5 (line 2); give --encoding latin-1"),
+        (["-", "--encoding", "klingon"], b"ab", 2, "--encoding"),
+        (["-"], b"ab\0cd", 1, "looks binary (a NUL character at position 2)"),
+        (["-"], b"\x7fELF\0\xd0\xd0", 1, "looks binary (a NUL character at position 4)"),
+        (["pictures"], b"", 1, "pictures: no text file in this folder"),
+        (["verse.txt", "--name", "tiny"], b"", 1, "a run of this name exists; go on with it (--resume tiny)"),
+        (["verse.txt", "--name", "../up"], b"", 1, "--name '../up'"),
+        (["verse.txt", "--layers", "0"], b"", 2, "--layers 0: must be at least 1"),
+        (["verse.txt", "--val-fraction", "0.999999"], b"", 2, "--val-fraction 0.999999 of"),
+        (["verse.txt", "--val-fraction", "1"], b"", 2, "--val-fraction 1.0: must be below 1"),
+        (["verse.txt", "--lr", "nan"], b"", 2, "--lr nan: must be a number"),
+        (["verse.txt", "--steps", "5", "--minutes", "1"], b"", 2, "--minutes and --steps contradict each other"),
+        (["verse.txt", "--hidden", "65536"], b"", 2, "GiB to learn, and this machine has"),
+        (["a\x1b[2Jb"], b"", 1, r"a\x1b[2Jb: no such file"),
+        (["cut.gz"], b"", 1, "cut.gz: not a whole gzip file"),
+        ([], b"", 2, "Missing CORPUS"),
+        (["--resume"], b"", 1, "tiny/last.safetensors"),
+        (["--resume", "nobody"], b"", 1, "checkpoints/nobody: nothing to resume"),
+    ],
+)
+@pytest.mark.usefixtures("model_file", "verse")
+def test_bad_input_gets_one_clear_line_and_earlier_runs_are_untouched(
+    arguments: list[str], stdin: bytes, code: int, message: str
+) -> None:
+    Path("empty.txt").touch()
+    Path("cut.gz").write_bytes(bytes.fromhex("1f8b0800000000000003"))
+    Path("pictures").mkdir()
+    Path("pictures/one.png").write_bytes(b"\x89PNG\0\0")
+    Path("checkpoints/tiny/last.safetensors").write_bytes(b"not a save")
+    before = {path: path.read_bytes() for path in Path("checkpoints").rglob("*") if path.is_file()}
+    done = invoke("train", *arguments, stdin=stdin)
+    assert done.exit_code == code
+    assert done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if not line.startswith(("Usage", "Try", "Note"))]
+    assert [line for line in errors if line] == errors[-1:]
+    assert message in errors[-1]
+    after = {path: path.read_bytes() for path in before}
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["sample", "-m", "verse.txt"], 1, "verse.txt: not a model file"),
+        (["info", "-m", "verse.txt"], 1, "verse.txt: not a model file"),
+        (["score", "-m", "nobody"], 1, "nobody: no model file and no run; the runs here are tiny"),
+        (["sample", "--temp", "-1"], 2, "--temp -1.0: must be at least 0"),
+        (["sample", "--top-p", "1.5"], 2, "--top-p 1.5: must be at most 1"),
+        (["sample", "--top-p", "0"], 2, "--top-p 0.0: must be above 0"),
+        (["corpus", "shakespear"], 1, "did you mean shakespeare"),
+        (["x\x1b]0;title\x07"], 2, r"No such command 'x\x1b]0;title\x07'"),
+        (["sample", "--\x1b[31m"], 2, r"--\x1b[31m"),
+        (["--\x1b[31m"], 2, r"--\x1b[31m"),
+    ],
+)
+@pytest.mark.usefixtures("model_file", "verse")
+def test_other_commands_complain_in_one_clear_line_too(arguments: list[str], code: int, message: str) -> None:
+    done = invoke(*arguments)
+    assert done.exit_code == code
+    assert message in done.stderr.splitlines()[-1]
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_every_help_ends_with_an_example_whose_options_exist(command: str | None) -> None:
+    help_text = invoke(*([command] if command else []), "--help").stdout
+    before_options = help_text.split("\nOptions:")[0].rstrip()
+    title, *lines = before_options[before_options.rindex("Example:") :].splitlines()
+    assert title == "Example:"
+    assert lines
+    for line in lines:
+        parts = line.split("|")  # a pipe, or a redirection
+        words = shlex.split((parts[-1] if "charlm" in parts[-1] else parts[0]).split(" < ")[0])
+        assert words[0] == "charlm"
+        parser = main.get_command(main.make_context("charlm", ["corpus"]), words[1])
+        assert parser is not None
+        parser.make_context(words[1], words[2:])  # raises if an option is unknown or a value out of its range
+
+
+def test_a_resumed_run_needs_no_options_and_is_the_run_that_was_never_stopped(charlm: Charlm, verse: Path) -> None:
+    settings = ("--steps", "150", "--dropout", "0.2", "--layers", "2", "--save-every", "0.2", *TINY)
+    whole = charlm("train", verse, "--name", "whole", *settings)
+    assert whole.returncode == 0, whole.stderr
+    process = start("train", verse, "--name", "broken", *settings)
+    wait_for_log("broken", process)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 4  # 2 s, on a machine that is not busy
+    assert process.returncode == 130, err
+    assert "stopped" in err
+    assert "charlm train --resume broken" in err
+    assert out == "checkpoints/broken/model.safetensors\n"
+    resumed = charlm("train", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    first, second = (load_checkpoint(Path("checkpoints", name, "model.safetensors")) for name in ("whole", "broken"))
+    for name, tensor in first.tensors.items():
+        assert tensor.tobytes() == second.tensors[name].tobytes()
+    again = charlm("train", "--resume", "broken")
+    assert again.returncode == 1
+    assert "has come to its end" in again.stderr
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has been stopped on the way, by SIGTERM."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with contextlib.chdir(folder):
+        Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
+        process = start("train", "verse.txt", "--name", "stopped", "--steps", "100000", *TINY)
+        wait_for_log("stopped", process)
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 143
+    return folder / "checkpoints" / "stopped"
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, verse: Path) -> Path:
+    """The same run, in this test's folder."""
+    run = Path("checkpoints/stopped")
+    shutil.copytree(stopped_once, run)
+    return run
+
+
+def test_what_contradicts_the_first_command_line_is_named_and_a_changed_text_is_noticed(
+    stopped: Path, verse: Path
+) -> None:
+    before = (stopped / "last.safetensors").read_bytes()
+    for arguments, message in (
+        (["--hidden", "16"], "--hidden 16 contradicts 8, which the run began with: leave it out"),
+        (["--steps", "7"], "--steps 7 contradicts 100000"),
+        (["--minutes", "7"], "--minutes 7.0 contradicts None"),
+        (["--encoding", "latin-1"], "--encoding latin-1 contradicts utf-8"),
+        (["--name", "other"], "--name other contradicts stopped"),
+    ):
+        done = invoke("train", "--resume", "stopped", *arguments)
+        assert done.exit_code == 2
+        assert message in done.stderr
+    verse.write_text(VERSE * 3, encoding="utf-8")
+    done = invoke("train", "--resume", "stopped", "--hidden", "8")
+    assert done.exit_code == 1
+    assert "verse.txt: not the text that checkpoints/stopped began with; --force goes on" in done.stderr
+    assert (stopped / "last.safetensors").read_bytes() == before
+
+
+def test_two_trainers_on_one_run_are_refused_but_a_dead_one_holds_nothing(charlm: Charlm, stopped: Path) -> None:
+    process = start("train", "--resume", "stopped")
+    try:
+        deadline = time.monotonic() + 60
+        while (stopped / LOCK_FILE).read_text(encoding="ascii") != str(process.pid):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for arguments in (["--resume", "stopped"], ["verse.txt", "--name", "stopped", "--force", *TINY]):
+            second = invoke("train", *arguments)
+            assert second.exit_code == 1
+            assert f"another charlm train is at work on this run (process {process.pid})" in second.stderr
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert invoke("train", "--resume", "stopped", "--hidden", "9").exit_code == 2  # past the lock
+
+
+def test_a_damaged_save_is_passed_over_for_the_one_before(stopped: Path, verse: Path) -> None:
+    last = stopped / "last.safetensors"
+    (stopped / "previous.safetensors").write_bytes(last.read_bytes())
+    last.write_bytes(last.read_bytes()[:-100])
+    done = invoke("train", "--resume", "stopped", "--hidden", "9")
+    assert "contradicts" in done.stderr  # it has been read, then
+    Run(stopped).previous.write_bytes(b"")
+    done = invoke("train", "--resume", "stopped", "--hidden", "9")
+    assert "previous.safetensors: not a model file" in done.stderr
+
+
+def test_a_second_signal_ends_at_once(verse: Path) -> None:
+    process = start("train", verse, "--name", "two", "--steps", "100000", "--batch-size", "4", "--hidden", "1024")
+    wait_for_log("two", process)
+    process.terminate()
+    process.terminate()
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    process.communicate(timeout=30)
+    assert time.monotonic() - asked < 2
+    assert process.returncode in {130, 143, -signal.SIGTERM, -signal.SIGINT}  # 130: it had saved already
+
+
+def test_a_full_disk_from_the_start_is_one_line(charlm: Charlm, verse: Path) -> None:
+    code = (
+        "import resource, sys; from charlm.cli import main\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))\n"
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "verse.txt", "--name", "full", "--steps", "50", "--patience", "9", *TINY],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Warning: checkpoints/full/model.safetensors: cannot be written (File too large)" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: checkpoints/full/model.safetensors: cannot be written")
+    assert "Traceback" not in done.stderr
+    assert not list(Path("checkpoints/full").glob("*.safetensors"))
+    assert not list(Path("checkpoints/full").glob(".*.safetensors.*"))
+
+
+def test_a_plan_is_printed_and_nothing_is_made(charlm: Charlm, verse: Path) -> None:
+    done = charlm("train", verse, "--minutes", "0.5", "--hidden", "24", "--plan")
+    assert done.returncode == 0
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
+    assert rows["--hidden"] == ["24", "given"]
+    assert rows["--val-fraction"] == ["0.1"]
+    assert float(rows["epochs"][0]) > 1
+    assert not Path("checkpoints").exists()
+
+
+def test_a_training_without_an_end_says_when_it_will_end(charlm: Charlm, verse: Path) -> None:
+    done = charlm("train", verse, "--plan")
+    assert "no --minutes, --epochs or --steps given: training for 500 steps" in done.stderr

@@ -1,0 +1,188 @@
+import json
+import math
+import signal
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+import torch
+
+from charlm.cli import main
+from charlm.engine.checkpoint import load_checkpoint
+from charlm.text.tokenizer import WordTokenizer
+from tests.conftest import VERSE
+
+SMALL = ["--steps", "6", "--hidden", "8", "--batch-size", "2", "--seq-len", "8"]
+WORDS = ["--tokenizer", "word", *SMALL]
+
+
+def run(*arguments: object, stdin: str = "", code: int = 0) -> click.testing.Result:
+    """The command line in this very process, which training leaves as it found it."""
+    done = click.testing.CliRunner().invoke(main, list(map(str, arguments)), input=stdin)
+    torch.set_flush_denormal(False)
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture
+def play() -> Path:
+    path = Path("play.txt")
+    path.write_text(VERSE * 8, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def vectors() -> Path:
+    path = Path("vectors.txt")
+    path.write_text("to 1 2 3 4\nbe 4 3 2 1\nof 0.5 0.5 0.5 0\nking 1 2 3 3\n", encoding="utf-8")
+    return path
+
+
+def test_a_word_model_is_trained_sampled_and_scored(play: Path) -> None:
+    done = run("train", play, "--name", "words", *WORDS)
+    assert done.stdout == "checkpoints/words/model.safetensors\n"
+    assert "perplexity" in done.stderr
+    assert "bits/char" in done.stderr
+    text = run("sample", "-n", 40, "--prime", "To be, or not", "--seed", 1).stdout
+    assert text.startswith("To be, or not")
+    assert "<unk>" not in text
+    figures = json.loads(run("score", "--total", play, "--json").stdout)
+    tokenizer = load_checkpoint(Path("checkpoints/words/model.safetensors")).tokenizer
+    assert isinstance(tokenizer, WordTokenizer)
+    assert figures["tokens"] == len(tokenizer.encode(VERSE * 8))
+    assert figures["characters"] == len(VERSE) * 8
+
+
+def test_perplexity_and_bits_a_character_are_of_the_validation_text(play: Path) -> None:
+    held_out = Path("held-out.txt")
+    held_out.write_text("To be, and   to sleep:\nNo more outrageous fortune.\n", encoding="utf-8")
+    run("train", play, "--validation", held_out, "--name", "words", *WORDS)
+    log = [json.loads(line) for line in Path("checkpoints/words/log.jsonl").read_text("utf-8").splitlines()]
+    figures = next(entry for entry in log if entry["val_nats"] is not None)
+    checkpoint = load_checkpoint(Path("checkpoints/words/model.safetensors"))
+    text = held_out.read_text("utf-8")
+    chars_per_token = len(text) / len(checkpoint.tokenizer.encode(text))
+    assert figures["val_perplexity"] == pytest.approx(math.exp(figures["val_nats"]))
+    assert figures["val_bits_per_char"] == pytest.approx(figures["val_nats"] / math.log(2) / chars_per_token)
+    scored = json.loads(run("score", "--total", held_out, "--json").stdout)
+    best = checkpoint.metadata["metrics"]
+    assert scored["perplexity"] == pytest.approx(best["val_perplexity"], rel=1e-3)
+    assert scored["bits_per_char"] == pytest.approx(best["val_bits_per_char"], rel=1e-3)
+    assert f"{best['val_perplexity']:,.5g}" in run("info").stdout
+
+
+def test_a_text_split_at_white_space_has_line_ends_for_tokens() -> None:
+    Path("ptb.txt").write_text(" no it was <unk> \n we 're <unk> N \n" * 60, encoding="utf-8")
+    run("train", "ptb.txt", "--split", "whitespace", "--name", "w", *WORDS)
+    figures = json.loads(run("score", "--total", "ptb.txt", "--json").stdout)
+    assert figures["tokens"] == 60 * 10
+    assert figures["unknown_tokens"] == 120
+    text = run("sample", "-n", 30, "--seed", 1).stdout
+    assert not {"<eos>", "<unk>"} & set(text.split())
+
+
+def test_validation_of_its_own_needs_no_share_of_the_corpus(play: Path) -> None:
+    run("train", play, "--validation", play, "--name", "a", "--tokenizer", "char", *SMALL)
+    metadata = load_checkpoint(Path("checkpoints/a/model.safetensors")).metadata
+    assert metadata["validation"]["sources"] == ["play.txt"]
+    assert metadata["training"]["val_fraction"] == 0
+    done = run("train", play, "--validation", play, "--val-fraction", 0.2, *SMALL, code=2)
+    assert "contradict" in done.stderr
+
+
+class StopAfterThree:
+    """Stands in for the signals: Ctrl-C after three updates."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __enter__(self) -> "StopAfterThree":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    @property
+    def number(self) -> int:
+        self.asked += 1
+        return signal.SIGINT if self.asked > 3 else 0
+
+
+def test_a_word_run_goes_on_as_if_it_had_not_been_interrupted(
+    play: Path, vectors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop = ["--dropout", "0.2", "--dropout-input", "0.2", "--dropout-tokens", "0.1", "--dropconnect", "0.2"]
+    asked = [play, "--validation", play, "--glove", vectors, "--freeze-embeddings", "--softmax-samples", 20, *drop]
+    run("train", *asked, *WORDS, "--name", "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("charlm.cli.signals.StopSignals", StopAfterThree)
+        run("train", *asked, *WORDS, "--name", "halves", code=130)
+    assert run("train", "--resume", "halves", "--glove", vectors, code=2).stderr.count("leave them out") == 1
+    assert "contradicts" in run("train", "--resume", "halves", "--split", "whitespace", code=2).stderr
+    run("train", "--resume", "halves")
+    whole, halves = (load_checkpoint(Path(f"checkpoints/{name}/last.safetensors")) for name in ("whole", "halves"))
+    assert whole.metadata["glove"] == halves.metadata["glove"]
+    for name, tensor in whole.tensors.items():
+        np.testing.assert_array_equal(halves.tensors[name], tensor)
+    assert "nothing to resume" in run("train", "--resume", "whole", code=1).stderr
+
+
+def test_word_vectors_begin_the_embedding_and_may_stay(play: Path, vectors: Path) -> None:
+    done = run("train", play, "--glove", vectors, "--freeze-embeddings", "--name", "frozen", *WORDS)
+    assert "words found" in done.stderr
+    assert "most frequent not found" in done.stderr
+    checkpoint = load_checkpoint(Path("checkpoints/frozen/model.safetensors"))
+    place = list(checkpoint.tokenizer.tokens).index("be")
+    assert checkpoint.tensors["embedding.weight"][place].tolist() == [4, 3, 2, 1]
+    capital = list(checkpoint.tokenizer.tokens).index("To")
+    assert checkpoint.tensors["embedding.weight"][capital].tolist() == [1, 2, 3, 4]
+    assert checkpoint.config.embedding_dim == 4
+    assert "types_found" in run("info", "-m", "frozen").stdout
+    run("train", play, "--glove", vectors, "--name", "tuned", *WORDS)
+    tuned = load_checkpoint(Path("checkpoints/tuned/model.safetensors")).tensors["embedding.weight"][place]
+    assert tuned.tolist() != [4, 3, 2, 1]
+    assert abs(tuned - [4, 3, 2, 1]).max() < 0.5
+
+
+def test_tied_vectors_set_the_number_of_units(play: Path, vectors: Path) -> None:
+    few = ["--tokenizer", "word", "--steps", "3", "--batch-size", "2", "--seq-len", "8"]
+    run("train", play, "--glove", vectors, "--tie", "--name", "tied", *few)
+    assert load_checkpoint(Path("checkpoints/tied/model.safetensors")).config.hidden_size == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--glove", "vectors.txt"], 2, "--glove has vectors of words: add --tokenizer word"),
+        (["--tokenizer", "word", "--glove", "vectors.txt", "--embed", "50"], 2, "--embed 50: the vectors of vectors"),
+        (["--tokenizer", "word", "--glove", "short.txt"], 1, "short.txt, line 2: 2 numbers where there should be 4"),
+        (["--tokenizer", "word", "--glove", "empty.txt"], 1, "empty.txt: empty"),
+        (["--tokenizer", "word", "--glove", "latin.txt"], 1, "latin.txt, line 2: not UTF-8"),
+        (["--tokenizer", "word", "--glove", "none.txt"], 1, "none.txt: cannot be read"),
+        (["--tokenizer", "word", "--glove", "other.txt"], 1, "other.txt: none of the"),
+        (["--tokenizer", "word", "--freeze-embeddings"], 2, "--freeze-embeddings keeps the vectors of --glove"),
+        (
+            ["--tokenizer", "word", "--glove", "vectors.txt", "--freeze-embeddings", "--tie"],
+            2,
+            "would freeze the decoder",
+        ),
+        (["--split", "whitespace"], 2, "--split is for words: add --tokenizer word"),
+        (["--tokenizer", "word", "--vocab-size", "3"], 2, "--vocab-size 3: must be at least 8"),
+        (["--tokenizer", "word", "--min-count", "10000"], 1, "only one distinct word"),
+    ],
+)
+def test_bad_input_is_one_clear_line(options: list[str], code: int, message: str, play: Path, vectors: Path) -> None:
+    Path("short.txt").write_text("to 1 2 3 4\nbe 1 2\n", encoding="utf-8")
+    Path("empty.txt").touch()
+    Path("latin.txt").write_bytes(b"to 1 2 3 4\ncaf\xe9 1 2 3 4\n")
+    Path("other.txt").write_text("zyzzy 1 2 3 4\n", encoding="utf-8")
+    done = run("train", play, "--steps", "1", *options, code=code)
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize("split", ["words", "whitespace"])
+def test_a_text_of_one_word_is_an_error(split: str) -> None:
+    done = run("train", "-", *WORDS, "--split", split, stdin="hello hello\nhello hello\n" * 9, code=1)
+    assert "only one distinct word" in done.stderr

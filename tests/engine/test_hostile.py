@@ -1,0 +1,275 @@
+"""Files and command lines from strangers: never a traceback, never a hang, never more memory than a file warrants."""
+
+import contextlib
+import gzip
+import io
+import json
+import resource
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from charlm.cli import COMMANDS, main
+from charlm.engine.checkpoint import load_checkpoint
+from charlm.errors import CharlmError, CheckpointError
+from charlm.text.corpus import CorpusReader
+from charlm.text.glove import VectorFile, embed_vocabulary
+from charlm.text.tokenizer import CharTokenizer, tokenizer_from_dict
+from charlm.training.network import LanguageModel
+from charlm.training.setup import Request, resumed_job
+from charlm.training.trainer import Trainer
+from tests.conftest import VERSE
+
+Tally = Callable[[str], None]
+
+FEW, MANY = 300, 10_000
+cases = pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.torture)])
+
+MEGABYTES = 400
+"""What memory may grow by over all cases, whose files have some kilobytes."""
+
+SECONDS = 20
+"""What a single case may take of the CPU: a machine that others use is no failure."""
+
+TEMPTING = [b"\0", b"\xff" * 8, b"-1", b"1e999", b"NaN", b"[" * 50, b'{"', b'"', b"\\ud800", b"\x1b[2J", b"99999999999"]
+
+
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    """A file with one to four things wrong with it; half of them in its first kilobytes, where headers are."""
+    damaged = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        length = len(damaged)
+        place = int(rng.integers(length + 1 if rng.random() < 0.5 else min(length, 3000) + 1))
+        size = int(rng.integers(1, 20))
+        match rng.integers(7):
+            case 0 if place < length:
+                damaged[place] ^= 1 << int(rng.integers(8))
+            case 1:
+                damaged[place : place + size] = rng.bytes(size)
+            case 2:
+                del damaged[place : place + size]
+            case 3:
+                damaged[place:place] = TEMPTING[int(rng.integers(len(TEMPTING)))]
+            case 4:
+                damaged[place:place] = damaged[place // 2 : place // 2 + size]
+            case 5:
+                digits = [index for index in range(min(length, 4000)) if 48 <= damaged[index] < 58]
+                if digits:
+                    damaged[digits[int(rng.integers(len(digits)))]] = 48 + int(rng.integers(10))
+            case 6 if rng.random() < 0.2:
+                del damaged[place:]
+    return bytes(damaged)
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[Callable[[], None]]:
+    """Watches over memory and time: to be called after every case."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    last = [time.process_time()]
+
+    def check() -> None:
+        assert time.process_time() - last[0] < SECONDS
+        last[0] = time.process_time()
+
+    yield check
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit < MEGABYTES
+
+
+def survives(*args: str | Path, stdin: bytes = b"") -> str:
+    """Run a command line: it may work or fail in order; what is raised is no `CharlmError`. Returns all it printed."""
+    done = CliRunner().invoke(main, [*map(str, args)], input=stdin, catch_exceptions=False)
+    assert done.exit_code in {0, 1, 2}, args
+    assert "Traceback" not in done.output
+    return done.output
+
+
+def no_escapes(output: str) -> None:
+    assert all(char.isprintable() or char == "\n" for char in output.replace("\t", ""))
+
+
+@cases
+def test_damaged_model_files(cases: int, model_file: Path, rng: np.random.Generator, tally: Tally) -> None:
+    whole = model_file.read_bytes()
+    refused = 0
+    with bounded() as check:
+        for _ in range(cases):
+            model_file.write_bytes(mutated(whole, rng))
+            try:
+                load_checkpoint(model_file)
+            except CheckpointError:
+                refused += 1
+                complaint = survives("info")
+                no_escapes(complaint)
+                assert len(complaint) < 1000
+            else:
+                for command in (["info"], ["info", "--json"], ["next", "--prime", "T"]):
+                    no_escapes(survives(*command))
+                survives("sample", "-n", "4", "--seed", "1")
+                survives("score", stdin=b"To be\n")
+            check()
+    assert refused > 0.3 * cases
+    tally(f"{cases:,} damaged model files, {refused:,} refused; the others worked")
+
+
+@cases
+def test_damaged_saves(cases: int, rng: np.random.Generator, tally: Tally) -> None:
+    Path("verse.txt").write_text(VERSE, encoding="utf-8")
+    settings = ["--hidden", "4", "--embed", "4", "--steps", "3", "--seq-len", "8", "--batch-size", "2"]
+    survives("train", "verse.txt", *settings)
+    last = Path("checkpoints/verse/last.safetensors")
+    whole = last.read_bytes().replace(b'\\"finished\\": true', b'\\"finished\\": false')
+    length = int.from_bytes(whole[:8], "little") + 1
+    whole = length.to_bytes(8, "little") + whole[8:]
+    last.write_bytes(whole)
+    assert take_up()
+    with bounded() as check:
+        for _ in range(cases):
+            last.write_bytes(mutated(whole, rng))
+            with contextlib.suppress(CharlmError):
+                take_up()
+            check()
+    tally(f"{cases:,} damaged saves given to --resume")
+
+
+def take_up() -> bool:
+    """Do all of `train --resume` but the training."""
+    request = Request(
+        specs=(), validation=(), glove=None, start=None, name=None, encoding=None, errors=None, cache=None, force=True
+    )
+    job = resumed_job("verse", request, {})
+    with job.hold, torch.random.fork_rng():
+        model = LanguageModel(job.model_config)
+        parts = job.dataset
+        arguments = {"run": job.run, "metadata": job.metadata, "report": lambda progress: None}
+        trainer = Trainer(model, parts.tokenizer, parts.train_ids, parts.val_ids, job.train_config, **arguments)
+        assert job.resume_from is not None
+        trainer.resume(job.resume_from)
+    return True
+
+
+@cases
+def test_damaged_texts(cases: int, model_file: Path, rng: np.random.Generator, tally: Tally) -> None:
+    assert model_file.exists()
+    text = (VERSE[:300] + "größer, 日本語 🙂\r\n\x85\u2028").encode()
+    plain, packed = Path("some.txt"), Path("some.gz")
+    with bounded() as check:
+        for case in range(cases):
+            path, whole = ((plain, text), (packed, gzip.compress(text, mtime=0)))[case % 2]
+            path.write_bytes(mutated(whole, rng))
+            encoding = ("utf-8", "utf-16", "latin-1", "shift_jis", "utf-7", "idna", "utf-8-sig")[case % 7]
+            with contextlib.suppress(CharlmError), CorpusReader([str(path)], encoding=encoding) as texts:
+                tokenizer = CharTokenizer.from_pieces(texts.pieces())
+                assert all(tokenizer.decode(tokenizer.encode(piece)) == piece for piece in texts.pieces())
+            survives("score", path, "--encoding", encoding)
+            survives("score", "--total", path)
+            check()
+    tally(f"{cases:,} damaged texts, plain and gzip, in seven encodings")
+
+
+@cases
+def test_damaged_vectors(cases: int, model_file: Path, rng: np.random.Generator, tally: Tally) -> None:
+    assert model_file.exists()
+    words = ["the", "to", "be", "New York", "größer", "."]
+    lines = [f"{word} {' '.join(f'{number:.4f}' for number in rng.normal(size=5))}\n" for word in words]
+    text = "".join(lines).encode()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("vectors.txt", text)
+    files = {
+        "plain.txt": text,
+        "header.txt": b"6 5\n" + text,
+        "packed.gz": gzip.compress(text, mtime=0),
+        "packed.zip": packed.getvalue(),
+    }
+    with bounded() as check:
+        for case in range(cases):
+            name = list(files)[case % len(files)]
+            Path(name).write_bytes(mutated(files[name], rng))
+            with contextlib.suppress(CharlmError):
+                embedding, _ = embed_vocabulary(VectorFile(Path(name)), ["<unk>", *words], np.ones(7, np.int64), seed=0)
+                assert np.isfinite(embedding).all()
+            no_escapes(survives("vectors", "nearest", "be", "--file", name))
+            check()
+    tally(f"{cases:,} damaged files of word vectors, plain, with a header, gzip and zip")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+HEADERS = st.dictionaries(st.sampled_from(["kind", "chars", "tokens", "words", "split"]), JSON) | st.builds(
+    lambda chars, more: {"kind": "char", "chars": chars, **more},
+    st.text(st.characters()),
+    st.dictionaries(st.text(max_size=5), JSON, max_size=2),
+)
+
+
+def check_tokenizer_header(header: dict[str, object]) -> None:
+    try:
+        tokenizer = tokenizer_from_dict(header)
+    except CheckpointError:
+        return
+    ids = np.arange(1, tokenizer.vocab_size)
+    np.testing.assert_array_equal(tokenizer.encode(tokenizer.decode(ids)), ids)
+    assert tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict()))).tokens == tokenizer.tokens
+
+
+WORDS = """-m --model tiny -n 3 --temp 0 --top-k --top-p --count --seed 7 --json -q --prime - --total --errors
+--encoding utf-8 --threads --help -h --name --minutes 0 nan inf -1 1e400 verse.txt --version --top --"""
+ARGUMENTS = st.lists(
+    st.sampled_from([*COMMANDS, *WORDS.split(), "", "a\0b"]) | st.text(st.characters(), max_size=10), max_size=7
+)
+
+
+def check_command_line(arguments: list[str]) -> None:
+    # A training, a lesson and a text without end work; what they are asked for takes its time.
+    if arguments[:1] in (["train"], ["lesson"], ["python"]):
+        arguments = [arguments[0], "absent", *arguments[1:]]
+    if arguments[:1] == ["sample"]:
+        arguments = [*arguments, "-n", "3"]
+    if "--help" not in arguments:
+        arguments = [argument for argument in arguments if argument not in {"shakespeare", "python"}]
+    no_escapes(survives(*arguments, stdin=b"To be\n"))
+
+
+def fuzz(check: Callable[..., None], strategy: st.SearchStrategy[object], cases: int) -> None:
+    run = given(strategy)(check)
+    settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))(run)()
+
+
+@cases
+def test_tokenizer_headers(cases: int, tally: Tally) -> None:
+    fuzz(check_tokenizer_header, HEADERS, cases)
+    tally(f"{cases:,} tokenizer headers")
+
+
+@cases
+def test_command_lines(cases: int, model_file: Path, tally: Tally) -> None:
+    assert model_file.exists()
+    Path("verse.txt").write_text(VERSE, encoding="utf-8")
+    with bounded():
+        fuzz(check_command_line, ARGUMENTS, cases)
+    tally(f"{cases:,} command lines")
+
+
+@given(st.binary(max_size=100))
+@example(b"\x1f\x8b\x08")
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_a_text_or_refused(data: bytes) -> None:
+    for name in ("any.txt", "any.gz", "any.safetensors"):
+        Path(name).write_bytes(data)
+        with contextlib.suppress(CharlmError), CorpusReader([name]) as texts:
+            list(texts.pieces())
+    with pytest.raises(CheckpointError):
+        load_checkpoint(Path("any.safetensors"))

@@ -1,0 +1,254 @@
+"""Every lesson in its short form, and the column 'must show' of the course."""
+
+import gzip
+import importlib
+import math
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from charlm.config import CELLS, Cell
+from charlm.errors import CorpusError
+from charlm.lessons import LESSONS, LessonOptions
+from charlm.lessons.drawn import draw_digits
+from charlm.lessons.images import load_digits
+from charlm.training.batches import pad_front
+
+COLUMNS = 80
+Taught = tuple[list[str], dict[str, Any]]
+
+
+def teach(name: str, **options: Any) -> Taught:
+    """Run a lesson: its lines, and its figures."""
+    said: list[str] = []
+    module = importlib.import_module(f"charlm.lessons.{name}")
+    figures = module.run(lambda text: said.extend(text.split("\n")), LessonOptions(quick=True, **options))
+    return said, figures
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Taught]:
+    """Runs each lesson once, in its short form and in a folder of its own."""
+
+    @cache
+    def run(name: str) -> Taught:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path_factory.mktemp(name))
+            lines, figures = teach(name)
+            if "file" in figures:
+                figures = {**figures, "written": Path(figures["file"]).read_text(encoding="utf-8")}
+        return lines, figures
+
+    return run
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_fits_the_terminal_and_says_what_to_look_at(name: str, lesson: Callable[[str], Taught]) -> None:
+    lines, _ = lesson(name)
+    assert [line for line in lines if len(line) > COLUMNS] == []
+    assert any(line.startswith("Look at") or " Look at " in line for line in lines)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_is_short_enough_to_be_read(name: str) -> None:
+    source = Path(importlib.import_module(f"charlm.lessons.{name}").__file__ or "")
+    assert 40 <= len(source.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_cell_by_hand_by_the_library_and_by_the_engine_agree(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("cell")
+    assert set(figures["difference"]) == {"library", "engine"}
+    assert max(figures["difference"].values()) < 1e-6
+    assert np.shape(figures["y0"]) == np.shape(figures["y1"]) == (4, 5)
+
+
+def test_unroll_ends_each_sequence_where_it_ends(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("unroll")
+    assert figures["greatest_past_the_end"] == 0
+    assert figures["state_is_last_output"] is True
+    assert figures["shapes"] == {"inputs": [4, 2, 3], "outputs": [4, 2, 5], "state": [1, 4, 5]}
+
+
+def test_shapes_are_as_told(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("shapes")
+    state = [1, 3, 2]
+    assert figures["shapes"] == {
+        "one step, h": [[1, 1, 4], [1, 1, 2], [1, 1, 2]],
+        "five steps, hello": [[1, 5, 4], [1, 5, 2], [1, 1, 2]],
+        "three words": [[3, 5, 4], [3, 5, 2], state],
+        "lstm": [[3, 5, 2], state, state],
+        "gru": [[3, 5, 2], state],
+        "rnn": [[3, 5, 2], state],
+        "last output only": [3, 2],
+        "classifier": [3, 3],
+    }
+    assert figures["parameters_one_bias"] == [14, 10, 10]
+    assert figures["parameters"] == 34
+
+
+def test_stack_loses_nothing_where_it_is_cut(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("stack")
+    assert figures["difference"] < 1e-6
+    assert figures["state_difference"] < 1e-6
+    assert figures["without_state"] > 1e-2
+    assert figures["backward_difference"] < 1e-6
+    assert figures["backward_ends_at_first"] is True
+
+
+def test_lstm_by_hand_agrees_and_remembers(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("lstm")
+    assert figures["difference"] < 1e-6
+    far = {name: column[figures["distances"].index(100)] for name, column in figures["gradients"].items()}
+    assert far["rnn"] < 1e-9
+    assert far["lstm 0"] < 1e-9
+    assert far["lstm 1"] > 1e4 * far["rnn"]
+    assert 0.01 < far["lstm 2"] < 100
+
+
+def test_embed_pads_and_cuts_in_front(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("embed")
+    assert figures["padded"] == [[1, 2, 4, 2, 3], [0, 0, 0, 1, 2], [0, 4, 5, 2, 1], [1, 2, 3, 4, 5]]
+    assert figures["look_up_is_product"] is True
+
+
+def test_padding_takes_another_filler_and_nothing_at_all() -> None:
+    assert pad_front([[], [7], [1, 2, 3]], 2, pad_id=9).tolist() == [[9, 9], [9, 7], [2, 3]]
+    assert pad_front([], 3).shape == (0, 3)
+
+
+def test_loss_has_the_figures(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("loss")
+    assert list(figures["losses"].values()) == pytest.approx(
+        [0.596759, 0.513015, 0.371101, 1.31326, 0.646595], abs=5e-6
+    )
+    assert figures["by_hand"] == pytest.approx(0.596759, abs=5e-7)
+    assert figures["weighted"]["0 1 0"] == pytest.approx(math.log(math.exp(0.6) + math.exp(0.2)) - 0.2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_hello_is_learnt_with_every_seed(seed: int) -> None:
+    _, figures = teach("hello", seed=seed)
+    assert figures["predicted"] == "ihello"
+    assert figures["steps"] < 50
+
+
+def test_series_is_forecast_better_the_longer_it_is_learnt(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("series")
+    assert figures["mse"]["1 layer"] < 2  # a wave of variance 13
+    assert figures["mse"]["3 layers"] < 1
+    assert len(figures["times"]) == len(figures["wave"]) == 20
+
+
+@pytest.mark.slow
+def test_series_in_full_reaches_the_classic_error() -> None:
+    module = importlib.import_module("charlm.lessons.series")
+    figures = module.run(lambda text: None, LessonOptions())
+    assert figures["mse"]["1 layer"] < 0.09
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_digits_are_learnt_by_every_cell(cell: Cell, lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("digits") if cell == "lstm" else teach("digits", cell=cell)
+    assert figures["cell"] == cell
+    assert figures["data"] == "drawn digits"
+    assert figures["accuracy"][-1] > 0.15  # a guess has 0.1
+    assert figures["loss_nats"][-1] < figures["loss_nats"][0]
+
+
+def test_batchnorm_learns_quicker(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("batchnorm")
+    assert figures["normalised"][0] > figures["plain"][0]
+    assert len(figures["plain"]) == len(figures["normalised"])
+
+
+def test_skipgram_finds_families_and_writes_glove_lines(lesson: Callable[[str], Taught]) -> None:
+    _, figures = lesson("skipgram")
+    assert figures["toy"]["draws_from_full"][1000] < 0.1
+    assert figures["toy"]["full_from_softmax"][10_000] < 0.001
+    assert {"mother", "son", "brother", "daughter", "husband", "sister", "wife"} & set(figures["neighbours"]["father"])
+    rows = [line.split(" ") for line in figures["written"].splitlines()]
+    assert rows[0][0] == "the"
+    assert {len(row) for row in rows} == {51}
+    assert np.isfinite(np.array([row[1:] for row in rows], dtype=float)).all()
+
+
+def test_shakespeare_prefers_the_real_line(lesson: Callable[[str], Taught]) -> None:
+    lines, figures = lesson("shakespeare")
+    bits = figures["bits_per_char"]
+    assert bits["as it is"] < bits["words shuffled"]
+    assert bits["as it is"] < bits["letters shuffled"]
+    assert sum(line.startswith("After") for line in lines) == 3
+    assert set(figures["samples"]) == {"0.2", "0.8", "1.2"}
+
+
+@pytest.mark.parametrize("name", [name for name, entry in LESSONS.items() if "plot" in entry.takes])
+def test_pictures_are_drawn_from_the_figures(name: str, lesson: Callable[[str], Taught]) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    importlib.import_module(f"charlm.lessons.{name}").draw(figure, lesson(name)[1])
+    assert all(axes.lines and axes.get_title() for axes in figure.axes)
+
+
+def test_drawn_digits_are_pictures_of_all_ten() -> None:
+    images, labels = draw_digits(200, seed=3)
+    assert images.shape == (200, 28, 28)
+    assert images.dtype == np.float32
+    assert 0 <= images.min() < images.max() <= 1
+    assert set(labels) == set(range(10))
+    assert np.array_equal(images, draw_digits(200, seed=3)[0])
+
+
+def idx(array: npt.NDArray[np.uint8]) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+@pytest.fixture
+def mnist(tmp_path: Path) -> Path:
+    """A folder with small files of MNIST's form, two of them compressed."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("t10k", 20)):
+        images = rng.integers(256, size=(count, 28, 28), dtype=np.uint8)
+        labels = rng.integers(10, size=count, dtype=np.uint8)
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return tmp_path
+
+
+def test_mnist_is_read_plain_and_compressed(mnist: Path) -> None:
+    digits = load_digits(LessonOptions(data=mnist))
+    assert digits.name == "MNIST"
+    assert (digits.images.shape, digits.test_images.shape) == ((30, 28, 28), (20, 28, 28))
+    assert (digits.labels.shape, digits.test_labels.shape) == ((30,), (20,))
+    assert float(digits.images.max()) == 1
+    pixels = gzip.decompress((mnist / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
+    assert np.array_equal(np.round(digits.test_images.numpy().ravel() * 255), np.frombuffer(pixels, np.uint8))
+
+
+def test_a_missing_file_of_mnist_is_named(mnist: Path) -> None:
+    (mnist / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(CorpusError, match=r"t10k-labels-idx1-ubyte not there, neither plain nor \.gz"):
+        load_digits(LessonOptions(data=mnist))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train-labels-idx1-ubyte", b"no idx"),
+        ("train-labels-idx1-ubyte", b""),
+        ("train-labels-idx1-ubyte", b"\0\0\x08"),
+        ("train-labels-idx1-ubyte", idx(np.zeros(30, np.uint8))[:-1]),
+        ("train-labels-idx1-ubyte", idx(np.zeros(29, np.uint8))),
+        ("train-labels-idx1-ubyte", idx(np.full(30, 10, np.uint8))),
+        ("t10k-images-idx3-ubyte.gz", b"no gzip"),
+        ("t10k-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((20, 28, 28), np.uint8)))[:-9]),
+    ],
+    ids=["other", "empty", "cut in its head", "cut", "too few", "no digits", "no gzip", "half a gzip"],
+)
+def test_damaged_files_of_mnist_are_an_error(mnist: Path, name: str, content: bytes) -> None:
+    (mnist / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=r"MNIST|damaged|idx"):
+        load_digits(LessonOptions(data=mnist))

@@ -1,0 +1,27 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlm.text.printable import escape_unprintable
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain, größer, 日本語 🙂", "plain, größer, 日本語 🙂"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("two\nlines\t", r"two\nlines\t"),
+        ("\x9b31m\x7f", r"\x9b31m\x7f"),
+        ("right\u202eto left", r"right\u202eto left"),
+        ("no utf-8 \udcff", r"no utf-8 \xff"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_whatever_is_not_printable_is_its_escape(text: str, expected: str) -> None:
+    assert escape_unprintable(text) == expected
+
+
+@given(st.text(st.characters()))
+def test_what_is_shown_is_printable(text: str) -> None:
+    assert escape_unprintable(text).isprintable()
+    escape_unprintable(text).encode("utf-8")

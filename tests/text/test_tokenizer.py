@@ -1,0 +1,255 @@
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from charlm.config import TokenizerConfig
+from charlm.errors import CheckpointError, ConfigError
+from charlm.text import words
+from charlm.text.tokenizer import (
+    UNKNOWN_ID,
+    CharTokenizer,
+    WhitespaceTokenizer,
+    WordTokenizer,
+    make_tokenizer,
+    tokenizer_from_dict,
+)
+from charlm.text.words import JOIN, UNKNOWN_WORD
+from tests.conftest import VERSE
+
+WORDS = [
+    "the",
+    "The",
+    "cat",
+    "don't",
+    "won't",
+    "it's",
+    "o'er",
+    "'tis",
+    "ever-changing",
+    "1,234.5",
+    "3.14",
+    "3",
+    "a1",
+    "_x",
+    "n't",
+    "é",
+    "ß",
+    "中文",
+    "नमस्ते",
+]
+MARKS = [
+    "🙂",
+    "👩\u200d👧",
+    "—",
+    "…",
+    "...",
+    "--",
+    '"',
+    "'",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ".",
+    ";",
+    ":",
+    "!",
+    "?",
+    "#",
+    "==",
+    "<",
+    "<unk>",
+    "<eos>",
+    "<join>",
+    "�",
+]
+PIECES = st.sampled_from([*WORDS, *MARKS])
+GAPS = st.sampled_from(["", "", " ", " ", " ", "  ", "     ", "\n", "\n\n", "\r\n", "\t", "\N{NO-BREAK SPACE}", " \n "])
+TEXTS = st.one_of(
+    st.lists(st.tuples(PIECES, GAPS), max_size=30).map(lambda pairs: "".join(a + b for a, b in pairs)),
+    st.text(max_size=60),
+)
+
+
+def plain_word_ids(tokenizer: WordTokenizer, text: str) -> list[int]:
+    """The rule of `charlm.text.words` as one loop over the tokens of a text without unknown ones."""
+    index = {token: place for place, token in enumerate(tokenizer.tokens)}
+    told = tokenizer.to_dict()
+    ids: list[int] = []
+    gap = ""
+    for piece in words.PIECES.finditer(text + "\n"):
+        token = piece.group()
+        if token == " ":
+            gap += " "
+            continue
+        new = [index[token]] if token in index else [index[token[0]]] * len(token)
+        for place in new:
+            implied = bool(ids) and ids[-1] not in told["no_space_after"] and place not in told["no_space_before"]
+            if gap != (" " if implied else ""):
+                runs = [gap] if gap in index else list(gap)
+                ids += [index[run] for run in runs] if gap else [index[JOIN]]
+            ids.append(place)
+            gap = ""
+    return ids[:-1]
+
+
+@given(TEXTS)
+def test_characters_come_back_exactly(text: str) -> None:
+    tokenizer = CharTokenizer.from_text(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@given(TEXTS)
+def test_words_come_back_exactly(text: str) -> None:
+    tokenizer = WordTokenizer.from_text([text, "\n"])
+    ids = tokenizer.encode(text)
+    assert UNKNOWN_ID not in ids
+    assert tokenizer.decode(ids) == text
+
+
+@given(TEXTS, TEXTS)
+def test_any_text_of_known_words_comes_back_exactly(text: str, other: str) -> None:
+    tokenizer = WordTokenizer.from_text([text])
+    ids = tokenizer.encode(other)
+    assume(UNKNOWN_ID not in ids)
+    assert tokenizer.decode(ids) == other
+
+
+@given(TEXTS, TEXTS)
+def test_words_are_cut_as_the_rule_says(text: str, other: str) -> None:
+    tokenizer = WordTokenizer.from_text([text, other])
+    assert tokenizer.encode(other).tolist() == plain_word_ids(tokenizer, other)
+
+
+@given(st.lists(st.integers(0, 40), max_size=20))
+def test_text_grows_at_its_end_as_words_are_added(ids: list[int]) -> None:
+    for tokenizer in (WordTokenizer.from_text([VERSE]), WhitespaceTokenizer.from_text([VERSE])):
+        texts = [tokenizer.decode(ids[:length]) for length in range(len(ids) + 1)]
+        assert all(longer.startswith(shorter) for shorter, longer in pairwise(texts))
+
+
+@given(TEXTS)
+def test_a_text_in_blocks_has_the_same_words(text: str) -> None:
+    whole = WordTokenizer.from_text([text, "\n"])
+    split = WhitespaceTokenizer.from_text([text])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "BLOCK_CHARS", 4)
+        in_blocks = WordTokenizer.from_text([text, "\n"])
+        assert in_blocks.to_dict() == whole.to_dict()
+        ids, split_ids = in_blocks.encode(text), split.encode(text)
+        assert split.to_dict() == WhitespaceTokenizer.from_text([text]).to_dict()
+    np.testing.assert_array_equal(ids, whole.encode(text))
+    np.testing.assert_array_equal(split_ids, split.encode(text))
+
+
+def test_words_need_no_token_for_the_usual_spaces() -> None:
+    text = 'He said (twice): "No, I don\'t -- 3.14 of them!"\nAnd went.\n'
+    tokenizer = WordTokenizer.from_text([text])
+    tokens = [tokenizer.tokens[index] for index in tokenizer.encode(text)]
+    assert tokens[:9] == ["He", "said", "(", "twice", ")", ":", " ", '"', "No"] or tokens[6] == '"'
+    assert tokens[-5:] == ["\n", "And", "went", ".", "\n"]
+    assert "do" in tokens
+    assert "n't" in tokens
+    assert JOIN not in tokens
+
+
+def test_the_most_frequent_word_comes_first_and_equals_as_they_came() -> None:
+    text = "b a c a b d\n"
+    assert WhitespaceTokenizer.from_text([text]).tokens == (UNKNOWN_WORD, "b", "a", "<eos>", "c", "d")
+    known = WordTokenizer.from_text([text]).tokens
+    assert [token for token in known if token in "abcd"] == ["b", "a", "c", "d"]
+
+
+def test_vocab_size_and_min_count_bound_the_vocabulary() -> None:
+    text = "one two two three three three four four four four\n" * 2
+    bounded = WhitespaceTokenizer.from_text([text], max_vocab=4)
+    assert bounded.tokens == (UNKNOWN_WORD, "four", "three", "<eos>")
+    rare = WhitespaceTokenizer.from_text([text], min_count=6)
+    assert rare.tokens == (UNKNOWN_WORD, "four", "three", "<eos>")
+    assert bounded.unknown_in(text) == ["one", "two"]
+    assert rare.encode("one four\n").tolist() == [UNKNOWN_ID, 1, 3]
+    exact = WordTokenizer.from_text([text], max_vocab=6)
+    assert exact.vocab_size == 6
+    assert {"four", "three"} < set(exact.tokens)
+    assert exact.decode(exact.encode("one three\n")) == "<unk> three\n"
+
+
+def test_white_space_split_counts_words_and_line_ends() -> None:
+    text = " no it was n't black <unk> \n  N years \n\n last"
+    tokenizer = WhitespaceTokenizer.from_text([text])
+    ids = tokenizer.encode(text)
+    assert len(ids) == len(text.split()) + text.count("\n")
+    assert ids[5] == UNKNOWN_ID
+    assert tokenizer.decode(ids) == "no it was n't black <unk>\nN years\n\nlast"
+    assert tokenizer.encode("<eos> N").tolist()[0] == UNKNOWN_ID
+    assert tokenizer.decode(tokenizer.encode("\n")) == "\n"
+
+
+def test_lower_case_is_for_all_of_a_text() -> None:
+    for words_of in (WordTokenizer, WhitespaceTokenizer):
+        tokenizer = words_of.from_text(["To BE\n"], lowercase=True)
+        assert tokenizer.decode(tokenizer.encode("TO be\n")) == "to be\n"
+        again = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
+        assert again.decode(again.encode("TO be\n")) == "to be\n"
+
+
+@given(TEXTS)
+def test_a_tokenizer_comes_back_from_its_json(text: str) -> None:
+    for tokenizer in (
+        CharTokenizer.from_text(text),
+        WordTokenizer.from_text([text]),
+        WhitespaceTokenizer.from_text([text]),
+    ):
+        again = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
+        assert again.to_dict() == tokenizer.to_dict()
+        np.testing.assert_array_equal(again.encode(text), tokenizer.encode(text))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"kind": "letters"},
+        {"split": "syllables"},
+        {"tokens": []},
+        {"tokens": ["<unk>", "a", "a", "\n", " ", JOIN]},
+        {"tokens": ["a", "<unk>", "\n", " ", JOIN]},
+        {"tokens": ["<unk>", 1, "\n", " ", JOIN]},
+        {"tokens": ["<unk>", "a", " ", JOIN]},
+        {"tokens": "<unk>"},
+        {"no_space_before": [99]},
+        {"no_space_before": [-1]},
+        {"no_space_after": ["1"]},
+        {"no_space_after": [True]},
+        {"lowercase": "no"},
+    ],
+)
+def test_a_damaged_vocabulary_is_an_error(damage: dict[str, object]) -> None:
+    sound = WordTokenizer.from_text(["a b\n"]).to_dict()
+    with pytest.raises(CheckpointError):
+        tokenizer_from_dict({**sound, **damage})
+    with pytest.raises(CheckpointError):
+        tokenizer_from_dict({"kind": "word", "split": "whitespace", "tokens": ["<unk>"], "lowercase": False})
+
+
+def test_the_memory_of_chunks_may_be_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = WordTokenizer.from_text([VERSE])
+    before = tokenizer.encode(VERSE)
+    monkeypatch.setattr("charlm.text.words.MOST_CHUNKS", 3)
+    np.testing.assert_array_equal(tokenizer.encode(VERSE), before)
+    np.testing.assert_array_equal(tokenizer.encode(VERSE), before)
+
+
+def test_settings_of_words_are_refused_for_characters() -> None:
+    with pytest.raises(ConfigError, match="--vocab-size is for words"):
+        TokenizerConfig(max_vocab=100)
+    with pytest.raises(ConfigError, match="--min-count"):
+        TokenizerConfig(tokenizer="word", min_count=0)
+    assert make_tokenizer(TokenizerConfig(), ["ab"]).kind == "char"
+    assert make_tokenizer(TokenizerConfig(tokenizer="word"), ["a b"]).decode([1]) == "a"

@@ -1,0 +1,158 @@
+"""The recurrent core and what is built around it, against PyTorch's single cells, step by step."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from charlm.config import CELLS, Cell, ModelConfig
+from charlm.engine.checkpoint import tensor_shapes
+from charlm.errors import ConfigError
+from charlm.training.network import Classifier, Forecaster, LanguageModel, RecurrentCore
+
+B, T, INPUTS, HIDDEN = 4, 6, 3, 5
+LENGTHS = torch.tensor([6, 1, 4, 2])
+SINGLE: dict[str, Any] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def one_by_one(core: RecurrentCore, sequence: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+    """One sequence, (T, inputs), through every layer and direction by single cells: outputs, state of each."""
+    ends = []
+    for layer in core.layers:
+        halves = []
+        for suffix in ("", "_reverse")[: core.directions]:
+            kind = {"nonlinearity": layer.nonlinearity} if core.cell == "rnn" else {}
+            cell = SINGLE[core.cell](sequence.shape[1], HIDDEN, **kind)
+            cell.load_state_dict({name: getattr(layer, f"{name}_l0{suffix}") for name in cell.state_dict()})
+            state: Any = None
+            outputs = []
+            for step in sequence.flip(0) if suffix else sequence:
+                state = cell(step[None], state)
+                outputs.append(state[0] if core.cell == "lstm" else state)
+            ends.append(tuple(part[0] for part in (state if core.cell == "lstm" else (state,))))
+            halves.append(torch.cat(outputs[::-1] if suffix else outputs))
+        sequence = torch.cat(halves, dim=1)
+    return sequence, ends
+
+
+def shaken(core: RecurrentCore) -> RecurrentCore:
+    for weights in core.parameters():
+        weights += 0.1 * torch.randn_like(weights)  # away from the zeros that fresh biases have
+    return core
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both ways"])
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize(
+    ("cell", "nonlinearity"), [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
+)
+def test_a_batch_with_lengths_is_each_sequence_by_itself(
+    cell: Cell, nonlinearity: Literal["tanh", "relu"], num_layers: int, bidirectional: bool
+) -> None:
+    core = RecurrentCore(cell, INPUTS, HIDDEN, num_layers, nonlinearity=nonlinearity, bidirectional=bidirectional)
+    inputs = torch.randn(B, T, INPUTS)
+    outputs, state = shaken(core)(inputs, lengths=LENGTHS)
+    assert len(state) == (2 if cell == "lstm" else 1)
+    assert all(part.shape == (num_layers * core.directions, B, HIDDEN) for part in state)
+    assert outputs.shape == (B, T, core.output_size)
+    for b, length in enumerate(LENGTHS.tolist()):
+        expected, ends = one_by_one(core, inputs[b, :length])
+        torch.testing.assert_close(outputs[b, :length], expected)
+        assert not outputs[b, length:].any(), "zero past the end, exactly"
+        for layer, end in enumerate(ends):
+            for part, own in zip(state, end, strict=True):
+                torch.testing.assert_close(part[layer, b], own)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_halves_with_the_state_carried_are_the_whole(cell: Cell) -> None:
+    core = RecurrentCore(cell, INPUTS, HIDDEN, 2)
+    inputs = torch.randn(B, T, INPUTS)
+    whole, end = core(inputs)
+    first, middle = core(inputs[:, :3])
+    second, end_of_halves = core(inputs[:, 3:], middle)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
+    torch.testing.assert_close(end_of_halves, end)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_final_state_is_the_last_real_output_to_the_bit(cell: Cell) -> None:
+    core = RecurrentCore(cell, INPUTS, HIDDEN)
+    outputs, state = core(torch.randn(B, T, INPUTS), lengths=LENGTHS)
+    assert torch.equal(state[0][0], outputs[torch.arange(B), LENGTHS - 1])
+    assert torch.equal(core.last_output(state), state[0][0])
+
+
+def test_the_last_output_of_both_directions_is_each_ones_end() -> None:
+    core = RecurrentCore("gru", INPUTS, HIDDEN, 2, bidirectional=True)
+    outputs, state = core(torch.randn(B, T, INPUTS), lengths=LENGTHS)
+    forward, backward = core.last_output(state).split(HIDDEN, dim=1)
+    assert torch.equal(forward, outputs[torch.arange(B), LENGTHS - 1, :HIDDEN])
+    assert torch.equal(backward, outputs[:, 0, HIDDEN:])
+
+
+def test_what_is_padded_changes_nothing() -> None:
+    model = Classifier(RecurrentCore("lstm", INPUTS, HIDDEN, bidirectional=True), 2)
+    inputs = torch.randn(B, T, INPUTS)
+    other = inputs.clone()
+    for b, length in enumerate(LENGTHS.tolist()):
+        other[b, length:] = 1e6
+    assert torch.equal(model(inputs, lengths=LENGTHS), model(other, lengths=LENGTHS))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_only_an_rnn_can_be_rectified(cell: Cell) -> None:
+    with pytest.raises(ConfigError, match="only an rnn"):
+        RecurrentCore(cell, INPUTS, HIDDEN, nonlinearity="relu")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("tie_weights", [False, True])
+def test_a_language_model_has_the_tensors_of_its_file(cell: Cell, num_layers: int, tie_weights: bool) -> None:
+    config = ModelConfig(
+        vocab_size=7, cell=cell, num_layers=num_layers, embedding_dim=5, hidden_size=5, tie_weights=tie_weights
+    )
+    tensors = LanguageModel(config).to_tensors()
+    assert {name: array.shape for name, array in tensors.items()} == tensor_shapes(config)
+
+
+def test_numbers_and_tokens_are_read_side_by_side() -> None:
+    embedding = nn.Embedding(7, 4)
+    model = Forecaster(RecurrentCore("gru", INPUTS + 4, HIDDEN), 2, embedding)
+    values, ids = torch.randn(B, T, INPUTS), torch.randint(7, (B, T))
+    answers, state = model(values, ids, lengths=LENGTHS)
+    outputs, end = model.core(torch.cat([values, embedding(ids)], dim=-1), lengths=LENGTHS)
+    assert torch.equal(answers, model.head(outputs))
+    assert torch.equal(state[0], end[0])
+
+
+def test_a_forecast_goes_on_from_a_state() -> None:
+    model = Forecaster(RecurrentCore("lstm", INPUTS, HIDDEN), 1)
+    values = torch.randn(B, T, INPUTS)
+    whole, _ = model(values)
+    _, middle = model(values[:, :2])
+    torch.testing.assert_close(model(values[:, 2:], state=middle)[0], whole[:, 2:])
+
+
+def test_a_classifier_answers_from_the_last_state_alone() -> None:
+    model = Classifier(RecurrentCore("rnn", 4, HIDDEN, 2), 3, nn.Embedding(7, 4))
+    ids = torch.randint(7, (B, T))
+    _, state = model.core(model.embedding(ids))
+    assert torch.equal(model(ids=ids), model.head(state[0][-1]))
+
+
+def test_dropout_is_for_training_alone() -> None:
+    core = RecurrentCore("lstm", INPUTS, 50, dropout=0.5)
+    inputs = torch.randn(B, T, INPUTS)
+    assert (core(inputs)[0] == 0).float().mean() > 0.3
+    core.eval()
+    assert torch.equal(core(inputs)[0], core(inputs)[0])

@@ -1,0 +1,366 @@
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from charlm.config import ModelConfig, TrainConfig
+from charlm.engine import checkpoint
+from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.runs import Run
+from charlm.errors import CheckpointError, TrainingError
+from charlm.text.tokenizer import CharTokenizer
+from charlm.training import schedule, trainer
+from charlm.training.loss import sequence_loss
+from charlm.training.network import LanguageModel
+from charlm.training.optimizer import DECODER_RATE
+from charlm.training.progress import Progress
+from charlm.training.schedule import learning_rate
+from charlm.training.state import random_state, set_random_state
+from charlm.training.trainer import Trainer
+from charlm.training.validation import validation_loss
+from tests.conftest import VERSE
+
+TOKENIZER = CharTokenizer.from_text(VERSE)
+IDS = TOKENIZER.encode(VERSE * 3)
+QUICK = TrainConfig(steps=30, batch_size=4, seq_len=8)
+
+
+def make_trainer(run: str | Run = "run", config: TrainConfig = QUICK, *, resume: bool = False, **more: Any) -> Trainer:
+    """A trainer of a tiny model on `VERSE`; `more` are settings of the model and arguments of the trainer."""
+    shape = {"hidden_size": 8, "embedding_dim": 8, "cell": "lstm", "num_layers": 1, "dropout": 0.0}
+    shape["tie_weights"] = False
+    shape |= {name: more.pop(name) for name in shape if name in more}
+    torch.manual_seed(config.seed)
+    model = LanguageModel(ModelConfig(vocab_size=TOKENIZER.vocab_size, **shape))
+    cut = len(IDS) - round(0.1 * len(IDS))
+    arguments: dict[str, Any] = {"run": Run(Path(run)) if isinstance(run, str) else run, "metadata": {}}
+    arguments["run"].path.mkdir(exist_ok=True)
+    arguments |= {"report": lambda progress: None, **more}
+    made = Trainer(model, TOKENIZER, IDS[:cut], IDS[cut:], config, **arguments)
+    if resume:
+        made.resume(load_checkpoint(arguments["run"].last, with_resume=True))
+    return made
+
+
+def stop_after(asked: int) -> Callable[[], bool]:
+    """A stop that says yes from the so-many-th time on that it is asked."""
+    times = iter(range(10**9))
+    return lambda: next(times) >= asked
+
+
+def log_of(run: str) -> list[dict[str, Any]]:
+    """The log, without what depends on the time that passed."""
+    lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: line[key] for key in line if key not in {"seconds", "tokens_per_second"}} for line in lines]
+
+
+def assert_same_run(one: str, other: str) -> None:
+    for file in ("model.safetensors", "last.safetensors"):
+        first, second = (load_checkpoint(Path(run, file), with_resume=True).tensors for run in (one, other))
+        assert first.keys() == second.keys()
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name], err_msg=f"{file} {name}")
+    assert log_of(one) == log_of(other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked"),
+    [
+        ({"cell": "lstm"}, 11),
+        ({"cell": "gru"}, 1),
+        ({"cell": "rnn"}, 29),
+        ({"cell": "lstm", "num_layers": 2, "dropout": 0.3}, 17),
+    ],
+    ids=["lstm", "gru", "rnn", "dropout"],
+)
+def test_resumed_equals_uninterrupted_to_the_last_bit(shape: dict[str, Any], asked: int) -> None:
+    make_trainer("whole", **shape).train()
+    make_trainer("broken", stop=stop_after(asked), **shape).train()
+    torch.manual_seed(999)  # as another process would have it
+    make_trainer("broken", resume=True, **shape).train()
+    assert_same_run("whole", "broken")
+
+
+@pytest.mark.parametrize("asked", range(0, 60, 7))
+def test_a_stop_at_any_moment_and_in_a_validation_is_resumed_exactly(asked: int) -> None:
+    make_trainer("whole").train()
+    make_trainer("broken", stop=stop_after(asked)).train()
+    while not load_checkpoint(Path("broken/last.safetensors")).metadata["finished"]:
+        asked += 5  # a validation asks five times
+        make_trainer("broken", resume=True, stop=stop_after(asked)).train()
+    assert_same_run("whole", "broken")
+
+
+def test_what_a_killed_run_logged_after_its_last_save_is_logged_once() -> None:
+    make_trainer("whole").train()
+    make_trainer("broken", stop=stop_after(15)).train()
+    with open("broken/log.jsonl", "a", encoding="utf-8") as log:
+        log.write('{"step": 16, "epo')
+    make_trainer("broken", resume=True).train()
+    assert_same_run("whole", "broken")
+
+
+def test_the_last_two_saves_are_kept() -> None:
+    steps: list[int] = []
+
+    def report(progress: Progress) -> None:
+        steps.append(progress.step)
+
+    make_trainer("run", replace(QUICK, save_every=1e-9), report=report).train()
+    saves = Run(Path("run")).saves
+    assert [load_checkpoint(path).metadata["resume"]["step"] for path in saves] == [30, 29]
+
+
+def test_a_resumed_training_by_the_clock_goes_on_with_its_budget() -> None:
+    time = iter(np.arange(0, 10**6, 0.05))
+    clock: dict[str, Any] = {"clock": lambda: float(next(time))}
+    config = TrainConfig(minutes=1, batch_size=4, seq_len=8)
+    end = make_trainer("run", config, stop=stop_after(40), **clock).train()
+    assert 5 < end.seconds < 55
+    resumed = make_trainer("run", config, resume=True, **clock).train()
+    assert 58 < resumed.seconds < 66
+    assert resumed.step > end.step
+
+
+@pytest.mark.parametrize("jump", [8 * 3600.0, -8 * 3600.0], ids=["the machine slept", "the clock was set back"])
+def test_a_jump_of_the_clock_costs_a_minute_at_most(jump: float) -> None:
+    times, now = iter(range(10**9)), [0.0]
+
+    def clock() -> float:
+        now[0] += jump if next(times) == 300 else 0.05
+        return now[0]
+
+    end = make_trainer("run", TrainConfig(minutes=3, batch_size=4, seq_len=8), clock=clock).train()
+    assert 170 < end.seconds < 250
+    assert end.fraction == 1
+
+
+def poison(made: Trainer, steps: set[int]) -> None:
+    """Let the loss be no number the first time that these steps are reached."""
+    batches = made._batches
+    original = batches.inputs_and_targets
+
+    def poisoned(step: int) -> tuple[np.ndarray, np.ndarray]:
+        if step in steps:
+            steps.remove(step)
+            next(made.model.parameters()).detach().fill_(math.nan)
+        return original(step)
+
+    batches.inputs_and_targets = poisoned  # type: ignore[method-assign]
+
+
+def test_a_loss_that_is_no_number_sends_back_to_the_last_good_state_with_a_smaller_rate() -> None:
+    warnings: list[str] = []
+    made = make_trainer("run", warn=warnings.append)
+    poison(made, {12, 20})
+    end = made.train()
+    assert end.step == 30
+    assert len(warnings) == 2
+    assert "step 12" in warnings[0]
+    assert "0.3 of the learning rate" in warnings[0]
+    saved = load_checkpoint(Path("run/last.safetensors"))
+    assert saved.metadata["resume"]["recoveries"] == 2
+    assert saved.metadata["resume"]["rate_scale"] == pytest.approx(0.09)
+    assert end.learning_rate == pytest.approx(0.09 * learning_rate(QUICK, 29 / 30))
+
+
+def test_a_loss_that_explodes_again_and_again_is_a_clear_end() -> None:
+    warnings: list[str] = []
+    with pytest.raises(TrainingError, match=r"explodes.*smaller --lr than 1e\+30"):
+        make_trainer("run", replace(QUICK, learning_rate=1e30), warn=warnings.append).train()
+    assert len(warnings) == 3
+
+
+def test_a_full_disk_is_a_warning_on_the_way_and_an_error_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = [False]
+    fsync = checkpoint.os.fsync
+
+    def write_to_disk(handle: int) -> None:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", write_to_disk)
+    warnings: list[str] = []
+
+    def report(progress: Progress) -> None:
+        full[0] = 5 <= progress.step < 25
+
+    config = replace(QUICK, save_every=1e-9)
+    make_trainer("some", config, report=report, warn=warnings.append).train()
+    assert len(warnings) == 1
+    assert "No space left" in warnings[0]
+    make_trainer("none", config).train()
+    assert_same_run("some", "none")
+
+    before = {path.name: path.read_bytes() for path in Path("none").iterdir()}
+    full[0] = True
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        make_trainer("none", config, report=lambda progress: None).train()
+    after = {path.name: path.read_bytes() for path in Path("none").iterdir()}
+    assert {name: data for name, data in after.items() if name != "log.jsonl"} == {
+        name: data for name, data in before.items() if name != "log.jsonl"
+    }
+
+
+def test_the_best_model_waits_in_memory_for_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([2.0, 1.0] + [3.0] * 20)
+    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(schedule, "LEARNING_COST", 1000)  # many validations in few updates
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
+    whole = make_trainer("whole")
+    whole.train()
+    losses = iter([2.0, 1.0] + [3.0] * 20)
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def report(progress: Progress) -> None:
+        monkeypatch.setattr(checkpoint.os, "fsync", full if 4 <= progress.step < 20 else lambda handle: None)
+
+    make_trainer("run", replace(QUICK, save_every=1e-9), report=report).train()
+    best, expected = (load_checkpoint(Path(run, "model.safetensors")) for run in ("run", "whole"))
+    assert best.metadata["metrics"]["val_nats"] == 1.0
+    np.testing.assert_array_equal(best.tensors["embedding.weight"], expected.tensors["embedding.weight"])
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_random_numbers_of_a_gpu_are_saved_with_the_cpus_and_other_machines_do_without(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: list[list[int]] = []
+    gpu = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    monkeypatch.setattr(getattr(torch, kind), "get_rng_state", lambda *device: gpu)
+    monkeypatch.setattr(getattr(torch, kind), "set_rng_state", lambda state, *device: set_to.append(state.tolist()))
+    device, cpu = torch.device(kind), torch.device("cpu")
+    on_gpu, drawn = random_state(device), torch.rand(3)
+    on_cpu, later = random_state(cpu), torch.rand(3)
+    for state, here, expected in (
+        (on_gpu, device, drawn),
+        (on_gpu, cpu, drawn),
+        (on_cpu, device, later),
+        (on_cpu, cpu, later),
+    ):
+        set_random_state(here, state)
+        assert torch.equal(torch.rand(3), expected)
+    assert set_to == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("name", ["resume/stream.0", "resume/random", "resume/embedding.weight.exp_avg"])
+def test_a_save_that_lacks_a_part_or_has_it_in_another_shape_is_refused(name: str) -> None:
+    make_trainer("run", stop=stop_after(5)).train()
+    saved = load_checkpoint(Path("run/last.safetensors"), with_resume=True)
+    tensors = dict(saved.tensors)
+    removed = tensors.pop(name)
+    with pytest.raises(CheckpointError, match="damaged save"):
+        make_trainer("run").resume(replace(saved, tensors=tensors))
+    with pytest.raises(CheckpointError, match="damaged save"):
+        make_trainer("run").resume(replace(saved, tensors={**tensors, name: removed[..., :-1]}))
+
+
+@pytest.mark.parametrize("length", [1, 5, 2100, 6001])
+def test_validation_in_streams_gives_what_one_pass_would(length: int, rng: np.random.Generator) -> None:
+    model = LanguageModel(ModelConfig(vocab_size=9, hidden_size=6, embedding_dim=4))
+    ids = rng.integers(9, size=length).astype(np.uint8)
+    tokens = torch.from_numpy(np.concatenate([[3], ids]).astype(np.int64))[None]
+    with torch.no_grad():
+        whole = float(sequence_loss(model(tokens[:, :-1])[0], tokens[:, 1:]))
+    assert validation_loss(model, ids, 3) == pytest.approx(whole, abs=1e-5)
+    assert validation_loss(model, ids, 3, stop=lambda: True) is None
+    assert model.training
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_decoder_learns_faster_unless_it_is_the_embedding_too(tied: bool) -> None:
+    trainer = make_trainer(config=replace(QUICK, steps=1, weight_decay=0.0), tie_weights=tied)
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    rate = trainer.train().learning_rate  # in its first step, AdamW moves each weight by just this
+    steps = {
+        name: float((weight.detach() - before[name]).abs().max()) for name, weight in trainer.model.named_parameters()
+    }
+    faster = {name for name, step in steps.items() if step == pytest.approx(DECODER_RATE * rate, rel=0.01)}
+    slower = {name for name, step in steps.items() if step == pytest.approx(rate, rel=0.01)}
+    assert faster == (set() if tied else {"decoder.weight"})
+    assert slower == before.keys() - faster
+
+
+def test_the_kept_model_is_the_mean_of_the_last_weights() -> None:
+    trainer = make_trainer("run", replace(QUICK, steps=96, learning_rate=0.05))
+    seen: list[dict[str, torch.Tensor]] = []
+    step = trainer._learner.optimizer.step
+
+    def keep() -> None:
+        step()
+        seen.append({name: weight.detach().clone() for name, weight in trainer.model.named_parameters()})
+
+    trainer._learner.optimizer.step = keep  # type: ignore[method-assign, assignment]
+    trainer.train()
+    for name, average in trainer._learner.averages.items():
+        mean = seen[0][name]
+        for number, weights in enumerate(seen, start=1):
+            if number > 64 and number % 8:
+                continue
+            fraction, updates = (number - 1) / 96, 1 if number <= 64 else 8
+            share = min(
+                1.0, updates * 10 / number / (learning_rate(trainer.config, fraction) / trainer.config.learning_rate)
+            )
+            mean = (1 - share) * mean + share * weights[name]
+        torch.testing.assert_close(average, mean)
+        torch.testing.assert_close(
+            dict(trainer.model.named_parameters())[name].detach(), seen[-1][name], rtol=0, atol=0
+        )
+    kept = load_checkpoint(Path("run/model.safetensors"))
+    figures = [line for line in log_of("run") if line["val_nats"] is not None]
+    best = min(line["val_nats"] for line in figures)
+    trainer.model.load_tensors(kept.tensors)
+    start = int(TOKENIZER.encode("\n")[0])
+    assert validation_loss(trainer.model, trainer._val_ids, start) == pytest.approx(best, abs=1e-6)
+
+
+def test_a_model_in_half_precision_is_validated_as_it_is_kept() -> None:
+    trainer = make_trainer("half", replace(QUICK, half=True))
+    end = trainer.train()
+    kept = load_checkpoint(Path("half/model.safetensors"))
+    assert {array.dtype for array in kept.tensors.values()} == {np.dtype(np.float16)}
+    assert {array.dtype for array in load_checkpoint(Path("half/last.safetensors")).tensors.values()} == {
+        np.dtype(np.float32)
+    }
+    trainer.model.load_tensors(kept.tensors)
+    start = int(TOKENIZER.encode("\n")[0])
+    assert validation_loss(trainer.model, trainer._val_ids, start) == pytest.approx(end.best_nats, abs=1e-6)
+
+
+def test_a_training_with_patience_ends_when_validation_gets_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
+    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    end = make_trainer("run", replace(QUICK, steps=400, patience=3)).train()
+    assert end.fraction == 1
+    assert end.step == 52  # the fifth of 40 validations, three after the best; each with a line of the log
+    assert end.best_nats == 2.0
+    assert load_checkpoint(Path("run/last.safetensors")).metadata["finished"]
+
+
+@pytest.mark.parametrize(("steps", "validations"), [(1, 1), (50, 1), (200, 4), (600, 10)])
+def test_validations_take_a_small_part_of_a_training_that_no_clock_ends(
+    steps: int, validations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(trainer, "validation_loss", lambda model, ids, *others: read.append(len(ids)) or 1.0)
+    made = make_trainer("run", replace(QUICK, steps=steps))
+    made.train()
+    assert len(read) == validations
+    assert sum(read[:-1]) * 40 <= 3 * steps * made._batches.tokens_per_step
+
+
+def test_patience_lasts_over_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
+    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    config = replace(QUICK, steps=400, patience=3)
+    assert make_trainer("run", config, stop=stop_after(35)).train().fraction < 1
+    assert make_trainer("run", config, resume=True).train().step == 52
