@@ -1,7 +1,7 @@
-"""The settings of models, training and sampling: their defaults, ranges and meaning, here and nowhere else.
+"""Settings of models, training and sampling: defaults, ranges and help texts.
 
-Each settings class is a frozen dataclass that checks itself. Its fields carry what the command line needs
-(option names, help), so that an option, its default and its range are written once.
+Each settings class is a frozen dataclass that validates itself. The command line generates its options from the
+fields, so that a default, a range or a description is written once.
 """
 
 import operator
@@ -12,59 +12,90 @@ from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 from charlm.errors import ConfigError
 
 T = TypeVar("T")
-Cell = Literal["lstm", "gru", "rnn"]
-CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What a setting means and which values it may take.
+class CellSpec:
+    """Structure of a recurrent cell: everything in which the cells differ, apart from their equations.
+
+    The gate named `candidate` has a tanh, all others have a sigmoid.
 
     Attributes:
-        help: One sentence with the unit.
-        flags: Its names on the command line, `--cell` or `-n`, `--length`.
-        at_least: The least value allowed.
-        at_most: The greatest value allowed.
-        above: A bound that itself is not allowed.
-        below: A bound that itself is not allowed.
-        choices: The values allowed, where they can be listed.
+        gates: Names of the gates, in the order of PyTorch's weight matrices.
+        state: Parts of the state: h, the output, and c, the memory of an LSTM.
+        torch_class: Name of the layer in `torch.nn`.
+        reset_inside: Whether the reset gate multiplies the candidate's recurrent product, bias included.
+    """
+
+    gates: tuple[str, ...]
+    state: tuple[str, ...]
+    torch_class: str
+    reset_inside: bool = False
+
+    @property
+    def sigmoid_first(self) -> tuple[int, ...]:
+        """Indices of the gates with the sigmoid gates first and the candidate last."""
+        return tuple(sorted(range(len(self.gates)), key=lambda index: self.gates[index] == "candidate"))
+
+
+CELLS: dict[str, CellSpec] = {
+    "lstm": CellSpec(gates=("input", "forget", "candidate", "output"), state=("h", "c"), torch_class="LSTM"),
+    "gru": CellSpec(gates=("reset", "update", "candidate"), state=("h",), torch_class="GRU", reset_inside=True),
+    "rnn": CellSpec(gates=("candidate",), state=("h",), torch_class="RNN"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Meaning and range of a setting.
+
+    Attributes:
+        help: One sentence with the unit. Other settings are named in backticks.
+        flags: Names on the command line, such as `-n`, `--length`.
+        group: Heading under which the help lists the setting.
+        minimum: Smallest value allowed.
+        maximum: Largest value allowed.
+        above: Bound that is itself not allowed.
+        below: Bound that is itself not allowed.
+        choices: Values allowed, if they can be listed.
     """
 
     help: str
     flags: tuple[str, ...] = ()
-    at_least: float | None = None
-    at_most: float | None = None
+    group: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
     above: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
 
-    def broken_by(self, value: Any) -> str:  # noqa: ANN401 - a value of any type, about to be checked
-        """The rule that a value breaks, in words; empty if it keeps them all."""
+    def violation(self, value: Any) -> str:  # noqa: ANN401 - a value of any type, about to be checked
+        """Return the rule that a value violates, in words, or an empty string."""
         if self.choices:
             return "" if value in self.choices else f"must be one of {', '.join(self.choices)}"
         if isinstance(value, float) and value != value:
             return "must be a number"
         bounds = (
-            (self.at_least, operator.ge, "at least"),
-            (self.at_most, operator.le, "at most"),
+            (self.minimum, operator.ge, "at least"),
+            (self.maximum, operator.le, "at most"),
             (self.above, operator.gt, "above"),
             (self.below, operator.lt, "below"),
         )
-        broken = [
-            f"{words} {bound:g}" for bound, keeps, words in bounds if bound is not None and not keeps(value, bound)
+        violated = [
+            f"{words} {bound:g}" for bound, holds, words in bounds if bound is not None and not holds(value, bound)
         ]
-        return f"must be {' and '.join(broken)}" if broken else ""
+        return f"must be {' and '.join(violated)}" if violated else ""
 
 
 def setting(default: Any, help: str, *flags: str, **rule: Any) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """A dataclass field with its rule: see `Rule`."""
+    """Return a dataclass field with a `Rule`."""
     return field(default=default, metadata={"rule": Rule(help=help, flags=flags, **rule)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The base of the settings classes: checks every field against its rule.
+    """Base class of the settings classes, which checks every field against its rule.
 
     Raises:
         ConfigError: Naming field, value and rule. A field whose default is None may be None.
@@ -76,55 +107,58 @@ class Settings:
             rule: Rule | None = spec.metadata.get("rule")
             if rule is None or (value is None and spec.default is None):
                 continue
-            if broken := rule.broken_by(value):
-                name = rule.flags[-1] if rule.flags else spec.name
-                raise ConfigError(f"{name} {value}: {broken}")
+            if violation := rule.violation(value):
+                raise ConfigError(f"{spec.name} {value}: {violation}", fields=[spec.name])
 
     @classmethod
     def pick(cls, values: Mapping[str, Any]) -> Self:
-        """Make the settings from those of `values` that are fields here; None means the default."""
+        """Return the settings with those of `values` that are fields here; None stands for the default."""
         names = {spec.name for spec in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names and value is not None})
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Make a dataclass from what a file, which may be anybody's, has of it; what is missing has its default.
+    """Return a dataclass made from untrusted values, such as those of a file; missing fields have their defaults.
 
     Raises:
-        ConfigError: If a value is of another type than its field or breaks its rule, or a name is unknown.
+        ConfigError: If a value has the wrong type or is out of range, or a name is unknown.
     """
     hints = get_type_hints(kind)
     for name, value in values.items():
         if name not in hints:
-            raise ConfigError(f"a setting {name[:80]!r}, which only a newer charlm knows")
+            raise ConfigError(f"unknown setting {name[:80]!r}; a newer charlm may know it")
         kinds = {option if isinstance(option, type) else type(option) for option in get_args(hints[name])}
         kinds = kinds or {hints[name]}
         if type(value) not in kinds and not (type(value) is int and float in kinds):
-            raise ConfigError(f"{name} is {str(value)[:80]}, which is of the wrong type")
+            raise ConfigError(f"{name} is {str(value)[:80]}, which has the wrong type")
     return kind(**values)
+
+
+TOKENS = "Tokens and vocabulary"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig(Settings):
-    """How text is cut into tokens, and which of them a model knows."""
+    """How text is split into tokens, and which tokens a model knows."""
 
-    tokenizer: str = setting("char", "What a token is.", "--tokenizer", choices=("char", "word"))
+    tokenizer: str = setting(
+        "char", "Unit of text that is one token.", "--tokenizer", choices=("char", "word"), group=TOKENS
+    )
     split: str = setting(
         "words",
-        "Cut into words and punctuation, or only at white space (a text that is tokenised already).",
+        "How a word tokenizer splits text: `words` separates words, numbers and punctuation; `whitespace` splits at "
+        "whitespace only, for text that is already tokenized.",
         "--split",
         choices=("words", "whitespace"),
+        group=TOKENS,
     )
     max_vocab: int | None = setting(
-        None, "Know the so many most frequent words, the unknown one included.", "--vocab-size", at_least=8
+        None, "Maximum vocabulary size in words, including the unknown token.", "--vocab-size", minimum=8, group=TOKENS
     )
     min_count: int | None = setting(
-        None,
-        "Know the words that come so often.  [default: 2, or 1 in a short text or one split at white space]",
-        "--min-count",
-        at_least=1,
+        None, "Drop words that occur fewer than N times.", "--min-count", minimum=1, group=TOKENS
     )
-    lowercase: bool = setting(False, "Turn words to lower case.", "--lowercase/--no-lowercase")
+    lowercase: bool = setting(False, "Convert text to lower case.", "--lowercase/--no-lowercase", group=TOKENS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,227 +166,290 @@ class TokenizerConfig(Settings):
             return
         for spec in fields(self)[1:]:
             if getattr(self, spec.name) != spec.default:
-                name = spec.metadata["rule"].flags[-1].split("/")[0]
-                raise ConfigError(f"{name} is for words: add --tokenizer word, or leave it out")
+                raise ConfigError(
+                    f"{spec.name} applies to words only: set tokenizer to word, or omit it",
+                    fields=[spec.name, "tokenizer"],
+                )
+
+
+MODEL, REGULARISATION = "Model", "Regularisation"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
-    """The shape of a language model: all that is needed to rebuild it around its weights."""
+    """Shape of a language model: all that is needed to rebuild it around its weights."""
 
-    vocab_size: int = setting(2, "Number of token types, the unknown token among them.", at_least=2)
-    cell: Cell = setting("lstm", "Recurrent cell.", "--cell", choices=CELLS)
-    num_layers: int = setting(
-        1, "Stacked recurrent layers.  [default: grows with the budget]", "--layers", at_least=1, at_most=64
-    )
-    hidden_size: int = setting(
-        384, "Units in each layer.  [default: grows with the budget]", "--hidden", at_least=1, at_most=65536
-    )
+    vocab_size: int = setting(2, "Number of tokens in the vocabulary, including the unknown token.", minimum=2)
+    cell: str = setting("lstm", "Recurrent cell.", "--cell", choices=tuple(CELLS), group=MODEL)
+    num_layers: int = setting(1, "Number of stacked recurrent layers.", "--layers", minimum=1, maximum=64, group=MODEL)
+    hidden_size: int = setting(384, "Number of units in each layer.", "--hidden", minimum=1, maximum=65536, group=MODEL)
     embedding_dim: int = setting(
-        64, "Width of the token embedding (as --hidden if tied).", "--embed", at_least=1, at_most=65536
+        64,
+        "Size of the token embeddings; equal to `hidden_size` if weights are tied.",
+        "--embed",
+        minimum=1,
+        maximum=65536,
+        group=MODEL,
     )
     dropout: float = setting(
         0.0,
-        "Share of outputs dropped, between layers and after the last.  [default: grows with the epochs to come]",
+        "Dropout of the outputs of every layer, as a share from 0 to 1.",
         "--dropout",
-        at_least=0,
+        minimum=0,
         below=1,
+        group=REGULARISATION,
     )
     input_dropout: float = setting(
         0.0,
-        "Share of the embedding's outputs dropped.  [default: as --dropout, of words]",
+        "Dropout of the embeddings' components, as a share.",
         "--dropout-input",
-        at_least=0,
+        minimum=0,
         below=1,
+        group=REGULARISATION,
     )
     token_dropout: float = setting(
         0.0,
-        "Share of tokens dropped whole, wherever they stand.  [default: a fifth of --dropout, of words]",
+        "Dropout of whole tokens, as a share: a dropped token is zero wherever it occurs in the batch.",
         "--dropout-tokens",
-        at_least=0,
+        minimum=0,
         below=1,
+        group=REGULARISATION,
     )
     recurrent_dropout: float = setting(
         0.0,
-        "Share of recurrent weights dropped (DropConnect).  [default: grows with the epochs to come, from four on, of "
-        "words from two]",
+        "Dropout of recurrent weights (DropConnect), as a share.",
         "--dropconnect",
-        at_least=0,
+        minimum=0,
         below=1,
+        group=REGULARISATION,
     )
     skip_connections: bool = setting(
-        False,
-        "Give the decoder the outputs of all layers, added up.  [default: on, of characters in several layers]",
-        "--skip/--no-skip",
+        False, "Pass the sum of all layers' outputs to the decoder.", "--skip/--no-skip", group=MODEL
     )
-    tie_weights: bool = setting(False, "Use the embedding as the decoder's matrix too.", "--tie/--no-tie")
+    tie_weights: bool = setting(
+        False, "Use the embedding matrix as the decoder matrix too.", "--tie/--no-tie", group=MODEL
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tie_weights and self.embedding_dim != self.hidden_size:
             raise ConfigError(
-                f"--tie needs --embed ({self.embedding_dim}) and --hidden ({self.hidden_size}) to be equal"
+                f"tie_weights needs embedding_dim ({self.embedding_dim}) and hidden_size ({self.hidden_size}) to be "
+                "equal",
+                fields=["tie_weights", "embedding_dim", "hidden_size"],
             )
+
+
+LENGTH, OPTIMISATION, RUNNING = "Training length", "Optimisation", "Hardware and saving"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Settings):
-    """How a model learns. One of `minutes`, `epochs` and `steps` ends the training."""
+    """How a model is trained. One of `minutes`, `epochs` and `steps` ends the training."""
 
-    minutes: float | None = setting(None, "Train for so many minutes in all.", "--minutes", above=0)
-    epochs: float | None = setting(None, "Train for so many passes over the text.", "--epochs", above=0)
-    steps: int | None = setting(None, "Train for so many updates.", "--steps", at_least=1)
+    minutes: float | None = setting(
+        None, "Stop after X minutes, including start-up.", "--minutes", above=0, group=LENGTH
+    )
+    epochs: float | None = setting(
+        None, "Stop after X passes over the training text.", "--epochs", above=0, group=LENGTH
+    )
+    steps: int | None = setting(None, "Stop after N updates.", "--steps", minimum=1, group=LENGTH)
     patience: int | None = setting(
         None,
-        "End when so many validations in a row were no better.  [default: 6 if no end is given]",
+        "Stop after N validations in a row without a lower validation loss.",
         "--patience",
-        at_least=1,
+        minimum=1,
+        group=LENGTH,
     )
     batch_size: int = setting(
-        16, "Parallel streams of text.  [default: 16 to 64, by the budget; 20 of words]", "--batch-size", at_least=1
+        16, "Number of parallel text streams in an update.", "--batch-size", minimum=1, group=OPTIMISATION
     )
-    seq_len: int = setting(
-        64, "Tokens of each stream in an update.  [default: 64; 35 of words]", "--seq-len", at_least=1
-    )
+    seq_len: int = setting(64, "Number of tokens per stream in an update.", "--seq-len", minimum=1, group=OPTIMISATION)
     learning_rate: float = setting(
         8e-3,
-        "Peak learning rate of AdamW; an untied decoder's is higher.  [default: by the model's size]",
+        "Peak learning rate of AdamW. The decoder's is higher unless weights are tied.",
         "--lr",
         above=0,
+        group=OPTIMISATION,
     )
-    warmup: float = setting(0.1, "Share of the training in which the rate rises.", "--warmup", at_least=0, at_most=1)
+    warmup: float = setting(
+        0.1,
+        "Share of the training in which the learning rate rises to its peak.",
+        "--warmup",
+        minimum=0,
+        maximum=1,
+        group=OPTIMISATION,
+    )
     weight_decay: float = setting(
-        0.01,
-        "AdamW's decoupled weight decay.  [default: by the text's length; 0.01 of words, and in a short text]",
-        "--weight-decay",
-        at_least=0,
+        0.01, "Decoupled weight decay of AdamW.", "--weight-decay", minimum=0, group=REGULARISATION
     )
     softmax_samples: int | None = setting(
         None,
-        "Learn with so many words drawn for each update; 0 for all.  [default: all, 8192 beyond 30,000 words]",
+        "Number of words sampled per update for the softmax; 0 uses the whole vocabulary.",
         "--softmax-samples",
-        at_least=0,
+        minimum=0,
+        group=OPTIMISATION,
     )
     freeze_embeddings: bool = setting(
-        False, "Keep the token embedding as it begins.", "--freeze-embeddings/--tune-embeddings"
+        False, "Keep the initial token embeddings unchanged.", "--freeze-embeddings/--tune-embeddings", group=MODEL
     )
-    grad_clip: float = setting(1.0, "Greatest norm of the gradient.", "--grad-clip", above=0)
+    grad_clip: float = setting(1.0, "Maximum norm of the gradient.", "--grad-clip", above=0, group=OPTIMISATION)
     reset_prob: float = setting(
         0.05,
-        "Chance that a stream starts an update from the zero state.",
+        "Probability that a stream starts an update from the zero state.",
         "--reset-prob",
-        at_least=0,
-        at_most=1,
+        minimum=0,
+        maximum=1,
+        group=OPTIMISATION,
     )
     val_fraction: float = setting(
         0.1,
-        "Share of the text, its end, kept for validation; 0 for none.",
+        "Share of the text, taken from its end, that is kept for validation; 0 for none.",
         "--val-fraction",
-        at_least=0,
+        minimum=0,
         below=1,
+        group="Text",
     )
-    seed: int = setting(1, "Seed of weights, dropout and stream order.", "--seed", at_least=0, below=2**63)
+    seed: int = setting(
+        1, "Seed of weights, dropout and stream order.", "--seed", minimum=0, below=2**63, group=OPTIMISATION
+    )
     precision: Precision = setting(
         "auto",
-        "Arithmetic of the matrix products; auto takes bf16 where it is faster, timed if --minutes decide.",
+        "Number format of matrix products. `auto` uses bf16 where it is faster; with `minutes`, speed is measured.",
         "--precision",
         choices=("auto", "fp32", "bf16"),
+        group=RUNNING,
     )
     threads: int | None = setting(
-        None, "Threads to compute with; on as many, a training is repeated to the bit.", at_least=1
+        None, "Number of threads. With the same number, a training repeats bit for bit.", minimum=1
     )
     half: bool = setting(
-        False, "Keep the model in half precision: a file of half the size, the loss within 0.001.", "--half/--full"
+        False,
+        "Store the model in half precision: half the file size, a loss within 0.001 nats.",
+        "--half/--full",
+        group=RUNNING,
     )
-    save_every: float = setting(60.0, "Seconds between saves for resuming.", "--save-every", above=0)
+    save_every: float = setting(60.0, "Seconds between two saves.", "--save-every", above=0, group=RUNNING)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [f"--{name}" for name in ("minutes", "epochs", "steps") if getattr(self, name) is not None]
+        given = [name for name in ("minutes", "epochs", "steps") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ConfigError(f"{' and '.join(given)} contradict each other: give one of them")
+            raise ConfigError(f"{' and '.join(given)} contradict each other: set only one of them", fields=given)
+
+
+DRAWING, PENALTY, ENDING = "Choice of tokens", "Repetition", "Length and number"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(Settings):
-    """How text is drawn from a model."""
+    """How text is generated."""
 
     temperature: float = setting(
-        0.8, "Divides the logits: 0 takes the likeliest token, 1 the model as it is.", "--temp", at_least=0
+        0.8,
+        "Divide the logits by X. 0 always takes the most probable token, 1 samples from the model unchanged.",
+        "--temp",
+        minimum=0,
+        group=DRAWING,
     )
-    greedy: bool = setting(False, "Take the likeliest token: as --temp 0.", "--greedy")
-    allow_unknown: bool = setting(False, "Let the unknown token be written too, as <unk> or U+FFFD.", "--allow-unk")
-    top_k: int | None = setting(None, "Draw from the K likeliest tokens.", "--top-k", at_least=1)
+    greedy: bool = setting(
+        False, "Always take the most probable token, as with `temperature` 0.", "--greedy", group=DRAWING
+    )
+    allow_unknown: bool = setting(
+        False, "Allow the unknown token, shown as <unk> or U+FFFD.", "--allow-unk", group=DRAWING
+    )
+    top_k: int | None = setting(None, "Sample from the N most probable tokens.", "--top-k", minimum=1, group=DRAWING)
     typical_p: float | None = setting(
         None,
-        "Draw from the tokens of the most usual surprise that hold this share of probability.",
+        "Locally typical sampling: sample from the tokens whose surprisal is closest to the entropy and that together "
+        "have probability X.",
         "--typical",
         above=0,
-        at_most=1,
+        maximum=1,
+        group=DRAWING,
     )
     top_p: float | None = setting(
         None,
-        "Draw from the fewest tokens that hold this share of probability.",
+        "Nucleus sampling: sample from the most probable tokens that together have probability X.",
         "--top-p",
         above=0,
-        at_most=1,
+        maximum=1,
+        group=DRAWING,
     )
     min_p: float | None = setting(
         None,
-        "Drop tokens below this share of the likeliest one's probability.",
+        "Exclude tokens less probable than X times the most probable token.",
         "--min-p",
-        at_least=0,
-        at_most=1,
+        minimum=0,
+        maximum=1,
+        group=DRAWING,
     )
     repeat_penalty: float = setting(
-        1.0, "Makes recent tokens less likely: their logits are divided by it; 1 for none.", "--repeat-penalty", above=0
+        1.0,
+        "Make recent tokens less probable: divide their positive logits by X, multiply their negative ones. 1 "
+        "for none.",
+        "--repeat-penalty",
+        above=0,
+        group=PENALTY,
     )
     repeat_last: int = setting(
-        64, "How many tokens back --repeat-penalty looks, the prompt's among them.", "--repeat-last", at_least=1
+        64,
+        "Number of recent tokens that `repeat_penalty` applies to, including the prompt's.",
+        "--repeat-last",
+        minimum=1,
+        group=PENALTY,
     )
     beam: int | None = setting(
-        None, "Search for the likeliest text with so many beams, instead of drawing.", "--beam", at_least=1
+        None, "Beam search with this beam width, instead of sampling.", "--beam", minimum=1, group=DRAWING
     )
     length: int | None = setting(
         None,
-        "Tokens to write after the prompt; -1 for no end.  [default: 500; with --lines no end]",
+        "Number of tokens to generate after the prompt; -1 for no limit.",
         "-n",
         "--length",
-        at_least=-1,
+        minimum=-1,
+        group=ENDING,
     )
-    lines: int | None = setting(None, "End behind so many line ends.", "--lines", at_least=1)
-    count: int = setting(1, "Samples of each prompt; sample i of all has the seed SEED + i.", "--count", at_least=1)
-    seed: int | None = setting(None, "Seed: the same gives the same text.", "--seed", at_least=0, below=2**63)
+    lines: int | None = setting(None, "Stop after N newlines.", "--lines", minimum=1, group=ENDING)
+    count: int = setting(
+        1, "Number of samples per prompt. Sample i has the seed SEED + i.", "--count", minimum=1, group=ENDING
+    )
+    seed: int | None = setting(
+        None, "Random seed: the same seed gives the same text.", "--seed", minimum=0, below=2**63, group=ENDING
+    )
     stop: tuple[str, ...] = ()
-    """Texts that end a sample where they come up, and are left out of it."""
+    """Strings that end a sample and are not part of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if "" in self.stop:
-            raise ConfigError("--stop: an empty text would end every sample at once")
-        if self.beam is None:
-            return
-        for value, flag in zip(
-            (self.top_k, self.typical_p, self.top_p, self.min_p),
-            ("--top-k", "--typical", "--top-p", "--min-p"),
-            strict=True,
-        ):
-            if value is not None:
-                raise ConfigError(f"--beam {self.beam} takes the likeliest text and draws nothing: leave {flag} out")
-        if self.greedy or self.repeat_penalty != 1:
-            raise ConfigError(f"--beam {self.beam} goes with neither --greedy nor --repeat-penalty")
+            raise ConfigError("stop: an empty string would end every sample immediately", fields=["stop"])
+        if self.beam is not None:
+            self._check_beam(self.beam)
+
+    def _check_beam(self, beam: int) -> None:
+        sampling = ("top_k", "typical_p", "top_p", "min_p", "greedy", "repeat_penalty")
+        given = [name for name in sampling if getattr(self, name) != getattr(type(self), name)]
+        if given:
+            raise ConfigError(
+                f"beam {beam} searches for the most probable text and does not sample: omit {given[0]}",
+                fields=["beam", given[0]],
+            )
         if self.limit < 0:
-            raise ConfigError(f"--beam {self.beam} needs an end: give -n")
-        if self.count > self.beam:
-            raise ConfigError(f"--count {self.count}: a search with --beam {self.beam} finds no more than that")
+            raise ConfigError(f"beam {beam} needs a limit: set length", fields=["beam", "length"])
+        if self.count > beam:
+            raise ConfigError(
+                f"count {self.count}: a search with beam {beam} finds no more than {beam} texts",
+                fields=["count", "beam"],
+            )
 
     @property
     def limit(self) -> int:
-        """Tokens to write at most; -1 for no limit."""
+        """Maximum number of tokens to generate; -1 for no limit."""
         if self.length is None:
             return DEFAULT_LENGTH if self.lines is None else -1
         return self.length
 
 
 DEFAULT_LENGTH = 500
-"""Tokens of a sample whose length is not given."""
+"""Number of tokens of a sample if neither `length` nor `lines` is set."""

@@ -1,17 +1,21 @@
-"""Everything that charlm can expect to go wrong, as one tree.
+"""Exceptions for every failure that a user can do something about.
 
     CharlmError              exit code 1, one line on stderr
-    +-- ConfigError          a setting out of its range; exit code 2, as for any wrong option
-    +-- CorpusError          a text that cannot be read, or cannot be learnt from
-    +-- VectorsError         a file of word vectors that cannot be read, or does not fit
-    +-- CheckpointError      a model file that is missing, damaged or not one
-    +-- RunError             a run that exists, or is not there to be resumed
-    +-- TrainingError        learning that cannot go on
-    |   +-- PeerLostError    one of several processes is gone, and said why itself
-    +-- NoveltyError         text that has to be new, and cannot be told or made
+    +-- ConfigError          a setting is out of range, or settings contradict each other; exit code 2
+    +-- CorpusError          a text cannot be read, or cannot be learnt from
+    +-- VectorsError         a file of word vectors cannot be read, or does not fit the vocabulary
+    +-- CheckpointError      a model file is missing, damaged or not a model file
+    +-- RunError             a run exists already, or cannot be found or resumed
+    +-- TrainingError        training cannot continue
+    |   +-- PeerLostError    another process of a distributed training has ended
+    +-- NoveltyError         no training text to compare with, or no new text is possible
 
-A message says what is wrong, where, and what to do about it.
+A message says what is wrong, where, and what to do. It calls settings and arguments by their Python names, which it
+lists in `fields`, so that a front end can replace them: the command line turns `hidden_size` into `--hidden`.
 """
+
+import re
+from collections.abc import Mapping, Sequence
 
 __all__ = [
     "CharlmError",
@@ -27,13 +31,39 @@ __all__ = [
 
 
 class CharlmError(Exception):
-    """The root: any failure that its user can do something about."""
+    """Base class of all expected failures.
+
+    Args:
+        message: What is wrong, where, and what to do.
+        fields: Settings and arguments that the message names.
+
+    Attributes:
+        fields: As given.
+    """
 
     exit_code = 1
 
+    def __init__(self, message: str, *, fields: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
+
+    def worded(self, names: Mapping[str, str]) -> str:
+        """Return the message with the first mention of each field replaced by its name in `names`.
+
+        Example:
+            >>> error = ConfigError("hidden_size 0: must be at least 1", fields=["hidden_size"])
+            >>> error.worded({"hidden_size": "--hidden"})
+            '--hidden 0: must be at least 1'
+        """
+        message = str(self)
+        for field in self.fields:
+            name = names.get(field, field)
+            message = re.sub(rf"(?<!\w){field}(?!\w)", name.replace("\\", r"\\"), message, count=1)
+        return message
+
 
 class ConfigError(CharlmError):
-    """A setting is outside its range, or two settings contradict each other."""
+    """A setting is out of range, or two settings contradict each other."""
 
     exit_code = 2
 
@@ -43,24 +73,24 @@ class CorpusError(CharlmError):
 
 
 class VectorsError(CharlmError):
-    """A file of word vectors cannot be read, or knows nothing of a vocabulary."""
+    """A file of word vectors cannot be read, or has no word of the vocabulary."""
 
 
 class CheckpointError(CharlmError):
-    """A model file is missing, damaged, or no model file of charlm's."""
+    """A model file is missing, damaged, or not a model file of charlm."""
 
 
 class RunError(CharlmError):
-    """A run's folder is in the way, or is not there."""
+    """A run exists already, or cannot be found or resumed."""
 
 
 class TrainingError(CharlmError):
-    """Training cannot go on, for instance because the loss is no longer a number."""
+    """Training cannot continue, for instance because the loss is no longer finite."""
 
 
 class PeerLostError(TrainingError):
-    """Another of the processes that learn together has ended; what it says matters more than this."""
+    """Another process of a distributed training has ended; its own message says why."""
 
 
 class NoveltyError(CharlmError):
-    """There is no training text to compare with, or nothing new to say."""
+    """There is no training text to compare with, or every continuation would repeat it."""

@@ -1,4 +1,4 @@
-"""The command line. Each command lives in a module of its own, imported only when it runs."""
+"""Command line of charlm. Each command is a module of its own, imported only when it runs."""
 
 import errno
 import importlib
@@ -11,36 +11,36 @@ from typing import Any
 
 import click
 
-from charlm import __version__
+from charlm._version import __version__
 from charlm.cli.signals import sigterm_unwinds
 from charlm.errors import CharlmError, PeerLostError
 from charlm.text.printable import escape_unprintable
 
 COMMANDS = {
     "train": "Train a model on a text.",
-    "sample": "Write text with a model.",
-    "score": "Say how probable a model finds each line of a text.",
-    "next": "Print the likeliest next tokens after a prompt.",
-    "novelty": "Say how much of a text is copied from the training text.",
-    "info": "Print what a model file says of itself.",
-    "vectors": "Write a model's word vectors, or find a word's neighbours.",
-    "plot": "Draw the losses of runs.",
+    "sample": "Generate text.",
+    "score": "Score each line of a text.",
+    "next": "Show the most probable next tokens.",
+    "novelty": "Measure how much of a text is copied from the training text.",
+    "info": "Show the metadata of a model.",
+    "vectors": "Export word vectors, or find the nearest words.",
+    "plot": "Plot the loss curves of runs.",
     "corpus": "List the named corpora, or print one.",
     "lesson": "List the lessons, or run one.",
 }
-"""Names and one-line helps, here so that `charlm --help` imports no command."""
+"""Names and summaries of the commands, here so that `charlm --help` imports no command."""
 
 EXIT_INTERRUPTED = 130
 
 OTHERS_WAIT = 1.0
-"""Seconds by which the first of several processes is ahead in telling what went wrong."""
+"""Seconds by which process 0 of a distributed training reports an error before the others."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called, and which turns errors into one line."""
+    """Group that imports a command when it is called, and reports expected errors in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
+        """Return the names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -58,55 +58,60 @@ class LazyGroup(click.Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Read the command line."""
-        with _safe_to_show():
+        """Parse the command line."""
+        with _escaped_usage_errors():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
-        """Run a command; what it can expect to go wrong becomes one line on stderr and an exit code."""
+        """Run a command. Expected errors become one line on stderr and an exit code."""
         for stream in (sys.stdout, sys.stderr, sys.stdin):
-            # Text goes in and out as it is, whatever the locale says: UTF-8, newlines as newlines, and bytes that
-            # are no UTF-8 come out as they went in.
+            # Text passes unchanged in every locale: UTF-8, newlines as newlines, invalid bytes as they were.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         try:
-            with _safe_to_show(), sigterm_unwinds():
+            with _escaped_usage_errors(), sigterm_unwinds():
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except CharlmError as error:
-            _let_others_speak_first(error)
-            click.echo(f"Error: {escape_unprintable(str(error))}", err=True)
+            _let_process_0_report_first(error)
+            click.echo(f"Error: {escape_unprintable(self._worded(ctx, error))}", err=True)
             ctx.exit(error.exit_code)
         except MemoryError:
-            click.echo("Error: not enough memory for this; give smaller numbers or a shorter text", err=True)
+            click.echo("Error: not enough memory; use smaller settings or a shorter text", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
             if error.errno != errno.EPIPE:
                 raise
-            # Nobody reads on: a quiet end. Python flushes stdout once more at exit, which must not fail again.
+            # The reader has closed the pipe. Python flushes stdout again at exit, which must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         return result
 
+    def _worded(self, ctx: click.Context, error: CharlmError) -> str:
+        """Return an error's message with the command's options in place of the library's names."""
+        from charlm.cli.options import flag_names
+
+        return error.worded(flag_names(self.get_command(ctx, ctx.invoked_subcommand or "")))
+
 
 @contextmanager
-def _safe_to_show() -> Iterator[None]:
-    """Take the escape sequences out of click's messages, which repeat what they complain of."""
+def _escaped_usage_errors() -> Iterator[None]:
+    """Escape unprintable characters in click's messages, which repeat the user's input."""
     try:
         yield
     except click.ClickException as error:
         error.message = escape_unprintable(error.message)  # type: ignore[misc]
-        _let_others_speak_first(error)
+        _let_process_0_report_first(error)
         raise
 
 
-def _let_others_speak_first(error: Exception) -> None:
-    """Wait, if this is one of several processes: torchrun ends all of them when the first one has failed.
+def _let_process_0_report_first(error: Exception) -> None:
+    """Wait, if this is one process of a distributed training.
 
-    So what all of them would say is said once, by the first; what one of them alone has to say comes before the
-    complaints of those that miss it.
+    torchrun ends all processes when the first one has failed. With this wait, an error that all processes have is
+    reported once, by process 0, and an error of one process is reported before the others miss that process.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         first = os.environ.get("RANK") == "0"

@@ -2,10 +2,10 @@
 
 import click
 
-from charlm.cli.options import json_option
+from charlm.cli.options import command, json_option
 
 
-@click.command()
+@command()
 @click.argument("name", required=False)
 @json_option
 def corpus(name: str | None, as_json: bool) -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from charlm.cli.options import json_option, model_option
+from charlm.cli.options import command, json_option, model_option
 
 
-@click.command()
+@command()
 @click.argument("named", metavar="[FILE|RUN]", required=False)
 @model_option
 @json_option

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.figure import new_figure
-from charlm.cli.options import json_option, settings_options
+from charlm.cli.options import command, json_option, settings_options
 from charlm.lessons import LESSONS, LessonOptions
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
-@click.command()
+@command()
 @click.argument("name", required=False)
 @click.option("--source", is_flag=True, help="Print the lesson's code, which is written to be read.")
 @settings_options(LessonOptions)

@@ -2,10 +2,11 @@
 
 import click
 
-from charlm.cli.options import json_option, limit_threads, model_option, note_unknown
+from charlm.cli.options import command, json_option, model_option, note_unknown
+from charlm.cli.threads import limit_threads
 
 
-@click.command(name="next")
+@command(name="next")
 @model_option
 @click.option("--prime", default="", help="The text before.  [default: the start of a line]")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many tokens to print.")

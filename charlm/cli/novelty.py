@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charlm.cli.options import (
+    command,
     corpus_option,
     encoding_option,
     errors_option,
@@ -23,7 +24,7 @@ SHOWN_CHARS = 200
 """Characters of the copied run that are printed; --json has it whole."""
 
 
-@click.command()
+@command()
 @click.argument("files", nargs=-1)
 @model_option
 @corpus_option

@@ -1,9 +1,10 @@
-"""Options that several commands share, and options made from settings classes."""
+"""Options that several commands share, options generated from settings classes, and help texts with headings."""
 
+import functools
+import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
@@ -13,134 +14,166 @@ from charlm.text.printable import escape_unprintable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-model_option = click.option(
+MAX_HELP_WIDTH = 100
+"""Maximum width of a help text in columns."""
+
+METAVARS = {int: "N", float: "X"}
+"""Placeholders of numbers in help texts."""
+
+
+class GroupedOption(click.Option):
+    """Option that the help lists under a heading.
+
+    Args:
+        group: The heading; empty for the general options at the end.
+    """
+
+    def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """Command whose help lists its options under headings."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.context_settings.setdefault("max_content_width", MAX_HELP_WIDTH)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options group by group, in the order in which the groups first occur."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                groups.setdefault(getattr(param, "group", ""), []).append(record)
+        general = groups.pop("", [])
+        for name, records in [*groups.items(), ("General" if groups else "Options", general)]:
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+command = functools.partial(click.command, cls=GroupedCommand)
+"""Decorator of every command."""
+
+
+def option(*flags: str, group: str = "", **kwargs: Any) -> Callable[[F], F]:
+    """Return a decorator that adds an option under a heading of the help."""
+    return click.option(*flags, cls=GroupedOption, group=group, **kwargs)
+
+
+model_option = option(
     "-m",
     "--model",
     "model",
     metavar="FILE|RUN",
-    help="Model file or run.  [default: newest run in ./checkpoints]",
+    help="Model file, or name or folder of a run.  [default: the newest run in ./checkpoints]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print no notes and no progress on stderr.")
-encoding_option = click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the text.")
-threads_option = click.option(
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
+quiet_option = option("-q", "--quiet", is_flag=True, help="Print no notes and no progress on stderr.")
+encoding_option = option("--encoding", default="utf-8", show_default=True, help="Encoding of the text.")
+threads_option = option(
     "--threads",
     type=click.IntRange(min=1),
-    help="Threads to compute with.  [default: what suits the model and the machine]",
+    metavar="N",
+    help="Number of threads.  [default: chosen for the model and the machine]",
 )
-corpus_option = click.option(
+corpus_option = option(
     "--corpus",
     multiple=True,
     metavar="CORPUS",
-    help="Text to compare with, as for charlm train.  [default: the training text, kept beside the model]",
+    help="Text to compare with, as for charlm train.  [default: the training text stored with the model]",
 )
 
 
 def errors_option(default: str) -> Callable[[F], F]:
-    """`--errors`: what to do with bytes that are not of the encoding."""
-    return click.option(
+    """Return `--errors`, which says how to handle bytes that are not valid in the encoding."""
+    return option(
         "--errors",
         type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.text.sources.ERRORS
         default=default,
         show_default=True,
-        help="What to do with bytes that are not of the encoding.",
+        help="How to handle bytes that are not valid in the encoding, by Python's names.",
     )
 
 
-def settings_options(settings: type[Settings]) -> Callable[[F], F]:
-    """An option for each field of a settings class that has a name on the command line.
+def settings_options(settings: type[Settings], automatic: Mapping[str, str] | None = None) -> Callable[[F], F]:
+    """Return a decorator that adds an option for each field of a settings class that has a flag.
 
-    Options that are not given are None: the class's defaults, which the help shows, apply.
+    Options that are not given are None, so that the default of the class or an automatic choice applies.
+
+    Args:
+        settings: The class.
+        automatic: For fields that are chosen automatically if they are not given, how they are chosen.
     """
     hints = get_type_hints(settings)
+    flags = {spec.name: flag for spec, rule in _rules(settings) if (flag := _flag(rule))}
 
     def decorate(command: F) -> F:
-        for spec in reversed(fields(settings)):
-            rule: Rule | None = spec.metadata.get("rule")
-            if rule is None or not rule.flags:
-                continue
-            default = None if spec.default is MISSING else spec.default
-            shown = {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
-            note = "" if default is None or "[default:" in rule.help else f"  [default: {shown}]"
+        for spec, rule in reversed(list(_rules(settings))):
             kinds = [kind for kind in get_args(hints[spec.name]) or (hints[spec.name],) if kind is not type(None)]
-            option_type = click.Choice(rule.choices) if rule.choices else kinds[0]
-            flag_type: dict[str, Any] = {"is_flag": True} if option_type is bool else {"type": option_type}
-            command = click.option(*rule.flags, spec.name, default=None, help=rule.help + note, **flag_type)(command)
+            kind: Any = click.Choice(rule.choices) if rule.choices else kinds[0]
+            extra: dict[str, Any] = {"is_flag": True} if kind is bool else {"type": kind, "metavar": METAVARS.get(kind)}
+            text = re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[1]), rule.help)
+            shown = f"{text}{_default_note(spec, automatic or {})}"
+            command = option(*rule.flags, spec.name, default=None, help=shown, group=rule.group, **extra)(command)
         return command
 
     return decorate
 
 
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-BYTES_PER_THREAD = 1_500_000
-"""Of weights: with fewer, threads cost more to wake than they save, since one core's cache holds them all."""
-MOST_THREADS = 8
-"""More than these wait for memory, not for each other's work."""
+def _rules(settings: type[Settings]) -> Iterator[tuple["Field[Any]", Rule]]:
+    """Yield the fields that have a flag, with their rules."""
+    for spec in fields(settings):
+        rule: Rule | None = spec.metadata.get("rule")
+        if rule is not None and rule.flags:
+            yield spec, rule
 
 
-def limit_threads(threads: int | None, model: Path, rows: int = 1, *, apart: bool = False) -> int:
-    """Let NumPy's linear algebra use as many threads as it can make good use of.
-
-    This works only before NumPy is imported: so the size of the model's file has to tell. Cores that others keep busy
-    are left to them, where threads wait for each other: on a full machine such were measured to be thirty times slower
-    than one. What the user's environment says already goes before all that.
-
-    Args:
-        threads: How many, if it has been said.
-        model: The model's file.
-        rows: Sequences that will be read side by side: with many, smaller matrices are worth sharing out.
-        apart: Whether threads of Python will share out the sequences, so that each product has one thread.
-
-    Returns:
-        How many threads of Python may do so; 1 if they don't.
-    """
-    import os
-
-    if threads is None:
-        if any(variable in os.environ for variable in THREAD_VARIABLES):
-            return 1
-        most = _cores() if apart else min(_free_cores(), MOST_THREADS)
-        threads = max(1, min(most, round(model.stat().st_size * min(rows, 8) / BYTES_PER_THREAD)))
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = "1" if apart else str(threads)
-    return threads if apart else 1
+def _flag(rule: Rule) -> str:
+    """Return the name under which messages and help texts mention an option."""
+    return rule.flags[-1].partition("/")[0]
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    import os
+def _default_note(spec: "Field[Any]", automatic: Mapping[str, str]) -> str:
+    if spec.name in automatic:
+        return f"  [default: {automatic[spec.name]}]"
+    if spec.default is MISSING or spec.default is None:
+        return ""
+    default = {True: "on", False: "off"}[spec.default] if isinstance(spec.default, bool) else spec.default
+    return f"  [default: {default}]"
 
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-
-def _free_cores() -> int:
-    """Of those the ones that nobody else uses, by the load of the last minute."""
-    import math
-    import os
-
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, math.ceil(_cores() - load))
+def flag_names(command: click.Command | None) -> dict[str, str]:
+    """Return the options and arguments of a command by the names that the library has for them."""
+    if isinstance(command, click.Group):
+        return {name: flag for sub in command.commands.values() for name, flag in flag_names(sub).items()}
+    names: dict[str, str] = {}
+    for param in command.params if command is not None else ():
+        option_names = [opt for opt in param.opts if opt.startswith("--")] or param.opts
+        names[param.name or ""] = option_names[0] if isinstance(param, click.Option) else param.human_readable_name
+    return names
 
 
 def wait_note(files: Sequence[str], *, quiet: bool) -> None:
-    """Say what is waited for, where it would come from a terminal."""
+    """Print a note if input will be read from a terminal."""
     if not quiet and (not files or "-" in files) and sys.stdin.isatty():
-        note("reading from the terminal; Ctrl-D ends the text")
+        note("reading from the terminal; press Ctrl-D to end the text")
 
 
 def note(message: str, *, quiet: bool = False) -> None:
-    """Say something on stderr."""
+    """Print a note on stderr."""
     if not quiet:
         click.echo(f"Note: {escape_unprintable(message)}", err=True)
 
 
 def warn(message: str) -> None:
-    """Say on stderr what its user must know, quiet or not."""
+    """Print a warning on stderr, whether output is quiet or not."""
     click.echo(f"Warning: {escape_unprintable(message)}", err=True)
 
 
 def note_unknown(tokens: Sequence[str], *, quiet: bool = False) -> None:
-    """Say which parts of a prompt are unknown to the model, if any are."""
+    """Print a note that names the tokens of a prompt that the model does not know."""
     if tokens:
         named = ", ".join(map(repr, tokens[:10])) + (f" and {len(tokens) - 10} more" if len(tokens) > 10 else "")
-        note(f"the model has never seen {named}; it reads its unknown token instead", quiet=quiet)
+        note(f"not in the model's vocabulary, read as the unknown token: {named}", quiet=quiet)

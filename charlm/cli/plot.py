@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charlm.cli.figure import new_figure
+from charlm.cli.options import command
 
 if TYPE_CHECKING:
     from charlm.cli.curves import Curve
@@ -14,7 +15,7 @@ AXES = {"time": ("seconds", "seconds"), "epochs": ("epoch", "epochs"), "steps": 
 """For each `--x`, the log's field and the label."""
 
 
-@click.command()
+@command()
 @click.argument("runs", nargs=-1)
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Picture to write, .png or .svg.")
 @click.option("--x", "axis", type=click.Choice(list(AXES)), default="time", show_default=True, help="What goes across.")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.options import (
+    command,
     corpus_option,
     json_option,
-    limit_threads,
     model_option,
     note,
     note_unknown,
@@ -17,6 +17,7 @@ from charlm.cli.options import (
     settings_options,
     threads_option,
 )
+from charlm.cli.threads import limit_threads
 from charlm.config import SampleConfig
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SEPARATOR = "-" * 8
 
 
-@click.command()
+@command()
 @model_option
 @settings_options(SampleConfig)
 @click.option(

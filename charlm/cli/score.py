@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 import click
 
 from charlm.cli.options import (
+    GroupedCommand,
+    command,
     encoding_option,
     errors_option,
     json_option,
-    limit_threads,
     model_option,
     note,
     quiet_option,
     threads_option,
     wait_note,
 )
+from charlm.cli.threads import limit_threads
 from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from charlm.engine.scorer import Scorer
 
 
-class ColorCommand(click.Command):
+class ColorCommand(GroupedCommand):
     """Lets `--color` stand alone or have a value behind `=`, and never take the file that follows it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -37,7 +39,7 @@ class ColorCommand(click.Command):
         return super().parse_args(ctx, [*("--color=auto" if a == "--color" else a for a in args[:end]), *args[end:]])
 
 
-@click.command(cls=ColorCommand)
+@command(cls=ColorCommand)
 @click.argument("files", nargs=-1)
 @model_option
 @click.option("--total", is_flag=True, help="Score all text as one stream and print its figures.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.options import (
+    command,
     encoding_option,
     errors_option,
     note,
@@ -19,6 +20,7 @@ from charlm.cli.options import (
     threads_option,
 )
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
+from charlm.training.recipe import AUTOMATIC
 
 if TYPE_CHECKING:
     from charlm.training.network import LanguageModel
@@ -35,7 +37,7 @@ CUBLAS_WORKSPACE = ":4096:2"
 CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm in the user's cache]"
 
 
-@click.command()
+@command()
 @click.argument("corpus", nargs=-1)
 @click.option("--name", help="Name of the run, a folder in ./checkpoints.  [default: from the corpus]")
 @click.option(
@@ -44,9 +46,9 @@ CACHE_HELP = "Folder for the ids of texts too long for memory.  [default: charlm
     metavar="CORPUS",
     help="Validate on this text, not on the corpus' end; may be given several times.",
 )
-@settings_options(TokenizerConfig)
-@settings_options(TrainConfig)
-@settings_options(ModelConfig)
+@settings_options(TokenizerConfig, AUTOMATIC)
+@settings_options(TrainConfig, AUTOMATIC)
+@settings_options(ModelConfig, AUTOMATIC)
 @click.option(
     "--glove",
     type=click.Path(path_type=Path),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from charlm.cli.options import json_option, model_option
+from charlm.cli.options import GroupedCommand, json_option, model_option
 
 
 @click.group()
@@ -19,7 +19,7 @@ def vectors() -> None:
     """
 
 
-@vectors.command()
+@vectors.command(cls=GroupedCommand)
 @model_option
 def export(model: str | None) -> None:
     """Write a model's input vectors as text: a token and its numbers a line, as GloVe's files have them.
@@ -40,7 +40,7 @@ def export(model: str | None) -> None:
     write_vectors(sys.stdout, checkpoint.tokenizer.tokens, checkpoint.tensors["embedding.weight"])
 
 
-@vectors.command(name="nearest")
+@vectors.command(name="nearest", cls=GroupedCommand)
 @click.argument("word")
 @model_option
 @click.option("--file", type=click.Path(path_type=Path), help="Search a file of vectors instead of a model.")

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from charlm.config import ModelConfig, from_dict
+from charlm.config import CELLS, ModelConfig, from_dict
 from charlm.engine.runs import temporary_prefix
 from charlm.engine.tensorfile import TensorFile, parse_json
 from charlm.errors import CharlmError, CheckpointError
@@ -32,9 +32,6 @@ RESUME_PREFIX = "resume/"
 
 MAX_WEIGHT = 1e9
 """No weight of a trained model comes near it; beyond, or if it is no number, arithmetic ends in infinities."""
-
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-"""Blocks of `hidden_size` rows in a cell's matrices, in PyTorch's order: i f g o; r z n; h."""
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -65,7 +62,7 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab, config.embedding_dim)}
     for layer in range(config.num_layers):
         inputs = hidden if layer else config.embedding_dim
-        rows = GATES[config.cell] * hidden
+        rows = len(CELLS[config.cell].gates) * hidden
         shapes |= {
             f"core.layers.{layer}.weight_ih_l0": (rows, inputs),
             f"core.layers.{layer}.weight_hh_l0": (rows, hidden),

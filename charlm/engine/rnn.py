@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from charlm.config import ModelConfig
-from charlm.engine.checkpoint import GATES, Checkpoint, load_checkpoint
+from charlm.config import CELLS, ModelConfig
+from charlm.engine.checkpoint import Checkpoint, load_checkpoint
 from charlm.text.tokenizer import Ids, Tokenizer
 
 Array = npt.NDArray[np.float32]
@@ -79,7 +79,7 @@ class RecurrentNetwork:
     def zero_state(self, batch_size: int = 1) -> State:
         """The state before the first token."""
         shape = (self.config.num_layers, batch_size, self.config.hidden_size)
-        return tuple(np.zeros(shape, dtype=np.float32) for _ in range(2 if self.config.cell == "lstm" else 1))
+        return tuple(np.zeros(shape, dtype=np.float32) for _ in CELLS[self.config.cell].state)
 
     def read(self, ids: npt.ArrayLike, state: State) -> Array:
         """Read tokens, and advance the state over them in place.
@@ -223,21 +223,19 @@ class Layer:
     def __init__(self, config: ModelConfig, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> None:
         self.hidden_size = config.hidden_size
         self._cell = CELL_TYPES[config.cell]
-        size, blocks = config.hidden_size, GATES[config.cell]
-        self.sigmoids = (blocks - 1) * size
-        # PyTorch's lstm has i f g o: g, the one with a tanh, goes last. gru's r z n and rnn's h are so already.
-        order = (0, 1, 3, 2) if config.cell == "lstm" else tuple(range(blocks))
-        halves = np.ones((blocks * size, 1), dtype=np.float32)
+        size, spec = config.hidden_size, CELLS[config.cell]
+        self.sigmoids = (len(spec.gates) - 1) * size
+        halves = np.ones((len(spec.gates) * size, 1), dtype=np.float32)
         halves[: self.sigmoids] = HALF
 
         def arranged(weights: Array) -> Array:
-            return np.concatenate([weights[block * size : (block + 1) * size] for block in order]) * halves
+            return np.concatenate([weights[block * size : (block + 1) * size] for block in spec.sigmoid_first]) * halves
 
         self.inputs: Array = arranged(w_ih)
         self.recurrent: Array = arranged(w_hh)
         recurrent_bias = arranged(b_hh[:, None])
         self.inner_bias: Array = recurrent_bias[self.sigmoids :].copy()
-        if config.cell == "gru":
+        if spec.reset_inside:
             recurrent_bias[self.sigmoids :] = 0
         self.bias: Array = arranged(b_ih[:, None]) + recurrent_bias
 

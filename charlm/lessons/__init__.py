@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from charlm.config import CELLS, Cell, Settings, setting
+from charlm.config import CELLS, Settings, setting
 
 Say = Callable[[str], None]
 """Called with each line that a lesson has to say."""
@@ -18,8 +18,8 @@ Say = Callable[[str], None]
 class LessonOptions(Settings):
     """What a lesson may be told."""
 
-    seed: int = setting(1, "Seed of all that is drawn.", "--seed", at_least=0, below=2**63)
-    cell: Cell = setting("lstm", "Recurrent cell (digits).", "--cell", choices=CELLS)
+    seed: int = setting(1, "Seed of all that is drawn.", "--seed", minimum=0, below=2**63)
+    cell: str = setting("lstm", "Recurrent cell (digits).", "--cell", choices=tuple(CELLS))
     data: Path | None = setting(
         None,
         "Folder with MNIST's four files, plain or .gz, in place of small drawn digits (digits, batchnorm).",

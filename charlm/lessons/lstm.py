@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.config import Cell
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.show import greatest_difference
 from charlm.training.network import RecurrentCore
@@ -71,7 +70,7 @@ def by_hand(say: Say) -> float:
     return max(differences)
 
 
-def gradients(cell: Cell, forget_bias: float = 0.0) -> list[float]:
+def gradients(cell: str, forget_bias: float = 0.0) -> list[float]:
     """The norm of the last output's gradient by the input so many steps ago, a mean over 20 sequences of noise."""
     core = RecurrentCore(cell, 8, WIDE).double()
     if cell == "lstm":  # charlm's start is 1, in the first of PyTorch's two biases

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from charlm.config import Cell, ModelConfig
+from charlm.config import CELLS, ModelConfig
 from charlm.engine.checkpoint import Tensors
 from charlm.errors import ConfigError
 from charlm.training.loss import sampled_softmax_loss, sequence_loss
@@ -29,8 +29,6 @@ warnings.filterwarnings("ignore", message="RNN module weights are not part of si
 
 State = tuple[Tensor, ...]
 """(h, c) of an lstm, (h,) of a gru or rnn, each (L * D, B, H): layer by layer, forward before backward."""
-
-LAYERS: dict[Cell, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 def reset_state(state: State, resets: npt.NDArray[np.bool_]) -> State:
@@ -129,7 +127,7 @@ class RecurrentCore(nn.Module):
 
     def __init__(
         self,
-        cell: Cell,
+        cell: str,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
@@ -141,15 +139,17 @@ class RecurrentCore(nn.Module):
         skip_connections: bool = False,
     ) -> None:
         super().__init__()
-        if nonlinearity != "tanh" and cell != "rnn":
-            raise ConfigError(f"nonlinearity {nonlinearity}: only an rnn's units can be other than tanh, no {cell}'s")
-        self.cell = cell
+        has_sigmoids = len(CELLS[cell].gates) > 1
+        if nonlinearity != "tanh" and has_sigmoids:
+            raise ConfigError(f"nonlinearity {nonlinearity}: the units of a cell of kind {cell} always use tanh")
+        self.spec = CELLS[cell]
+        layer_class: Callable[..., nn.RNNBase] = getattr(nn, self.spec.torch_class)
         self.hidden_size = hidden_size
         self.directions = 2 if bidirectional else 1
         self.output_size = self.directions * hidden_size
-        kind: dict[str, Any] = {"nonlinearity": nonlinearity} if cell == "rnn" else {}
+        kind: dict[str, Any] = {} if has_sigmoids else {"nonlinearity": nonlinearity}
         self.layers = nn.ModuleList(
-            LAYERS[cell](
+            layer_class(
                 self.output_size if layer else input_size,
                 hidden_size,
                 batch_first=True,
@@ -178,14 +178,14 @@ class RecurrentCore(nn.Module):
                     nn.init.xavier_uniform_(block)
             else:
                 nn.init.zeros_(weights)
-                if self.cell == "lstm" and "bias_ih" in name:
-                    weights.detach()[self.hidden_size : 2 * self.hidden_size] = 1.0
+                if "forget" in self.spec.gates and "bias_ih" in name:
+                    torch.split(weights.detach(), self.hidden_size)[self.spec.gates.index("forget")].fill_(1.0)
 
     def zero_state(self, batch_size: int) -> State:
         """The state before the first step."""
         like = next(self.parameters())
         shape = (len(self.layers) * self.directions, batch_size, self.hidden_size)
-        return tuple(like.new_zeros(shape) for _ in range(2 if self.cell == "lstm" else 1))
+        return tuple(like.new_zeros(shape) for _ in self.spec.state)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
@@ -228,10 +228,10 @@ class RecurrentCore(nn.Module):
             packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
         weights = without_some_connections(layer, self.recurrent_dropout) if self._drops_connections() else {}
         # PyTorch's lstm takes and gives a pair, its gru and rnn a single tensor.
-        outputs, end = functional_call(layer, weights, (packed, state if self.cell == "lstm" else state[0]))
+        outputs, end = functional_call(layer, weights, (packed, state if len(state) > 1 else state[0]))
         if lengths is not None:
             outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
-        return outputs, end if self.cell == "lstm" else (end,)
+        return outputs, end if len(state) > 1 else (end,)
 
     def _drops_connections(self) -> bool:
         return self.training and self.recurrent_dropout > 0

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlm import __version__
+from charlm._version import __version__
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig, from_dict
 from charlm.engine.checkpoint import Checkpoint, Tensors, load_checkpoint
 from charlm.engine.runs import Run

@@ -31,6 +31,10 @@ AVERAGE_EVERY = 8
 costs a fiftieth of an update."""
 
 
+RENAMED = {"fruitless": "validations_without_improvement"}
+"""Names in saves of earlier versions, and what they are called now."""
+
+
 @dataclass(kw_only=True)
 class Position:
     """Where a training stands, in numbers; a save has them in its story.
@@ -77,8 +81,9 @@ class Position:
             CheckpointError: If it is not there, or makes no sense.
         """
         try:
-            position = from_dict(cls, metadata["resume"])
-        except (KeyError, TypeError, ConfigError) as error:
+            values = {RENAMED.get(name, name): value for name, value in metadata["resume"].items()}
+            position = from_dict(cls, values)
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise CheckpointError(f"nothing to resume from in this save ({str(error)[:80]})") from None
         if any(not value >= 0 for value in asdict(position).values() if value is not None) or position.workers < 1:
             raise CheckpointError("nothing to resume from in this save (a number below zero)")

@@ -21,4 +21,4 @@ def test_all_probabilities_sum_to_one(charlm: Charlm, model_file: Path) -> None:
 
 
 def test_an_unknown_prompt_is_noted(charlm: Charlm, model_file: Path) -> None:
-    assert "never seen '語'" in charlm("next", "--prime", "語").stderr
+    assert "read as the unknown token: '語'" in charlm("next", "--prime", "語").stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from charlm.cli.options import THREAD_VARIABLES, limit_threads
+from charlm.cli.threads import THREAD_VARIABLES, limit_threads
 
 MEGABYTE = 1_000_000
 

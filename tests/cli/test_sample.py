@@ -95,7 +95,7 @@ def test_text_comes_as_it_is_made_and_ctrl_c_ends_it(model_file: Path) -> None:
 def test_an_unknown_prompt_is_read_and_noted(charlm: Charlm, model_file: Path) -> None:
     done = charlm("sample", "--prime", "語", "-n", 1)
     assert done.returncode == 0
-    assert done.stderr == "Note: the model has never seen '語'; it reads its unknown token instead\n"
+    assert done.stderr == "Note: the model has read as the unknown token: '語'; it reads its unknown token instead\n"
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,8 @@ def test_other_commands_complain_in_one_clear_line_too(arguments: list[str], cod
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_every_help_ends_with_an_example_whose_options_exist(command: str | None) -> None:
     help_text = invoke(*([command] if command else []), "--help").stdout
-    before_options = help_text.split("\nOptions:")[0].rstrip()
-    title, *lines = before_options[before_options.rindex("Example:") :].splitlines()
+    example = help_text[help_text.rindex("Example:") :].partition("\n\n")[0]
+    title, *lines = example.splitlines()
     assert title == "Example:"
     assert lines
     for line in lines:

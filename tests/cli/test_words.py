@@ -166,7 +166,7 @@ def test_tied_vectors_set_the_number_of_units(play: Path, vectors: Path) -> None
             2,
             "would freeze the decoder",
         ),
-        (["--split", "whitespace"], 2, "--split is for words: add --tokenizer word"),
+        (["--split", "whitespace"], 2, "--split applies to words only: set --tokenizer to word"),
         (["--tokenizer", "word", "--vocab-size", "3"], 2, "--vocab-size 3: must be at least 8"),
         (["--tokenizer", "word", "--min-count", "10000"], 1, "only one distinct word"),
     ],

@@ -158,12 +158,12 @@ def test_a_million_characters_take_no_more_memory_than_a_thousand(network: Recur
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"stop": ("",)}, "--stop"),
-        ({"beam": 3, "top_k": 2}, "leave --top-k out"),
-        ({"beam": 3, "length": -1}, "give -n"),
-        ({"beam": 3, "count": 4}, "--count 4"),
-        ({"beam": 3, "greedy": True}, "--greedy"),
-        ({"lines": 0}, "--lines 0: must be at least 1"),
+        ({"stop": ("",)}, "stop"),
+        ({"beam": 3, "top_k": 2}, "omit top_k"),
+        ({"beam": 3, "length": -1}, "set length"),
+        ({"beam": 3, "count": 4}, "count 4"),
+        ({"beam": 3, "greedy": True}, "greedy"),
+        ({"lines": 0}, "lines 0: must be at least 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(settings: dict[str, object], message: str) -> None:

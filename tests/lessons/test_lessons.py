@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from charlm.config import CELLS, Cell
+from charlm.config import CELLS
 from charlm.errors import CorpusError
 from charlm.lessons import LESSONS, LessonOptions
 from charlm.lessons.drawn import draw_digits
@@ -152,7 +152,7 @@ def test_series_in_full_reaches_the_classic_error() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_digits_are_learnt_by_every_cell(cell: Cell, lesson: Callable[[str], Taught]) -> None:
+def test_digits_are_learnt_by_every_cell(cell: str, lesson: Callable[[str], Taught]) -> None:
     _, figures = lesson("digits") if cell == "lstm" else teach("digits", cell=cell)
     assert figures["cell"] == cell
     assert figures["data"] == "drawn digits"

@@ -247,9 +247,9 @@ def test_the_memory_of_chunks_may_be_emptied(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_settings_of_words_are_refused_for_characters() -> None:
-    with pytest.raises(ConfigError, match="--vocab-size is for words"):
+    with pytest.raises(ConfigError, match="max_vocab applies to words only"):
         TokenizerConfig(max_vocab=100)
-    with pytest.raises(ConfigError, match="--min-count"):
+    with pytest.raises(ConfigError, match="min_count"):
         TokenizerConfig(tokenizer="word", min_count=0)
     assert make_tokenizer(TokenizerConfig(), ["ab"]).kind == "char"
     assert make_tokenizer(TokenizerConfig(tokenizer="word"), ["a b"]).decode([1]) == "a"

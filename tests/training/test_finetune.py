@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.config import Cell
 from charlm.engine.checkpoint import Checkpoint
 from charlm.text.tokenizer import UNKNOWN_CHAR, CharTokenizer, Tokenizer, WhitespaceTokenizer, WordTokenizer
 from charlm.training.finetune import NAMED, PretrainedModel, extended, grown_tensors, places_in
@@ -77,7 +76,7 @@ def test_learnt_rows_are_kept_to_the_bit_in_any_order_of_the_vocabulary(tied: bo
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_grown_model_says_of_known_tokens_what_it_said_but_for_the_share_of_the_new(cell: Cell, tied: bool) -> None:
+def test_a_grown_model_says_of_known_tokens_what_it_said_but_for_the_share_of_the_new(cell: str, tied: bool) -> None:
     model, start = make_checkpoint(cell=cell, tie_weights=tied)
     tokenizer = extended(start.tokenizer, CharTokenizer.from_text(NEW_TEXT))
     config = type(start.config).pick({**vars(start.config), "vocab_size": tokenizer.vocab_size})

@@ -142,7 +142,7 @@ def test_tied_weights_make_the_embedding_as_wide_as_the_layers() -> None:
     model = planned(5000, 9, steps=5, tie_weights=True).model
     assert model.embedding_dim == model.hidden_size
     assert planned(5000, 9, steps=5, tie_weights=True, hidden_size=20).model.embedding_dim == 20
-    with pytest.raises(ConfigError, match="--tie needs"):
+    with pytest.raises(ConfigError, match="tie_weights needs"):
         planned(5000, 9, steps=5, tie_weights=True, hidden_size=20, embedding_dim=10)
 
 

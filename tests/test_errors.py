@@ -1,0 +1,11 @@
+from charlm.errors import ConfigError
+
+
+def test_a_message_uses_the_names_of_the_front_end() -> None:
+    error = ConfigError("top_k 0 of top_k_model: set top_k or beam", fields=["top_k", "beam", "seed"])
+    assert error.worded({"top_k": "--top-k", "beam": "--beam"}) == "--top-k 0 of top_k_model: set top_k or --beam"
+    assert error.worded({}) == str(error)
+
+
+def test_a_name_of_the_front_end_is_literal_text() -> None:
+    assert ConfigError("path x", fields=["path"]).worded({"path": r"\1\g<0>"}) == r"\1\g<0> x"
