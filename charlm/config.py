@@ -240,7 +240,7 @@ class ModelConfig(Settings):
             )
 
 
-LENGTH, OPTIMISATION, RUNNING = "Training length", "Optimisation", "Hardware and saving"
+TEXT, LENGTH, OPTIMISATION, RUNNING = "Text", "Training length", "Optimisation", "Hardware and saving"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,7 +308,7 @@ class TrainConfig(Settings):
         "--val-fraction",
         minimum=0,
         below=1,
-        group="Text",
+        group=TEXT,
     )
     seed: int = setting(
         1, "Seed of weights, dropout and stream order.", "--seed", minimum=0, below=2**63, group=OPTIMISATION

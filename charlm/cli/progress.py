@@ -1,4 +1,4 @@
-"""Shows how a training goes: a bar on a terminal, a plain line now and then elsewhere, a summary at the end."""
+"""Progress of a training: a bar on a terminal, a line now and then elsewhere, a summary at the end."""
 
 import math
 import sys
@@ -12,34 +12,42 @@ from charlm.cli.options import warn
 from charlm.config import TrainConfig
 
 if TYPE_CHECKING:
-    from charlm.engine.checkpoint import Checkpoint
     from charlm.engine.runs import Run
     from charlm.training.progress import Progress
 
-PLAIN_LINE_EVERY = 10.0
-"""Seconds between lines where stderr is no terminal, and at least a twentieth of the budget."""
+SECONDS_BETWEEN_LINES, FRACTION_BETWEEN_LINES = 10.0, 0.05
+"""Minimum distance between two lines if stderr is no terminal, in seconds and as a share of the training."""
+
+FIRST_LINE_SECONDS = 3.0
+"""Time of the first line, in seconds since the start."""
+
+SECONDS_BETWEEN_DRAWS = 0.1
+"""Minimum time between two drawings of the bar."""
+
+SMOOTHING = 0.9
+"""Weight of the previous value in the running mean of the training loss that is shown."""
 
 
 def clock_text(seconds: float) -> str:
-    """Minutes and seconds, and hours if there are any, as 2:05 or 1:02:05."""
+    """Return a duration as minutes and seconds, with hours if there are any: 2:05 or 1:02:05."""
     minutes, secs = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
 def loss_text(nats: float, chars_per_token: float, digits: int = 4, *, words: bool = False) -> str:
-    """A loss in nats a token and in bits a character, and as the perplexity of a word."""
+    """Return a loss, given in nats per token, also in bits per character, and as a perplexity for words."""
     perplexity = f"perplexity {math.exp(min(nats, 700)):,.{max(0, digits - 2)}f}, " if words else ""
     return f"{nats:.{digits}f} nats, {perplexity}{nats / math.log(2) / chars_per_token:.{digits}f} bits/char"
 
 
 class ProgressView:
-    """Draws a training's progress on stderr; a context manager.
+    """Shows the progress of a training on stderr; a context manager.
 
     Args:
-        config: For the budget.
-        chars_per_token: Characters that a token stands for, 1 in character models.
-        quiet: Draw nothing.
+        config: Settings of the training, for its length.
+        chars_per_token: Mean number of characters per token; 1 for models of characters.
+        quiet: Show nothing.
     """
 
     def __init__(self, config: TrainConfig, chars_per_token: float, *, quiet: bool) -> None:
@@ -47,9 +55,9 @@ class ProgressView:
         self._chars_per_token = chars_per_token
         self._quiet = quiet
         self._bar: Any = None
-        self._next_line = (3.0, 0.0)  # seconds, fraction
+        self._next_line = (FIRST_LINE_SECONDS, 0.0)  # seconds, fraction
         self._next_draw = 0.0
-        self._began: Progress | None = None
+        self._first: Progress | None = None
         self._train_nats = math.nan
         self._val_nats: float | None = None
 
@@ -68,35 +76,41 @@ class ProgressView:
             self._bar.close()
 
     def __call__(self, progress: "Progress") -> None:
-        """Take in where the training stands, and draw it if it is time to."""
-        self._began = self._began or progress
+        """Record the progress, and show it if it is time to."""
+        self._first = self._first or progress
         if not math.isnan(progress.train_nats):
-            old = self._train_nats
-            self._train_nats = progress.train_nats if math.isnan(old) else 0.9 * old + 0.1 * progress.train_nats
+            old = progress.train_nats if math.isnan(self._train_nats) else self._train_nats
+            self._train_nats = SMOOTHING * old + (1 - SMOOTHING) * progress.train_nats
         if progress.val_nats is not None:
             self._val_nats = progress.val_nats
         if self._quiet:
             return
         if self._bar is not None:
-            if time.monotonic() >= self._next_draw:
-                self._next_draw = time.monotonic() + 0.1
-                self._bar.n = progress.fraction
-                self._bar.set_description_str(self._line(progress))
+            self._draw(progress)
         elif progress.seconds >= self._next_line[0] and progress.fraction >= self._next_line[1]:
-            if progress.step and self._seconds_left(progress) is None:
-                return  # the next update will tell
-            self._next_line = (progress.seconds + PLAIN_LINE_EVERY, progress.fraction + 0.05)
-            click.echo(f"{progress.fraction:4.0%}  {self._line(progress)}", err=True)
+            self._print(progress)
 
     def warn(self, message: str) -> None:
-        """Say what cannot wait, past the bar."""
+        """Print a warning without damaging the bar."""
         if self._bar is not None:
             self._bar.clear()
         warn(message)
 
+    def _draw(self, progress: "Progress") -> None:
+        if time.monotonic() >= self._next_draw:
+            self._next_draw = time.monotonic() + SECONDS_BETWEEN_DRAWS
+            self._bar.n = progress.fraction
+            self._bar.set_description_str(self._line(progress))
+
+    def _print(self, progress: "Progress") -> None:
+        if progress.step and self._seconds_left(progress) is None:
+            return  # it is known after the next update
+        self._next_line = (progress.seconds + SECONDS_BETWEEN_LINES, progress.fraction + FRACTION_BETWEEN_LINES)
+        click.echo(f"{progress.fraction:4.0%}  {self._line(progress)}", err=True)
+
     def _line(self, progress: "Progress") -> str:
         validation = "" if self._val_nats is None else f", validation {self._val_nats:.3f}"
-        if math.isnan(self._train_nats):  # before the first update of a model that has learnt before
+        if math.isnan(self._train_nats):  # a pretrained model is validated before the first update
             return f"before the first update{validation}"
         seconds = self._seconds_left(progress)
         left = "?" if seconds is None else clock_text(seconds)
@@ -106,48 +120,60 @@ class ProgressView:
         )
 
     def _seconds_left(self, progress: "Progress") -> float | None:
-        """By the clock, or by the updates seen: planning, or another machine before a resume, foretells nothing."""
+        """Return the time left, or None if it is unknown.
+
+        It is estimated from the updates seen: planning, or another machine before a resume, predicts nothing.
+        """
         if self._config.minutes is not None:
             return max(0.0, self._config.minutes * 60 - progress.seconds)
-        began = self._began or progress
-        done = progress.fraction - began.fraction
-        return (progress.seconds - began.seconds) / done * (1 - progress.fraction) if done > 0 else None
+        first = self._first or progress
+        done = progress.fraction - first.fraction
+        return (progress.seconds - first.seconds) / done * (1 - progress.fraction) if done > 0 else None
 
 
-def print_summary(
-    run: "Run", checkpoint: "Checkpoint", end: "Progress", chars_per_token: float, *, stopped: bool
-) -> None:
-    """Say on stderr what was trained, how well, and what to do with it."""
+def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
+    """Print on stderr what was trained, the losses, and the command to use next."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from charlm.engine.checkpoint import load_checkpoint
     from charlm.text.printable import escape_unprintable
 
-    config, words = checkpoint.config, checkpoint.tokenizer.kind == "word"
+    checkpoint = load_checkpoint(run.model)
+    config, words, stopped = checkpoint.config, checkpoint.tokenizer.kind == "word", end.fraction < 1
     parameters = sum(int(tensor.size) for tensor in checkpoint.tensors.values())
-    table = Table(show_header=False, box=None, pad_edge=False, title_justify="left")
+    speed = f"{end.tokens_per_second * chars_per_token:,.0f} chars/s"
     rows = {
         "stopped" if stopped else "trained": f"{clock_text(end.seconds)}, {end.step:,} steps, {end.epoch:.2f} epochs, "
-        f"{end.tokens_per_second * chars_per_token:,.0f} chars/s",
+        + speed,
         "model": f"{config.cell} {config.num_layers} x {config.hidden_size}, {parameters:,} parameters, "
         f"{config.vocab_size:,} tokens",
         "training": loss_text(end.train_nats, chars_per_token, words=words),
+        **_validation_rows(run, end, chars_per_token, words=words),
+        "saved in": str(run.path),
+        "next": f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}",
     }
-    if (before := _nats_before(run)) is not None:
-        rows["before"] = loss_text(before, chars_per_token, words=words)
-    if end.best_nats is not None:
-        best = "(as before: no update was better, so none is kept)" if end.best_nats == before else "(best)"
-        rows["validation"] = f"{loss_text(end.best_nats, chars_per_token, words=words)} {best}"
-    rows["kept in"] = str(run.path)
-    rows["next"] = f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}"
+    table = Table(show_header=False, box=None, pad_edge=False, title_justify="left")
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(escape_unprintable(value)))
     Console(stderr=True).print(table)
 
 
+def _validation_rows(run: "Run", end: "Progress", chars_per_token: float, *, words: bool) -> dict[str, str]:
+    """Return the validation losses before the first update, if the model was pretrained, and at best."""
+    rows = {}
+    before = _nats_before(run)
+    if before is not None:
+        rows["before"] = loss_text(before, chars_per_token, words=words)
+    if end.best_nats is not None:
+        best = "(unchanged: no update was better, so none was kept)" if end.best_nats == before else "(best)"
+        rows["validation"] = f"{loss_text(end.best_nats, chars_per_token, words=words)} {best}"
+    return rows
+
+
 def _nats_before(run: "Run") -> float | None:
-    """The validation loss before the first update, nats a token, if the model had learnt before."""
-    first = next(iter(run.read_log()), {}) if run.log.is_file() else {}  # none, if stopped before that
+    """Return the validation loss before the first update, in nats per token, if the model was pretrained."""
+    first = next(iter(run.read_log()), {}) if run.log.is_file() else {}  # no log if stopped before its first line
     nats = first.get("val_nats")
     return nats if first.get("step") == 0 and isinstance(nats, float) else None

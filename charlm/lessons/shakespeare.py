@@ -1,46 +1,46 @@
-"""The whole road: train on Shakespeare's plays, write as it learns, and score.
+"""The whole course in one program: train on Shakespeare's plays, generate text, score lines.
 
-Everything so far in one place: letters become ids and ids vectors (embed), an LSTM reads them (lstm) in streams whose
-state is carried on (stack), a matrix makes the logits of the next letter, and their loss (loss) goes down. Then the
-model works the other way round: it draws a letter, reads what it drew, and draws the next. And because it gives each
-letter a probability, it can say how probable a line is.
+Training puts the earlier lessons together. Letters become ids, and ids become vectors (embed). An LSTM reads them
+(lstm), in parallel streams whose state is carried from update to update (stack). A matrix turns its outputs into the
+logits of the next letter, and the optimiser lowers their cross-entropy (loss).
+
+Generation uses the trained model in a loop: sample a letter from its probabilities, read that letter, sample the next.
+Scoring uses the same probabilities: the more probable each letter of a line, the lower its bits per character.
 """
 
 import random
+import tempfile
 import textwrap
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from charlm.config import SampleConfig, TrainConfig
+from charlm.config import SampleConfig
 from charlm.engine.checkpoint import Checkpoint
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import Run
 from charlm.engine.sampler import Sampler
 from charlm.engine.scorer import ModelScorer
 from charlm.lessons import LessonOptions, Say
-from charlm.text.corpus import Corpus, read_corpus, split_ids
-from charlm.text.ids import count_ids
-from charlm.text.tokenizer import CharTokenizer
+from charlm.text.named_corpora import read_named
+from charlm.training.callbacks import Callbacks
 from charlm.training.network import LanguageModel
-from charlm.training.planner import plan
 from charlm.training.progress import Progress
-from charlm.training.throughput import Machine
-from charlm.training.trainer import Trainer
+from charlm.training.request import Request
+from charlm.training.setup import Training, prepare_new
 
 MINUTES = 3
 SHORT = {"steps": 90, "hidden_size": 64, "seq_len": 32}
+QUICK_CHARS = 300_000
 TEMPERATURES = (0.2, 0.8, 1.2)
 LINE = "To be, or not to be: that is the question:\n"
 
 
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Train three minutes with a sample a minute, sample at three temperatures, score a line."""
-    corpus = read_corpus(["shakespeare"])
-    trained, figures = train(say, corpus, options)
+    """Train for three minutes, generate text at three temperatures, score a line and shuffled copies of it."""
+    trained, figures = train(say, options)
     network = RecurrentNetwork.load(trained.model)
-    say("\nThree samples of the finished model, at temperature")
+    say("\nThree samples of the finished model, at three temperatures:")
     columns = [write(network, temperature, options.seed, 300) for temperature in TEMPERATURES]
     say("".join(f"  {temperature:<25}" for temperature in TEMPERATURES).rstrip())
     wrapped = [wrap(text, 26) for text in columns]
@@ -48,63 +48,86 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
         say("".join(f"{piece:27}" for piece in pieces).rstrip())
     bits = score(say, network, options.seed)
     say("")
-    say("Look at the temperatures: 0.2 takes what is likeliest and repeats itself, 1.2")
-    say("invents words; 0.8 is in between. And at the scores: the model knows letters,")
-    say("words, and a little of their order. Go on with what it learnt:")
+    say("Compare the temperatures: at 0.2 the model takes the most probable letters and")
+    say("repeats itself, at 1.2 it invents words, and 0.8 is in between. Compare the scores:")
+    say("the model has learned letters, words, and a little of their order.")
+    say("Use the model, or score a file of your own:")
     say(f"  charlm sample -m {trained.name} --prime 'ROMEO:'")
     say(f"  charlm score -m {trained.name} YOUR_FILE")
-    say("This was the last lesson. Now your own text: charlm train FILE")
+    say("This was the last lesson. Train on your own text: charlm train FILE")
     return {**figures, "bits_per_char": bits, "samples": dict(zip(map(str, TEMPERATURES), columns, strict=True))}
 
 
-def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[str, Any]]:
-    """Train as `charlm train shakespeare --minutes 3` does; a sample after each minute but the last."""
-    torch.manual_seed(options.seed)
-    text = corpus.text[: 300_000 if options.quick else None]
-    tokenizer = CharTokenizer.from_text(text)
-    asked = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
-    train_ids, val_ids = split_ids(tokenizer.encode(text), TrainConfig.val_fraction)
-    planned = plan(len(train_ids), tokenizer.vocab_size, asked, Machine())
-    shape, config = planned.model, planned.train
-    model = LanguageModel(shape)
-    model.start_from_frequencies(torch.from_numpy(count_ids(train_ids, tokenizer.vocab_size)))
-    say(f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones, the last tenth for")
-    say(f"validation. An {shape.cell} of {shape.num_layers} x {shape.hidden_size} units learns the rest.")
-    due = list(range(1, MINUTES))
-
-    def report(progress: Progress) -> None:
-        minutes = MINUTES * progress.fraction if options.quick else progress.seconds / 60
-        if due and minutes >= due[0]:
-            due.pop(0)
-            network = RecurrentNetwork(Checkpoint(config=shape, tokenizer=tokenizer, tensors=model.to_tensors()))
-            say("")
-            say(f"After {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
-            say("\n".join(wrap(write(network, 0.8, options.seed, 200), 80)))
-
-    about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
-    metadata = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
-    with Run.create(None, "lesson") as folder:
-        parts = (model, tokenizer, train_ids, val_ids, config)
-        end = Trainer(*parts, run=folder, metadata=metadata, report=report).train()
+def train(say: Say, options: LessonOptions) -> tuple[Run, dict[str, Any]]:
+    """Train as `charlm train shakespeare --minutes 3` does, and print a sample after each minute but the last."""
+    settings = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = first_characters(QUICK_CHARS, Path(folder)) if options.quick else "shakespeare"
+        request = Request(
+            corpus=[corpus], settings=settings, default_name="lesson", command="charlm lesson shakespeare"
+        )
+        with prepare_new(request) as training:
+            model = training.make_model()
+            end = training.train(Callbacks(report=Reporter(say, training, model, options)), model)
     say("")
-    say(f"After {end.seconds:.0f} seconds, {end.epoch:.1f} epochs: {end.best_nats:.3f} nats a character on the tenth")
-    say("of the text that it never learnt.")
-    return folder, {"run": folder.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
+    say(f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, the validation loss is {end.best_nats:.3f} nats")
+    say("per character, on the tenth of the text that it was not trained on.")
+    figures = {"run": training.run.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
+    return training.run, figures
+
+
+def first_characters(count: int, folder: Path) -> str:
+    """Write the beginning of the plays to a file and return its path."""
+    path = folder / "plays.txt"
+    path.write_text(read_named("shakespeare")[:count], encoding="utf-8")
+    return str(path)
+
+
+class Reporter:
+    """Prints the plan when it is made, and a sample of the network each minute.
+
+    Args:
+        say: Prints a line.
+        training: The training.
+        model: Its network.
+        options: Options of the lesson.
+    """
+
+    def __init__(self, say: Say, training: Training, model: LanguageModel, options: LessonOptions) -> None:
+        self._say, self._training, self._model, self._options = say, training, model, options
+        self._minutes_left = list(range(1, MINUTES))
+        shape, dataset = training.model_config, training.dataset
+        num_chars = len(dataset.train_ids) + len(dataset.val_ids)
+        say(f"The plays: {num_chars:,} characters, {dataset.tokenizer.vocab_size - 1} different ones. The last tenth is")
+        say(f"kept for validation. The model is an {shape.cell} of {shape.num_layers} x {shape.hidden_size} units.")
+
+    def __call__(self, progress: Progress) -> None:
+        """Print a sample if another minute is over."""
+        minutes = MINUTES * progress.fraction if self._options.quick else progress.seconds / 60
+        if not self._minutes_left or minutes < self._minutes_left[0]:
+            return
+        self._minutes_left.pop(0)
+        say, tokenizer = self._say, self._training.dataset.tokenizer
+        tensors = self._model.to_tensors()
+        network = RecurrentNetwork(Checkpoint(config=self._model.config, tokenizer=tokenizer, tensors=tensors))
+        say("")
+        say(f"After {progress.seconds:.0f} seconds, the training loss is {progress.train_nats:.2f} nats per character:")
+        say("\n".join(wrap(write(network, 0.8, self._options.seed, 200), 80)))
 
 
 def write(network: RecurrentNetwork, temperature: float, seed: int, length: int) -> str:
-    """A text that the model draws."""
+    """Return a text that the model generates."""
     sampler = Sampler(network=network, config=SampleConfig(temperature=temperature, seed=seed, length=length))
     return "".join(piece for (piece,) in sampler.stream())
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The lines of a text, those that are longer than `width` broken, and indented by two."""
+    """Return the lines of a text, wrapped to `width` columns and indented by two."""
     return [f"  {piece}" for line in text.splitlines() for piece in textwrap.wrap(line, width - 2) or [""]]
 
 
 def score(say: Say, network: RecurrentNetwork, seed: int) -> dict[str, float]:
-    """What a line of Hamlet costs, and with its words or its letters shuffled, in bits a character."""
+    """Return the bits per character of a line of Hamlet, and of the line with words or letters shuffled."""
     shuffle = random.Random(seed).sample
     words, letters = LINE.split(), LINE.strip()
     lines = {
@@ -114,7 +137,7 @@ def score(say: Say, network: RecurrentNetwork, seed: int) -> dict[str, float]:
     }
     bits = [costs.score.bits_per_char for costs in ModelScorer(network).score_lines(list(lines.values()))]
     say("")
-    say("A line of Hamlet, bits a character:")
+    say("Bits per character of a line of Hamlet, and of shuffled copies of it:")
     for (name, line), cost in zip(lines.items(), bits, strict=True):
         say(f"  {cost:5.2f}  {name:16}  {line.strip()}")
     return dict(zip(lines, bits, strict=True))

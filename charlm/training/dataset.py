@@ -1,4 +1,4 @@
-"""Reads the text to learn and the one to validate on, and cuts both into tokens."""
+"""Training and validation data: open texts become a vocabulary and two arrays of token ids."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,133 +14,168 @@ from charlm.text.id_cache import encode_texts, prune
 from charlm.text.ids import UNKNOWN_ID, Ids, count_ids, in_blocks
 from charlm.text.tokenizer import Tokenizer, make_tokenizer
 from charlm.text.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
-from charlm.training.finetune import extended
+from charlm.training.finetune import extend_vocabulary
 from charlm.training.planner import share_to_validate, words_to_know
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """What a training learns from.
+class TextSources:
+    """Open texts to train and validate on.
 
     Attributes:
-        tokenizer: The vocabulary.
-        tokenizer_config: How the vocabulary was made.
-        train_ids: The text to learn, (N,).
-        val_ids: The text to validate on; may be empty.
-        val_fraction: Its share of the whole; 0 if it is a text of its own, or there is none.
-        chars_per_token: Of the text to validate on, or if there is none, of the one to learn.
-        cached: The files that ids lie in.
-        removed: What the cache has let go of, as lines for its user.
+        corpus: Text to train on.
+        validation: Text to validate on; None to use the end of the corpus.
+        val_fraction: Share of the corpus to validate on; None for the default.
+        cache: Folder for the ids of texts too long for memory.
+    """
+
+    corpus: CorpusReader
+    validation: CorpusReader | None = None
+    val_fraction: float | None = None
+    cache: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Token ids to train and validate on, with their vocabulary.
+
+    Attributes:
+        tokenizer: Tokenizer of both texts.
+        tokenizer_config: Settings with which the vocabulary was built.
+        train_ids: Training text, (number of tokens,).
+        val_ids: Validation text, (number of tokens,); may be empty.
+        val_fraction: Share of the corpus that is validated on; 0 if the validation text is separate or missing.
+        chars_per_token: Mean number of characters per token of the validation text, or of the training text if there is
+            no validation text.
+        cache_files: Files in the cache that hold the ids; empty if they are in memory.
+        cache_notes: Sentences about files that were removed from the cache.
     """
 
     tokenizer: Tokenizer
     tokenizer_config: TokenizerConfig
     train_ids: Ids
     val_ids: Ids
-    val_fraction: float
-    chars_per_token: float
-    cached: tuple[Path, ...]
-    removed: tuple[str, ...]
-
-    @classmethod
-    def read(
-        cls,
-        texts: CorpusReader,
-        held_out: CorpusReader | None,
-        tokenizer_config: TokenizerConfig,
-        val_fraction: float | None,
-        folder: Path,
-        tokenizer: Tokenizer | None = None,
-        *,
-        known: Tokenizer | None = None,
-    ) -> "Dataset":
-        """Read texts and cut them, with a vocabulary of their own if none is given.
-
-        A vocabulary of words is that of the text to learn alone, so that what it lacks of the other is known.
-
-        Args:
-            texts: The text to learn, and its end the one to validate on, if there is no other.
-            held_out: The other.
-            tokenizer_config: How to make a vocabulary.
-            val_fraction: The share to validate on; None for what suits the text.
-            folder: Where the ids of a long text may lie.
-            tokenizer: The vocabulary.
-            known: A vocabulary that the texts' own shall extend.
-
-        Raises:
-            CorpusError: If there is nothing to learn.
-            ConfigError: If the share leaves one side with nothing.
-        """
-        if tokenizer_config.tokenizer == "char" and tokenizer is None:
-            tokenizer = _vocabulary(tokenizer_config, texts.blocks(), known)
-        else:
-            texts.read_through()
-        tokenizer_config = words_to_know(texts.chars, tokenizer_config)
-        fraction = 0.0 if held_out else share_to_validate(texts.chars, val_fraction)
-        if tokenizer_config.tokenizer == "char" and held_out is None:
-            assert tokenizer is not None, "made above"
-            ids, path = encode_texts(texts, tokenizer, folder)
-            train_ids, val_ids = split_ids(ids, fraction)
-            chars_per_token, paths = 1.0, [path]
-        else:
-            to_learn, to_validate = texts.split(fraction)
-            if held_out is not None:
-                held_out.read_through()
-                _, to_validate = held_out.split(1.0)
-            tokenizer = tokenizer or _vocabulary(tokenizer_config, to_learn.pieces(), known)
-            (train_ids, train_path), (val_ids, val_path) = (
-                encode_texts(part, tokenizer, folder) for part in (to_learn, to_validate)
-            )
-            check_split(len(train_ids), len(val_ids), fraction)
-            measured, tokens = (to_validate, val_ids) if len(val_ids) else (to_learn, train_ids)
-            chars_per_token, paths = measured.chars / len(tokens), [train_path, val_path]
-        cached = tuple(path for path in paths if path is not None)
-        dataset = cls(
-            tokenizer=tokenizer,
-            tokenizer_config=tokenizer_config,
-            train_ids=train_ids,
-            val_ids=val_ids,
-            val_fraction=fraction,
-            chars_per_token=chars_per_token,
-            cached=cached,
-            removed=tuple(prune(folder, cached)) if cached else (),
-        )
-        dataset.check_worth(texts)
-        return dataset
+    val_fraction: float = 0.0
+    chars_per_token: float = 1.0
+    cache_files: tuple[Path, ...] = ()
+    cache_notes: tuple[str, ...] = ()
 
     def counts(self) -> npt.NDArray[np.int64]:
-        """How often each token comes in the text to learn, (V,); of a long text, in a sample from all over it."""
+        """Return the number of occurrences of each token in the training text, (V,); a sample if the text is long."""
         return count_ids(self.train_ids, self.tokenizer.vocab_size)
 
-    def check_worth(self, texts: CorpusReader) -> None:
-        """Refuse a text without two distinct tokens that say something.
+    def check_learnable(self, sources: Iterable[str]) -> None:
+        """Refuse a text with fewer than two distinct tokens.
+
+        Args:
+            sources: Names of the texts, for the message.
 
         Raises:
-            CorpusError: If it is one.
+            CorpusError: If it has fewer.
         """
         words = self.tokenizer_config.tokenizer == "word"
         seen = [self.tokenizer.tokens[index] for index in np.flatnonzero(self.counts()).tolist()]
         if words:
-            nothing = {UNKNOWN_WORD, LINE_END_WORD, JOIN}
-            seen = [token for token in seen if token not in nothing and not token.isspace()]
+            blanks = {UNKNOWN_WORD, LINE_END_WORD, JOIN}
+            seen = [token for token in seen if token not in blanks and not token.isspace()]
         if len(seen) < 2 and (words or self.tokenizer.vocab_size < 3):
             only = f", {seen[0]!r}" if seen else ""
-            what = "word" if words else "character"
-            raise CorpusError(f"{' '.join(texts.sources)}: only one distinct {what}{only}: nothing to learn")
+            kind = "word" if words else "character"
+            raise CorpusError(f"{' '.join(sources)}: only one distinct {kind}{only}: nothing to learn")
 
     def notes(self) -> list[str]:
-        """What of it is unknown, and where its ids lie."""
+        """Return sentences about unknown tokens and about the cache."""
         notes = []
-        for name, ids in (("text to learn", self.train_ids), ("validation text", self.val_ids)):
+        for name, ids in (("training text", self.train_ids), ("validation text", self.val_ids)):
             if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in in_blocks(ids)):
                 notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
-        return [*notes, *(f"the text's ids are kept in {path}" for path in self.cached), *self.removed]
+        return [*notes, *(f"token ids are cached in {path}" for path in self.cache_files), *self.cache_notes]
 
 
-def _vocabulary(tokenizer_config: TokenizerConfig, pieces: Iterable[str], known: Tokenizer | None) -> Tokenizer:
-    """The vocabulary of a text, or one that is known, extended by it."""
-    if known is None:
-        return make_tokenizer(tokenizer_config, pieces)
-    return extended(
-        known, make_tokenizer(replace(tokenizer_config, max_vocab=None), pieces), tokenizer_config.max_vocab
+def read_dataset(
+    sources: TextSources, config: TokenizerConfig, *, tokenizer: Tokenizer | None = None, base: Tokenizer | None = None
+) -> Dataset:
+    """Read texts, build a vocabulary unless one is given, and encode the texts.
+
+    The vocabulary of words is built from the training text alone, so that the number of unknown words in the validation
+    text is measured.
+
+    Args:
+        sources: The texts.
+        config: How to build the vocabulary.
+        tokenizer: Tokenizer to use instead of building one.
+        base: Tokenizer whose vocabulary is extended by that of the texts.
+
+    Raises:
+        CorpusError: If a text cannot be read or has nothing to learn.
+        ConfigError: If the validation share leaves one side empty.
+    """
+    corpus = sources.corpus
+    if config.tokenizer == "char" and tokenizer is None:
+        tokenizer = build_vocabulary(config, corpus.blocks(), base)  # this is also the first pass over the text
+    else:
+        corpus.read_through()
+    config = words_to_know(corpus.chars, config)
+    fraction = 0.0 if sources.validation else share_to_validate(corpus.chars, sources.val_fraction)
+    if config.tokenizer == "char" and sources.validation is None:
+        assert tokenizer is not None, "built above"
+        split = _encode_whole(sources, tokenizer, fraction)
+    else:
+        split = _encode_parts(sources, tokenizer, fraction, config, base)
+    dataset = replace(
+        split,
+        tokenizer_config=config,
+        val_fraction=fraction,
+        cache_notes=tuple(prune(sources.cache, split.cache_files)) if split.cache_files else (),
+    )
+    dataset.check_learnable(corpus.sources)
+    return dataset
+
+
+def build_vocabulary(config: TokenizerConfig, pieces: Iterable[str], base: Tokenizer | None = None) -> Tokenizer:
+    """Return a tokenizer with the vocabulary of a text.
+
+    Args:
+        config: Kind of tokenizer and limits of the vocabulary.
+        pieces: The text, in pieces.
+        base: Tokenizer to extend by this vocabulary; None to build a new one.
+    """
+    if base is None:
+        return make_tokenizer(config, pieces)
+    return extend_vocabulary(base, make_tokenizer(replace(config, max_vocab=None), pieces), config.max_vocab)
+
+
+def _encode_whole(sources: TextSources, tokenizer: Tokenizer, fraction: float) -> Dataset:
+    """Encode a text of characters and split the ids: one cached file serves every split."""
+    ids, path = encode_texts(sources.corpus, tokenizer, sources.cache)
+    train_ids, val_ids = split_ids(ids, fraction)
+    return Dataset(
+        tokenizer=tokenizer,
+        tokenizer_config=TokenizerConfig(),
+        train_ids=train_ids,
+        val_ids=val_ids,
+        cache_files=() if path is None else (path,),
+    )
+
+
+def _encode_parts(
+    sources: TextSources, tokenizer: Tokenizer | None, fraction: float, config: TokenizerConfig, base: Tokenizer | None
+) -> Dataset:
+    """Split the text, or take the separate validation text, and encode both parts."""
+    train_part, val_part = sources.corpus.split(fraction)
+    if sources.validation is not None:
+        sources.validation.read_through()
+        _, val_part = sources.validation.split(1.0)
+    tokenizer = tokenizer or build_vocabulary(config, train_part.pieces(), base)
+    encoded = [encode_texts(part, tokenizer, sources.cache) for part in (train_part, val_part)]
+    (train_ids, _), (val_ids, _) = encoded
+    check_split(len(train_ids), len(val_ids), fraction)
+    measured, tokens = (val_part, val_ids) if len(val_ids) else (train_part, train_ids)
+    return Dataset(
+        tokenizer=tokenizer,
+        tokenizer_config=config,
+        train_ids=train_ids,
+        val_ids=val_ids,
+        chars_per_token=measured.chars / len(tokens),
+        cache_files=tuple(path for _, path in encoded if path is not None),
     )

@@ -1,9 +1,9 @@
-"""Goes on from a trained model: its vocabulary and its weights, grown by the tokens of a new text.
+"""Fine-tuning: start a training from a trained model, with a vocabulary extended by the tokens of a new text.
 
-A token is the same if its text is the same, wherever it stands. What the model has learnt of a token is kept to the
-last bit: its row of the embedding, its row of the decoder's matrix, its bias.
+Two tokens are the same if their text is the same, whatever their ids. Everything that the model has learned about a
+known token is kept exactly: its row of the embedding, its row of the decoder matrix, its bias.
 
-Shapes: V tokens, E embedding width, H units.
+Shapes: V vocabulary, E embedding, H hidden.
 """
 
 import hashlib
@@ -23,35 +23,38 @@ from charlm.errors import CheckpointError, ConfigError
 from charlm.text.printable import escape_unprintable
 from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
 
-SHAPE = ("cell", "num_layers", "hidden_size", "embedding_dim", "skip_connections", "tie_weights")
-"""The settings without which weights cannot be carried over."""
+SHAPE_FIELDS = ("cell", "num_layers", "hidden_size", "embedding_dim", "skip_connections", "tie_weights")
+"""Settings of the model's shape. Weights can only be carried over if all of them stay the same."""
 
-FOR_WORDS = {"split": "--split", "lowercase": "--lowercase", "max_vocab": "--vocab-size", "min_count": "--min-count"}
-"""Settings that a model of characters has no use for, and what they are called."""
+WORD_FIELDS = ("split", "lowercase", "max_vocab", "min_count")
+"""Settings that apply to word tokenizers only."""
 
-NAMED = 10
-"""Added tokens that a note names; the others are counted."""
+MAX_NAMED_TOKENS = 10
+"""Number of added tokens that a note names; the others are counted."""
 
-TOLD_CHARS = 200
-"""Characters at most of what is taken over from the story of a file that may be anybody's."""
+MAX_METADATA_CHARS = 200
+"""Maximum length of a value that is copied from the metadata of a model file, which may come from anybody."""
 
-RATE_SHARE = 0.5
-"""The learning rate by default, as a share of a fresh training's. Validation loss in nats of a model of Shakespeare, 48
-units, 2000 updates of 512 tokens, after 120 more on 15,000 characters of another part, all of that part, Python source:
+LEARNING_RATE_FACTOR = 0.5
+"""Default learning rate of fine-tuning, as a factor of the learning rate of a new training.
 
-    share         short     long   Python
+Evidence: validation loss in nats per character. A small model (Shakespeare, 48 units, 2,000 updates of 512 tokens),
+after 120 more updates on 15,000 characters of another part ("short"), on all of that part ("long"), and on Python
+source:
+
+    factor        short     long   Python
     before        1.814    1.949    5.320
     1             1.719    1.841    2.459
     0.5           1.735    1.862    2.567
     0.25          1.752    1.887    2.754
     0.125         1.766    1.901    3.044
-    fresh model   2.361    2.349    2.729
+    new model     2.361    2.349    2.729
 
-A model so small and so briefly trained has little to lose, and likes the full rate best. A large one does not: 2 x 480
-units, an hour of Shakespeare, after five more epochs of 90,000 characters, with a weight decay of 0.01 and with the 0.1
-that is planned for so short a text:
+A small, briefly trained model has little to forget, so that the full rate is best. A large model is better off with
+half of it (2 x 480 units, one hour of Shakespeare, then five epochs of 90,000 characters; left: weight decay 0.01,
+right: weight decay 0.1, which is planned for such a short text):
 
-    share         Python          Wall Street Journal
+    factor        Python          Wall Street Journal
     before        5.639           2.249
     1             0.856  0.833    1.227  1.228
     0.5           0.846  0.831    1.221  1.217
@@ -63,13 +66,13 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedModel:
-    """The trained model that a training goes on from.
+    """Trained model from which a training starts.
 
     Attributes:
-        spec: What it was asked for by.
-        path: Its file.
-        sha256: The file's hash.
-        checkpoint: What the file holds.
+        spec: Name under which the user asked for it.
+        path: Model file.
+        sha256: Hash of the file.
+        checkpoint: Contents of the file.
     """
 
     spec: str
@@ -77,13 +80,9 @@ class PretrainedModel:
     sha256: str
     checkpoint: Checkpoint
 
-    def with_reduced_learning_rate(self, config: TrainConfig) -> TrainConfig:
-        """A fresh training's settings with the learning rate for going on."""
-        return replace(config, learning_rate=RATE_SHARE * config.learning_rate)
-
     @classmethod
     def find(cls, spec: str) -> "PretrainedModel":
-        """Read the model that `--from SPEC` means: see `charlm.engine.runs.find_model`.
+        """Read the model that `spec` names; see `charlm.engine.runs.find_model`.
 
         Raises:
             CheckpointError: If there is none, or its file is damaged.
@@ -99,64 +98,74 @@ class PretrainedModel:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Its vocabulary."""
+        """Tokenizer of the model."""
         return self.checkpoint.tokenizer
 
     @property
-    def fixed(self) -> dict[str, Any]:
-        """The settings that it brings, by name: its shape, and how it cuts text."""
+    def fixed_settings(self) -> dict[str, Any]:
+        """Settings that the model determines, by field name: its shape and its kind of tokenizer."""
         data = self.tokenizer.to_dict()
-        tokenizer_config = {"tokenizer": data["kind"]} | {
-            name: data[name] for name in ("split", "lowercase") if name in data
+        return {
+            **{name: getattr(self.checkpoint.config, name) for name in SHAPE_FIELDS},
+            **{name: data[name] for name in ("split", "lowercase") if name in data},
+            "tokenizer": data["kind"],
         }
-        return {name: getattr(self.checkpoint.config, name) for name in SHAPE} | tokenizer_config
 
-    def check_bounds(self, settings: Mapping[str, Any]) -> None:
-        """Refuse bounds on the vocabulary that do not suit the model.
+    def check_vocabulary_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuse vocabulary settings that do not fit the model.
 
         Raises:
-            ConfigError: If they do not.
+            ConfigError: If a setting applies to words and the model has characters, or the maximum vocabulary size is
+                below that of the model.
         """
         if self.tokenizer.kind == "char":
-            for name, flag in FOR_WORDS.items():
+            for name in WORD_FIELDS:
                 if settings.get(name) not in (None, getattr(TokenizerConfig, name)):
-                    raise ConfigError(f"{flag} is for words, and {self.path} knows characters: leave it out")
+                    raise ConfigError(
+                        f"{name} applies to words only, and {self.path} has characters: omit it",
+                        fields=[name],
+                    )
         if (settings.get("max_vocab") or math.inf) < self.tokenizer.vocab_size:
             raise ConfigError(
-                f"--vocab-size {settings['max_vocab']}: {self.path} knows {self.tokenizer.vocab_size} tokens, which "
-                "stay: give that or more, or leave it out"
+                f"max_vocab {settings['max_vocab']}: {self.path} has {self.tokenizer.vocab_size} tokens, which are all "
+                "kept: set it to at least that, or omit it",
+                fields=["max_vocab"],
             )
 
+    def with_reduced_learning_rate(self, config: TrainConfig) -> TrainConfig:
+        """Return the settings of a new training with the learning rate for fine-tuning."""
+        return replace(config, learning_rate=LEARNING_RATE_FACTOR * config.learning_rate)
+
     def is_in(self, run: Run) -> bool:
-        """Whether its file is in a run's folder."""
+        """Return whether the model file lies in a run's folder."""
         return self.path.resolve().parent == run.path.resolve()
 
     def note(self, tokenizer: Tokenizer, counts: Counts) -> str:
-        """Say what a vocabulary has beside the model's, the most frequent first.
+        """Return a sentence about the tokens that a vocabulary adds to the model's, the most frequent first.
 
         Args:
-            tokenizer: The vocabulary.
-            counts: How often each of its tokens comes in the text to learn, (V,).
+            tokenizer: The extended vocabulary.
+            counts: Number of occurrences of each of its tokens in the training text, (V,).
         """
-        known = self.tokenizer.vocab_size - 1
-        found = f"--from {self.spec}: {known:,} {'words' if tokenizer.kind == 'word' else 'characters'} known"
-        added = np.flatnonzero(places_in(self.tokenizer, tokenizer) < 0)
+        kind = "words" if tokenizer.kind == "word" else "characters"
+        known = f"{self.spec}: {self.tokenizer.vocab_size - 1:,} {kind} known"
+        added = np.flatnonzero(ids_in(self.tokenizer, tokenizer) < 0)
         if not len(added):
-            return f"{found}, none added"
+            return f"{known}, none added"
         by_count = added[np.argsort(-counts[added], kind="stable")]
-        named = " ".join(f"'{escape_unprintable(tokenizer.tokens[place])}'" for place in by_count[:NAMED])
-        more = f" and {len(added) - NAMED:,} more" if len(added) > NAMED else ""
+        named = " ".join(f"'{escape_unprintable(tokenizer.tokens[index])}'" for index in by_count[:MAX_NAMED_TOKENS])
+        more = f" and {len(added) - MAX_NAMED_TOKENS:,} more" if len(added) > MAX_NAMED_TOKENS else ""
         share = counts[added].sum() / max(1, counts.sum())
-        return f"{found}, {len(added):,} added, {share:.2%} of the text: {named}{more}"
+        return f"{known}, {len(added):,} added, {share:.2%} of the text: {named}{more}"
 
     def metadata(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        """What a model file shall tell of this one: its place, its hash, its text.
+        """Return what the new model's file records about this model: its path, its hash, its text.
 
-        It is flat, and short: a chain of fine-tuned models must not make a header that grows.
+        The result is flat and short, so that the header does not grow with each step of a chain of fine-tuned models.
         """
         corpus = self.checkpoint.metadata.get("corpus")
-        told = corpus if isinstance(corpus, dict) else {}
-        taken = {f"corpus_{key}": told[key] for key in ("name", "characters", "sha256") if key in told}
+        recorded = corpus if isinstance(corpus, dict) else {}
+        taken = {f"corpus_{key}": recorded[key] for key in ("name", "characters", "sha256") if key in recorded}
         known = self.tokenizer.vocab_size
         return {
             "model": str(self.path),
@@ -164,90 +173,92 @@ class PretrainedModel:
             **{
                 key: value
                 for key, value in taken.items()
-                if isinstance(value, int | str) and len(str(value)) <= TOLD_CHARS
+                if isinstance(value, int | str) and len(str(value)) <= MAX_METADATA_CHARS
             },
             "tokens_known": known,
             "tokens_added": tokenizer.vocab_size - known,
         }
 
-    def grown(self, tokenizer: Tokenizer, counts: Counts) -> Tensors:
-        """Its weights for a larger vocabulary: see `grown_tensors`."""
-        return grown_tensors(self.checkpoint, tokenizer, counts)
+    def expanded_tensors(self, tokenizer: Tokenizer, counts: Counts) -> Tensors:
+        """Return the weights for an extended vocabulary; see `expand_tensors`."""
+        return expand_tensors(self.checkpoint, tokenizer, counts)
 
 
-def extended(known: Tokenizer, other: Tokenizer, max_vocab: int | None = None) -> Tokenizer:
-    """A vocabulary, each token with the id it has, and behind it what only another of the same kind knows.
+def extend_vocabulary(known: Tokenizer, other: Tokenizer, max_vocab: int | None = None) -> Tokenizer:
+    """Return a vocabulary that keeps the ids of `known` and appends the tokens that only `other` has.
 
     Args:
-        known: The vocabulary.
-        other: The other, its tokens in the order in which they shall come.
-        max_vocab: The greatest size to grow to; None for any.
+        known: Vocabulary to extend.
+        other: Vocabulary of the same kind, whose tokens are appended in their order.
+        max_vocab: Maximum size of the result; None for no limit.
     """
-    data, theirs = known.to_dict(), other.to_dict()
-    added = np.flatnonzero(places_in(known, other) < 0)
+    data, other_data = known.to_dict(), other.to_dict()
+    added = np.flatnonzero(ids_in(known, other) < 0)
     if max_vocab is not None:
         added = added[: max(0, max_vocab - known.vocab_size)]
-    tokens = [other.tokens[place] for place in added.tolist()]
+    tokens = [other.tokens[index] for index in added.tolist()]
     if data["kind"] == "char":
         return tokenizer_from_dict(data | {"chars": data["chars"] + "".join(tokens)})
-    ids = {place: known.vocab_size + offset for offset, place in enumerate(added.tolist())}
+    new_ids = {index: known.vocab_size + offset for offset, index in enumerate(added.tolist())}
     spacing = {
-        side: [*data[side], *(ids[place] for place in theirs[side] if place in ids)]
+        side: [*data[side], *(new_ids[index] for index in other_data[side] if index in new_ids)]
         for side in ("no_space_before", "no_space_after")
     }
     return tokenizer_from_dict(data | spacing | {"tokens": [*data["tokens"], *tokens]})
 
 
-def places_in(known: Tokenizer, tokenizer: Tokenizer) -> npt.NDArray[np.intp]:
-    """Where each token of a vocabulary stands in one that is known, by its text, (V,); -1 where it does not.
+def ids_in(known: Tokenizer, tokenizer: Tokenizer) -> npt.NDArray[np.intp]:
+    """Return the id in `known` of each token of a vocabulary, (V,), intp; -1 for tokens that `known` lacks.
 
-    The unknown token is the unknown token; U+FFFD in a text is a character like any other.
+    Tokens are compared by their text. The unknown token corresponds to the unknown token; U+FFFD in a text is an
+    ordinary character.
     """
-    places = {token: place for place, token in enumerate(known.tokens[1:], start=1)}
-    return np.array([0, *(places.get(token, -1) for token in tokenizer.tokens[1:])], dtype=np.intp)
+    ids = {token: index for index, token in enumerate(known.tokens[1:], start=1)}
+    return np.array([0, *(ids.get(token, -1) for token in tokenizer.tokens[1:])], dtype=np.intp)
 
 
-def grown_tensors(checkpoint: Checkpoint, tokenizer: Tokenizer, counts: Counts) -> Tensors:
-    """A model's weights for a vocabulary that has more tokens, or the same ones elsewhere.
+def expand_tensors(checkpoint: Checkpoint, tokenizer: Tokenizer, counts: Counts) -> Tensors:
+    """Return a model's weights for a vocabulary with more tokens, or with the same tokens under other ids.
 
-    A new token begins with the mean of the rows that the model has learnt, and with a bias that gives it the share of
-    the text that it has, on the scale of the known tokens' biases. Measured: a model of Shakespeare, 384 units, and
-    Python source, 33 new characters, 9% of the text; validation loss in nats at once, after 20 updates, after 80:
+    A new token starts with the mean of the learned rows, and with a bias that corresponds to its frequency in the text,
+    on the scale of the known tokens' biases. Evidence (validation loss in nats per character; 384 units trained on
+    Shakespeare, then Python source with 33 new characters, 9 % of the text), before and after 20 and 80 updates:
 
         mean rows, this bias               3.96  2.60  2.36
-        drawn rows, this bias              3.93  2.62  2.36
+        random rows, this bias             3.93  2.62  2.36
         unknown token's rows, this bias    4.08
         unknown token's rows and bias      4.74  3.20  2.59
 
     Args:
         checkpoint: The model.
-        tokenizer: The vocabulary, V tokens.
-        counts: How often each of them comes in the text to learn, (V,).
+        tokenizer: The new vocabulary.
+        counts: Number of occurrences of each of its tokens in the training text, (V,).
 
     Returns:
-        All its tensors by name: `embedding.weight` (V, E), `decoder.weight` (V, H) unless tied, `decoder.bias` (V,).
+        All tensors by name: `embedding.weight` (V, E), `decoder.weight` (V, H) unless tied, `decoder.bias` (V,), and
+        the unchanged recurrent layers.
     """
-    places = places_in(checkpoint.tokenizer, tokenizer)
-    grown = dict(checkpoint.tensors)
+    ids = ids_in(checkpoint.tokenizer, tokenizer)
+    tensors = dict(checkpoint.tensors)
     for name in ("embedding.weight", "decoder.weight"):
-        if name in grown:
-            grown[name] = _grown_rows(grown[name], places)
-    grown["decoder.bias"] = _grown_bias(grown["decoder.bias"], places, counts)
-    return grown
+        if name in tensors:
+            tensors[name] = _expand_rows(tensors[name], ids)
+    tensors["decoder.bias"] = _expand_bias(tensors["decoder.bias"], ids, counts)
+    return tensors
 
 
-def _grown_rows(rows: Floats, places: npt.NDArray[np.intp]) -> Floats:
-    """Rows in their new places, (V, E) or (V, H); the mean of those learnt, without the unknown token's, for others."""
+def _expand_rows(rows: Floats, ids: npt.NDArray[np.intp]) -> Floats:
+    """Return rows by new id, (V, E) or (V, H); new tokens get the mean of the learned rows, without the unknown one."""
     mean = rows[1:].mean(axis=0, dtype=np.float64).astype(rows.dtype)
-    return np.where(places[:, None] >= 0, rows[places], mean)
+    return np.where(ids[:, None] >= 0, rows[ids], mean)
 
 
-def _grown_bias(bias: Floats, places: npt.NDArray[np.intp], counts: Counts) -> Floats:
-    """Biases in their new places, (V,); for others the log of their share, shifted as the known ones' are on average.
+def _expand_bias(bias: Floats, ids: npt.NDArray[np.intp], counts: Counts) -> Floats:
+    """Return biases by new id, (V,); new tokens get the log of their frequency, shifted like the known ones on average.
 
-    One is added to each count, as in a fresh model; each known token weighs as often as it comes.
+    Counts are smoothed by adding 1, as in a new model. Known tokens are weighted by their counts.
     """
-    known = places >= 0
-    shares = np.log((counts + 1) / (counts + 1).sum())
-    shift = np.average(bias[places[known]] - shares[known], weights=counts[known] + 1)
-    return np.where(known, bias[places], shares + shift).astype(bias.dtype)
+    known = ids >= 0
+    log_shares = np.log((counts + 1) / (counts + 1).sum())
+    shift = np.average(bias[ids[known]] - log_shares[known], weights=counts[known] + 1)
+    return np.where(known, bias[ids], log_shares + shift).astype(bias.dtype)

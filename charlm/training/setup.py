@@ -1,333 +1,349 @@
-"""Gathers what a training needs before it starts: text, vocabulary, settings, folder."""
+"""Preparation of a training: open texts, encode them, plan, create the run.
 
-import os
-import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, replace
+The command line, the lessons, the benchmarks and the Python API all train through `run`, or through `prepare_new` and
+`charlm.training.resumption.prepare_resumed` if they have to do something between preparation and training.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlm._version import __version__
-from charlm.config import ModelConfig, TokenizerConfig, TrainConfig, from_dict
-from charlm.engine.checkpoint import Checkpoint, Tensors, load_checkpoint
+from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
+from charlm.engine.checkpoint import Checkpoint, Tensors
+from charlm.engine.novelty import keep_text
 from charlm.engine.runs import Run
-from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
+from charlm.errors import ConfigError, RunError
 from charlm.text.corpus import CorpusReader
 from charlm.text.glove import VectorFile, Vectors, embed_vocabulary
-from charlm.text.id_cache import cache_folder
-from charlm.text.sources import ERRORS, STDIN
-from charlm.training.dataset import Dataset
+from charlm.training.dataset import Dataset, TextSources, read_dataset
 from charlm.training.finetune import PretrainedModel
 from charlm.training.planner import Plan, plan
+from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
 
 if TYPE_CHECKING:
+    from charlm.training.callbacks import Callbacks
+    from charlm.training.network import LanguageModel
+    from charlm.training.progress import Progress
     from charlm.training.throughput import Machine
-
-KEPT_METADATA = ("charlm", "command", "corpus", "validation", "tokenization", "glove", "from")
-"""What a resumed training goes on telling of where it came from."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A training that is ready to start.
+class InitialWeights:
+    """Weights that a new training starts with instead of random ones.
 
     Attributes:
-        run: Its folder.
-        model_config: The model's shape.
-        train_config: How to learn.
-        dataset: What to learn, and what to validate on.
-        metadata: What the model file shall tell of where it came from.
-        hold: What is held till the training ends: the run, so that no other process takes it.
-        notes: What its user should know.
-        embedding: The token embedding to begin with, (V, E), if it is not to be drawn.
-        plan: What was chosen, of a new training.
-        weights: All weights to begin with, if the model has learnt before.
-        resume_from: The saved training to go on with, if it is one.
+        tensors: All weights by name, of a pretrained model.
+        embedding: Token embeddings, (V, E), float32, from a file of word vectors.
+        metadata: What the model file records about them.
+        notes: Sentences for the user.
+    """
+
+    tensors: Tensors | None = None
+    embedding: Vectors | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Training that is ready to start.
+
+    Attributes:
+        run: Folder of the run; unused in processes other than process 0.
+        model_config: Shape of the model.
+        train_config: How to train.
+        dataset: Texts and vocabulary.
+        metadata: What the model file records about its origin.
+        machine: Device, processes and threads.
+        notes: Sentences for the user.
+        plan: What was chosen automatically; None for a resumed training.
+        initial: Weights to start with.
+        saved: State to resume from; None for a new training.
     """
 
     run: Run
     model_config: ModelConfig
     train_config: TrainConfig
     dataset: Dataset
-    metadata: dict[str, Any]
-    hold: ExitStack
-    notes: list[str] = field(default_factory=list)
-    embedding: Vectors | None = None
+    metadata: Mapping[str, Any]
+    machine: "Machine"
+    notes: tuple[str, ...] = ()
     plan: Plan | None = None
-    weights: Tensors | None = None
-    resume_from: Checkpoint | None = None
+    initial: InitialWeights = field(default_factory=InitialWeights)
+    saved: Checkpoint | None = None
 
+    def make_model(self) -> "LanguageModel":
+        """Return the network with its initial weights, on the CPU."""
+        import torch
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What was asked for on the command line, beside the settings.
+        from charlm.training.network import LanguageModel
 
-    Attributes:
-        specs: The texts.
-        validation: The texts to validate on, if they are not the end of the others.
-        glove: A file of word vectors to begin with.
-        start: The trained model to go on from, a file or run.
-        name: The run's name.
-        encoding: How the texts' bytes become characters; None if not given.
-        errors: What to do with bytes that don't; None if not given.
-        cache: The folder for the ids of long texts; None for the user's own.
-        force: Replace a run of the name; resume although the text has changed.
-        first: Whether this process is the one that writes, of several.
-        plan_only: Make no run.
-    """
+        torch.manual_seed(self.train_config.seed)
+        model = LanguageModel(self.model_config)
+        model.start_from_frequencies(torch.from_numpy(self.dataset.counts()))
+        if self.initial.tensors is not None:
+            model.load_tensors(self.initial.tensors)
+        if self.initial.embedding is not None:
+            model.embedding.weight.detach().copy_(torch.from_numpy(self.initial.embedding))
+        model.embedding.weight.requires_grad_(not self.train_config.freeze_embeddings)
+        return model
 
-    specs: Sequence[str]
-    validation: Sequence[str]
-    glove: Path | None
-    start: str | None
-    name: str | None
-    encoding: str | None
-    errors: str | None
-    cache: Path | None
-    force: bool
-    first: bool = True
-    plan_only: bool = False
+    def train(self, callbacks: "Callbacks | None" = None, model: "LanguageModel | None" = None) -> "Progress":
+        """Train until the budget is used or `callbacks.stop` returns True.
 
-    def texts(self, specs: Sequence[str], encoding: str, errors: str) -> CorpusReader:
-        """Open texts.
+        Args:
+            callbacks: Called during the training.
+            model: The network from `make_model`, for callbacks that want to use it while it is trained.
+
+        Returns:
+            The progress at the end.
 
         Raises:
-            CorpusError: If one is not there, or several processes would have to share standard input.
+            TrainingError: If the loss diverges repeatedly.
+            CheckpointError: If the model cannot be written at the end.
         """
-        if STDIN in specs and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise CorpusError("standard input cannot be shared by several processes: give a file")
-        return CorpusReader(specs, encoding=encoding, errors=errors, folder=self.folder)
+        import torch
 
-    @property
-    def folder(self) -> Path:
-        """The cache's folder."""
-        return self.cache or cache_folder()
+        from charlm.training.trainer import Trainer
+
+        config, workers = self.train_config, self.machine.workers
+        if self.machine.may_use_fewer_threads and config.threads is not None:
+            torch.set_num_threads(
+                config.threads
+            )  # with another number, a resumed training would differ in the last bits
+        model = (model or self.make_model()).to(self.machine.device)
+        torch.manual_seed(config.seed + workers.rank)
+        if workers.is_first:
+            keep_text(self.run.path, self.dataset.tokenizer, self.dataset.train_ids)
+        trainer = Trainer(
+            model,
+            self.dataset,
+            config,
+            run=self.run,
+            metadata=self.metadata,
+            callbacks=callbacks,
+            machine=self.machine,
+        )
+        if self.saved is not None:
+            trainer.resume(self.saved)
+        return trainer.train(measure_first="from" in self.metadata)
 
 
-def new_job(request: Request, settings: Mapping[str, Any], find_machine: Callable[[], "Machine"]) -> Job:
-    """Read a corpus, plan, and make room for a new run; nothing of a run is touched unless all is well.
+def run(request: Request, callbacks: "Callbacks | None" = None) -> tuple[Run, "Progress"]:
+    """Train a model from start to end.
 
     Args:
-        request: What was asked for.
-        settings: The settings by field name; None for those that were not given.
-        find_machine: Called once the corpus is read; importing PyTorch takes time.
+        request: What to train.
+        callbacks: Called during the training.
+
+    Returns:
+        The run, and the progress at its end.
+
+    Raises:
+        CharlmError: Of any kind, if the request cannot be fulfilled.
     """
-    encoding, errors = request.encoding or "utf-8", request.errors or "strict"
-    start, settings = _with_start(request, settings)
-    tokenizer_config = TokenizerConfig.pick(settings)
-    TrainConfig.pick(settings)  # what is out of its range is known before an hour of reading
-    ModelConfig.pick({**settings, "tie_weights": None})
-    _refuse_clashes(request, settings, tokenizer_config)
+    with prepare_new(request) as training:
+        return training.run, training.train(callbacks)
+
+
+@contextmanager
+def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training]:
+    """Prepare a new training: read the texts, choose the settings, create the run.
+
+    Everything that can be checked without reading the texts is checked before. The run stays locked, and other
+    processes of a distributed training stay connected, until the context ends.
+
+    Args:
+        request: What to train.
+        dry_run: Create no run.
+
+    Raises:
+        CharlmError: Of any kind, if the request cannot be fulfilled.
+    """
+    pretrained = None if request.pretrained is None else PretrainedModel.find(request.pretrained)
+    settings = _check_settings(request, pretrained)
     vectors = None if request.glove is None else VectorFile(request.glove)
-    if request.name is not None and start is not None and start.is_in(Run.named(request.name)):
-        raise RunError(f"--name {request.name}: that is the run that --from reads, and it stays: take another --name")
-    if request.name is not None and not request.plan_only:
-        Run.check_free(request.name, force=request.force)
-    with ExitStack() as hold, ExitStack() as reading:
-        texts = reading.enter_context(request.texts(request.specs, encoding, errors))
-        known = None if start is None else start.tokenizer
-        held_out = None
-        if request.validation:
-            held_out = reading.enter_context(request.texts(request.validation, encoding, errors))
-        dataset = Dataset.read(
-            texts, held_out, tokenizer_config, settings.get("val_fraction"), request.folder, known=known
-        )
-        tokenizer_config = dataset.tokenizer_config
-        asked = {**settings, "val_fraction": dataset.val_fraction} | _as_wide_as(vectors, settings)
-        words, vocab_size = tokenizer_config.tokenizer == "word", dataset.tokenizer.vocab_size
-        planned = plan(len(dataset.train_ids), vocab_size, asked, find_machine(), words=words)
-        if start is not None and settings.get("learning_rate") is None:
-            planned = replace(planned, train=start.with_reduced_learning_rate(planned.train))
-        planned = replace(planned, given=frozenset(name for name in planned.given if settings.get(name) is not None))
-        begin, told, said = _beginning(start, vectors, dataset, planned.train.seed)
-        run = Run(Path())  # which the other processes never touch
-        if request.first and not request.plan_only:
-            run = hold.enter_context(Run.create(request.name, texts.name, force=request.force))
-        return Job(
+    if not dry_run:
+        _check_name(request, pretrained)
+
+    with ExitStack() as stack:
+        with _open_texts(request, settings) as sources:
+            base = None if pretrained is None else pretrained.tokenizer
+            dataset = read_dataset(sources, TokenizerConfig.pick(settings), base=base)
+
+        machine = stack.enter_context(open_machine(request.hardware))
+        planned = _make_plan(settings, dataset, vectors, pretrained, machine)
+        initial = _initial_weights(pretrained, vectors, dataset, planned.train.seed)
+
+        run = Run(Path())
+        if machine.workers.is_first and not dry_run:
+            default_name = request.default_name or sources.corpus.name
+            run = stack.enter_context(Run.create(request.name, default_name, force=request.force))
+        yield Training(
             run=run,
             model_config=planned.model,
             train_config=planned.train,
             dataset=dataset,
-            metadata=_metadata(texts, held_out, tokenizer_config, encoding, errors) | told,
-            hold=hold.pop_all(),
-            notes=[*dataset.notes(), *said, *planned.notes],
+            metadata={**_describe(request, sources, dataset), **initial.metadata},
+            machine=machine,
+            notes=(*dataset.notes(), *initial.notes, *planned.notes),
             plan=planned,
-            **begin,
+            initial=initial,
         )
 
 
-def resumed_job(name: str, request: Request, settings: Mapping[str, Any]) -> Job:
-    """Take up a run with the settings and the corpus it began with."""
-    run = Run.to_resume(name)
-    with ExitStack() as hold, ExitStack() as reading:
-        if request.first:
-            hold.enter_context(run.claimed())
-        saved, notes = _load_save(run)
-        train_config, tokenizer_config, told = _read_metadata(run, saved)
-        given = {**settings, "encoding": request.encoding, "errors": request.errors, "name": request.name}
-        began_with = (
-            asdict(saved.config) | asdict(train_config) | asdict(tokenizer_config) | told["corpus"] | {"name": run.name}
-        )
-        _refuse_contradictions(given, began_with, "which the run began with")
-        texts = _same_texts(reading, request, told["corpus"], run, request.specs)
-        held_out = _same_texts(reading, request, told["validation"], run) if "validation" in told else None
-        fraction = train_config.val_fraction
-        dataset = Dataset.read(texts, held_out, tokenizer_config, fraction, request.folder, saved.tokenizer)
-        if train_config.batch_size * train_config.seq_len > len(dataset.train_ids):  # the plan had fitted them
-            raise CorpusError(f"{' '.join(texts.sources)}: too short for the streams that {run.path} began with")
-        return Job(
-            run=run,
-            model_config=saved.config,
-            train_config=train_config,
-            dataset=dataset,
-            metadata={key: saved.metadata[key] for key in KEPT_METADATA if key in saved.metadata},
-            hold=hold.pop_all(),
-            notes=notes,
-            resume_from=saved,
-        )
-
-
-def _same_texts(
-    reading: ExitStack, request: Request, told: Mapping[str, Any], run: Run, specs: Sequence[str] = ()
-) -> CorpusReader:
-    """Open texts again, and read them once to see that they are those that a run began with."""
-    specs = specs or told["sources"]
-    if STDIN in specs and sys.stdin.isatty():
-        raise CorpusError(f"{run.path}: its text came from stdin; give it again: charlm train - --resume {run.name}")
-    texts = reading.enter_context(request.texts(specs, told["encoding"], told["errors"]))
-    texts.read_through()
-    if texts.sha256 != told["sha256"] and not request.force:
-        raise CorpusError(f"{' '.join(specs)}: not the text that {run.path} began with; --force goes on all the same")
-    return texts
-
-
-def _with_start(request: Request, settings: Mapping[str, Any]) -> tuple[PretrainedModel | None, Mapping[str, Any]]:
-    """The model to go on from, if one was asked for, and the settings, completed by what it brings.
+def _check_settings(request: Request, pretrained: PretrainedModel | None) -> dict[str, Any]:
+    """Return the settings by field name, those of a pretrained model included.
 
     Raises:
-        CheckpointError: If there is no such model.
-        ConfigError: If the settings contradict it.
+        ConfigError: If a setting is out of range, or two contradict each other.
     """
-    if request.start is None:
-        return None, settings
-    start = PretrainedModel.find(request.start)
-    _refuse_contradictions({name: settings.get(name) for name in start.fixed}, start.fixed, f"as {start.path} has it")
-    start.check_bounds(settings)
-    return start, {**settings, **start.fixed}
+    settings = dict(request.settings)
+    if pretrained is not None:
+        known = pretrained.fixed_settings
+        refuse_contradictions({name: settings.get(name) for name in known}, known, f"the value of {pretrained.path}")
+        pretrained.check_vocabulary_settings(settings)
+        settings |= known
+    config = TokenizerConfig.pick(settings)
+    TrainConfig.pick(settings)
+    ModelConfig.pick({**settings, "tie_weights": None})  # the widths that tied weights need are still to be planned
+    _refuse_clashes(request, settings, config)
+    return settings
 
 
-def _beginning(
-    start: PretrainedModel | None, vectors: VectorFile | None, dataset: Dataset, seed: int
-) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """What a training begins with, if not with drawn weights: fields of its job, parts of its story, notes."""
-    if start is not None:
-        weights = start.grown(dataset.tokenizer, dataset.counts())
-        told = {"from": start.metadata(dataset.tokenizer)}
-        return {"weights": weights}, told, [start.note(dataset.tokenizer, dataset.counts())]
-    if vectors is None:
-        return {}, {}, []
-    embedding, coverage = embed_vocabulary(vectors, dataset.tokenizer.tokens, dataset.counts(), seed=seed)
-    return {"embedding": embedding}, {"glove": asdict(coverage)}, [str(coverage)]
+def _refuse_clashes(request: Request, settings: Mapping[str, Any], config: TokenizerConfig) -> None:
+    frozen = settings.get("freeze_embeddings")
+    clashes = [
+        (
+            request.validation and settings.get("val_fraction"),
+            "validation and val_fraction contradict each other: set only one of them",
+        ),
+        (
+            request.glove is not None and request.pretrained is not None,
+            "glove: the embeddings come from pretrained already: omit one of them",
+        ),
+        (
+            request.glove is not None and config.tokenizer == "char",
+            "glove contains vectors of words: set tokenizer to word, or omit it",
+        ),
+        (
+            frozen and request.glove is None and request.pretrained is None,
+            "freeze_embeddings keeps the vectors of glove unchanged: set both, or omit both",
+        ),
+        (
+            frozen and settings.get("tie_weights"),
+            "freeze_embeddings would freeze the decoder too if tie_weights is set: omit one of them",
+        ),
+    ]
+    fields = ("validation", "val_fraction", "glove", "pretrained", "tokenizer", "freeze_embeddings", "tie_weights")
+    for clash, message in clashes:
+        if clash:
+            raise ConfigError(message, fields=fields)
 
 
-def _refuse_clashes(request: Request, settings: Mapping[str, Any], tokenizer_config: TokenizerConfig) -> None:
-    if request.validation and settings.get("val_fraction"):
-        raise ConfigError("--validation and --val-fraction contradict each other: give one of them")
-    if request.glove is not None and request.start is not None:
-        raise ConfigError("--glove: --from brings what its model has learnt of words: leave one of them out")
-    if request.glove is not None and tokenizer_config.tokenizer == "char":
-        raise ConfigError("--glove has vectors of words: add --tokenizer word, or leave it out")
-    if settings.get("freeze_embeddings") and request.glove is None and request.start is None:
-        raise ConfigError("--freeze-embeddings keeps the vectors of --glove as they are: give it, or leave both out")
-    if settings.get("freeze_embeddings") and settings.get("tie_weights"):
-        raise ConfigError("--freeze-embeddings with --tie would freeze the decoder too: leave one of them out")
+def _check_name(request: Request, pretrained: PretrainedModel | None) -> None:
+    """Refuse the name of an existing run before the texts are read.
+
+    Raises:
+        RunError: If the run exists and may not be replaced.
+    """
+    if request.name is None:
+        return
+    if pretrained is not None and pretrained.is_in(Run.named(request.name)):
+        raise RunError(
+            f"name {request.name}: this run is the one that pretrained reads, and is not replaced: choose another name",
+            fields=["name", "pretrained"],
+        )
+    Run.check_free(request.name, force=request.force)
 
 
-def _as_wide_as(vectors: VectorFile | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The embedding width that a file of vectors asks for, and the units, if the weights are tied."""
+@contextmanager
+def _open_texts(request: Request, settings: Mapping[str, Any]) -> Iterator[TextSources]:
+    """Open the texts of a new training.
+
+    Raises:
+        CorpusError: If one is missing.
+    """
+    encoding, errors = request.text.encoding or "utf-8", request.text.errors or "strict"
+    with ExitStack() as stack:
+        corpus, validation = (
+            stack.enter_context(open_corpus(specs, encoding, errors, request.text)) if specs else None
+            for specs in (request.corpus, request.validation)
+        )
+        assert corpus is not None, "a request names a corpus"
+        yield TextSources(
+            corpus=corpus,
+            validation=validation,
+            val_fraction=settings.get("val_fraction"),
+            cache=request.text.cache_folder,
+        )
+
+
+def _make_plan(
+    settings: Mapping[str, Any],
+    dataset: Dataset,
+    vectors: VectorFile | None,
+    pretrained: PretrainedModel | None,
+    machine: "Machine",
+) -> Plan:
+    """Choose the settings that were not given.
+
+    Raises:
+        ConfigError: If a setting is out of range, or the word vectors have another size than asked for.
+    """
+    asked = {**settings, "val_fraction": dataset.val_fraction} | _sizes_from_vectors(vectors, settings)
+    words = dataset.tokenizer_config.tokenizer == "word"
+    planned = plan(len(dataset.train_ids), dataset.tokenizer.vocab_size, asked, machine, words=words)
+    if pretrained is not None and settings.get("learning_rate") is None:
+        planned = replace(planned, train=pretrained.with_reduced_learning_rate(planned.train))
+    return replace(planned, given=frozenset(name for name in planned.given if settings.get(name) is not None))
+
+
+def _sizes_from_vectors(vectors: VectorFile | None, settings: Mapping[str, Any]) -> dict[str, int]:
+    """Return the embedding size that a file of vectors requires, and the hidden size if weights are tied."""
     if vectors is None:
         return {}
     asked = settings.get("embedding_dim")
     if asked is not None and asked != vectors.dim:
         raise ConfigError(
-            f"--embed {asked}: the vectors of {vectors.path} have {vectors.dim} numbers; leave --embed out"
+            f"embedding_dim {asked}: the vectors of {vectors.path} have {vectors.dim} numbers; omit it",
+            fields=["embedding_dim"],
         )
-    units = vectors.dim if settings.get("tie_weights") and settings.get("hidden_size") is None else None
-    return {"embedding_dim": vectors.dim} | ({} if units is None else {"hidden_size": units})
+    tied = settings.get("tie_weights") and settings.get("hidden_size") is None
+    return {"embedding_dim": vectors.dim} | ({"hidden_size": vectors.dim} if tied else {})
 
 
-def _load_save(run: Run) -> tuple[Checkpoint, list[str]]:
-    """The newest save that is whole."""
-    notes: list[str] = []
-    *newer, oldest = run.saves
-    for path in newer:
-        try:
-            return load_checkpoint(path, with_resume=True), notes
-        except CheckpointError as error:
-            notes.append(f"{error}; going on from the save before it")
-    return load_checkpoint(oldest, with_resume=True), notes
+def _initial_weights(
+    pretrained: PretrainedModel | None, vectors: VectorFile | None, dataset: Dataset, seed: int
+) -> InitialWeights:
+    """Return the weights of a pretrained model or of a file of vectors, fitted to the vocabulary."""
+    if pretrained is not None:
+        counts = dataset.counts()
+        return InitialWeights(
+            tensors=pretrained.expanded_tensors(dataset.tokenizer, counts),
+            metadata={"from": pretrained.metadata(dataset.tokenizer)},
+            notes=(pretrained.note(dataset.tokenizer, counts),),
+        )
+    if vectors is not None:
+        embedding, coverage = embed_vocabulary(vectors, dataset.tokenizer.tokens, dataset.counts(), seed=seed)
+        return InitialWeights(embedding=embedding, metadata={"glove": asdict(coverage)}, notes=(str(coverage),))
+    return InitialWeights()
 
 
-def _read_metadata(run: Run, saved: Checkpoint) -> tuple[TrainConfig, TokenizerConfig, dict[str, Any]]:
-    """How the run learns, how its text is cut, and what it knows of its texts; the file may be anybody's."""
-    match saved.metadata:
-        case {"finished": True}:
-            raise RunError(f"{run.path}: this training has come to its end; there is nothing to resume")
-        case {"training": {}, "corpus": {}}:
-            told: dict[str, Any] = {
-                name: saved.metadata[name] for name in ("corpus", "validation") if name in saved.metadata
-            }
-            if all(map(_tells_its_sources, told.values())):
-                try:
-                    tokenizer_config = from_dict(TokenizerConfig, saved.metadata.get("tokenization", {}))
-                    return from_dict(TrainConfig, saved.metadata["training"]), tokenizer_config, told
-                except ConfigError as error:
-                    raise CheckpointError(f"{run.path}: damaged save ({error})") from None
-    raise CheckpointError(f"{run.path}: damaged save (it does not say what it was trained on)")
-
-
-def _tells_its_sources(told: object) -> bool:
-    match told:
-        case {"sources": [str(), *sources], "sha256": str(), "encoding": str(), "errors": str(errors)}:
-            return all(isinstance(source, str) for source in sources) and errors in ERRORS
-    return False
-
-
-def _metadata(
-    texts: CorpusReader, held_out: CorpusReader | None, tokenizer_config: TokenizerConfig, encoding: str, errors: str
-) -> dict[str, Any]:
-    metadata = {
-        "charlm": __version__,
-        "command": shlex.join(["charlm", *sys.argv[1:]]),
-        "corpus": _provenance(texts, encoding, errors),
-        "tokenization": asdict(tokenizer_config),
-    }
-    return metadata | ({"validation": _provenance(held_out, encoding, errors)} if held_out else {})
-
-
-def _provenance(texts: CorpusReader, encoding: str, errors: str) -> dict[str, Any]:
+def _describe(request: Request, sources: TextSources, dataset: Dataset) -> dict[str, Any]:
+    """Return the metadata of a new model: version, command, texts, tokenization."""
+    reading = {"encoding": request.text.encoding or "utf-8", "errors": request.text.errors or "strict"}
+    texts = {"corpus": sources.corpus, "validation": sources.validation}
     return {
-        "name": texts.name,
-        "sources": list(texts.sources),
-        "characters": texts.chars,
-        "sha256": texts.sha256,
-        "encoding": encoding,
-        "errors": errors,
+        "charlm": __version__,
+        "command": request.command,
+        "tokenization": asdict(dataset.tokenizer_config),
+        **{name: {**_provenance(text), **reading} for name, text in texts.items() if text is not None},
     }
 
 
-def _refuse_contradictions(given: Mapping[str, Any], known: Mapping[str, Any], whose: str) -> None:
-    """Refuse a setting that is given and is not what is known of it already."""
-    flags = {
-        spec.name: spec.metadata["rule"].flags[-1].split("/")[0]
-        for settings in (ModelConfig, TrainConfig, TokenizerConfig)
-        for spec in fields(settings)
-        if "rule" in spec.metadata and spec.metadata["rule"].flags
-    }
-    for name, value in given.items():
-        if value is not None and value != known[name]:
-            raise ConfigError(
-                f"{flags.get(name, '--' + name)} {value} contradicts {known[name]}, {whose}: leave it out"
-            )
+def _provenance(text: CorpusReader) -> dict[str, Any]:
+    return {"name": text.name, "sources": list(text.sources), "characters": text.chars, "sha256": text.sha256}

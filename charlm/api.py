@@ -1,0 +1,377 @@
+"""Python interface: load a trained model and use it, or train one."""
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+from charlm.config import SampleConfig
+from charlm.engine.checkpoint import Checkpoint, load_checkpoint
+from charlm.engine.novelty import NoveltyFilter, kept_text
+from charlm.engine.rnn import RecurrentNetwork
+from charlm.engine.runs import MODEL_FILE, Run, find_model
+from charlm.engine.sampler import Sampler, next_tokens
+from charlm.engine.scorer import Score, TokenScores, score_tokens, token_texts
+from charlm.errors import CheckpointError, ConfigError
+from charlm.text.tokenizer import UNKNOWN_ID
+
+if TYPE_CHECKING:
+    from charlm.training.progress import Progress
+
+PACKAGED_MODELS = Path(__file__).parents[1] / "checkpoints"
+"""Folder of the models that come with charlm."""
+
+Unit = Literal["token", "character", "word"]
+
+
+class Surprisal(NamedTuple):
+    """Surprisal of a part of a text.
+
+    Attributes:
+        text: The token, character or word.
+        bits: Its surprisal, -log2 of its probability given all text before it.
+        unknown: Whether it contains a token that the model does not know.
+    """
+
+    text: str
+    bits: float
+    unknown: bool
+
+
+class NextToken(NamedTuple):
+    """A token that may come next.
+
+    Attributes:
+        token: Its text.
+        probability: Its probability, from 0 to 1.
+    """
+
+    token: str
+    probability: float
+
+
+class Model:
+    """A trained language model, ready to generate and score text with NumPy.
+
+    Use `charlm.load` to open one.
+
+    Args:
+        path: Model file.
+
+    Attributes:
+        path: Model file.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+
+    Example:
+        >>> import charlm
+        >>> model = charlm.load("shakespeare")
+        >>> model
+        <charlm.Model shakespeare: lstm 2 x 480, 89 tokens>
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._checkpoint: Checkpoint = load_checkpoint(path)
+        self._network = RecurrentNetwork(self._checkpoint)
+
+    def __repr__(self) -> str:
+        config = self._checkpoint.config
+        name = self.path.parent.name if self.path.name == MODEL_FILE else str(self.path)
+        shape = f"{config.cell} {config.num_layers} x {config.hidden_size}"
+        return f"<charlm.Model {name}: {shape}, {config.vocab_size} tokens>"
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """Vocabulary: the token with id i is `tokens[i]`, and `tokens[0]` is the unknown token."""
+        return self._checkpoint.tokenizer.tokens
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Origin and quality of the model: corpus, command, training settings, metrics."""
+        return self._checkpoint.metadata
+
+    @overload
+    def generate(
+        self,
+        prompt: str = ...,
+        *,
+        length: int | None = ...,
+        temperature: float = ...,
+        seed: int | None = ...,
+        stream: Literal[False] = ...,
+        novel: int | None = ...,
+        **settings: Any,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str = ...,
+        *,
+        length: int | None = ...,
+        temperature: float = ...,
+        seed: int | None = ...,
+        stream: Literal[True],
+        novel: int | None = ...,
+        **settings: Any,
+    ) -> Iterator[str]: ...
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        length: int | None = None,
+        temperature: float = SampleConfig.temperature,
+        seed: int | None = None,
+        stream: bool = False,
+        novel: int | None = None,
+        **settings: Any,
+    ) -> str | Iterator[str]:
+        r"""Generate text that continues a prompt.
+
+        Args:
+            prompt: Text to continue; it is not part of the result. An empty prompt is the start of a line.
+            length: Maximum number of tokens to generate; -1 for no limit. Default: 500, or no limit if `lines` is given.
+            temperature: Divides the logits: 0 always takes the most probable token, 1 samples from the model unchanged.
+            seed: Random seed: the same seed gives the same text. Default: a random one.
+            stream: Return an iterator over pieces of text, as they are generated, instead of a string.
+            novel: Never repeat this many consecutive characters of the training text.
+            **settings: Other fields of `charlm.config.SampleConfig`, named as there: `top_k`, `top_p`, `min_p`,
+                `typical_p`, `repeat_penalty`, `repeat_last`, `lines`, `stop` (a sequence of strings), `greedy`,
+                `allow_unknown`.
+
+        Returns:
+            The text, or an iterator over its pieces.
+
+        Raises:
+            ConfigError: If a setting is out of range.
+            TypeError: If a setting does not exist.
+            NoveltyError: If `novel` is given and the training text is not stored with the model.
+
+        Example:
+            >>> model = charlm.load("shakespeare")
+            >>> model.generate("ROMEO:", lines=2, temperature=0)
+            '\nI will not stay thee to the common pleasure\n'
+            >>> "".join(model.generate("ROMEO:", lines=2, temperature=0, stream=True))
+            '\nI will not stay thee to the common pleasure\n'
+        """
+        if settings.get("beam") is not None or settings.get("count", 1) != 1:
+            raise ConfigError("generate returns one sampled text: omit beam and count", fields=["beam", "count"])
+        config = SampleConfig(
+            length=length,
+            temperature=temperature,
+            seed=seed,
+            **{**settings, "stop": tuple(settings.get("stop", ()))},
+        )
+        novelty = None if novel is None else NoveltyFilter(kept_text(self.path), novel)
+        pieces = (piece for (piece,) in Sampler(self._network, config, novelty).stream(prompt) if piece)
+        return pieces if stream else "".join(pieces)
+
+    def score(self, text: str) -> Score:
+        """Return how probable a text is.
+
+        The text starts from the zero state after one newline. Every token counts, a final newline too if the text has
+        one. An unknown token costs what the model assigns to its unknown token.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Nats, bits per character and per byte, perplexity, and the number of tokens and unknown tokens.
+
+        Raises:
+            ValueError: If the text is empty.
+
+        Example:
+            >>> score = charlm.load("shakespeare").score("To be, or not to be")
+            >>> round(score.bits_per_char, 2), score.num_unknown
+            (2.14, 0)
+        """
+        if not text:
+            raise ValueError("an empty text has no score")
+        return self._score_tokens(text).score
+
+    def surprisals(self, text: str, unit: Unit = "token") -> list[Surprisal]:
+        """Return the surprisal of each part of a text. The sum is that of the whole text.
+
+        Args:
+            text: The text; it starts from the zero state after one newline.
+            unit: `token` for the model's own tokens. `character`: the surprisal of a token is divided evenly among its
+                characters. `word`: words are separated by whitespace; the whitespace before a word belongs to it.
+
+        Raises:
+            ConfigError: If the unit does not exist.
+
+        Example:
+            >>> model = charlm.load("shakespeare")
+            >>> [(word.text, round(word.bits, 1)) for word in model.surprisals("To be or not", unit="word")]
+            [('To', 7.2), (' be', 4.9), (' or', 10.0), (' not', 3.6)]
+        """
+        if not text:
+            return []
+        scores = self._score_tokens(text)
+        tokens = [
+            Surprisal(piece, nats / math.log(2), index == UNKNOWN_ID)
+            for piece, nats, index in zip(
+                token_texts(self._network.tokenizer, scores), scores.nats.tolist(), scores.ids.tolist(), strict=True
+            )
+        ]
+        match unit:
+            case "token":
+                return tokens
+            case "character":
+                return [Surprisal(char, bits / len(piece), unknown) for piece, bits, unknown in tokens for char in piece]
+            case "word":
+                return list(_words(tokens))
+        raise ConfigError(f"unit {unit}: must be one of token, character, word", fields=["unit"])
+
+    def next_tokens(self, prompt: str = "", top: int = 10) -> list[NextToken]:
+        """Return the most probable next tokens after a prompt, the most probable first.
+
+        Args:
+            prompt: Text before; an empty prompt is the start of a line.
+            top: Number of tokens to return.
+
+        Example:
+            >>> model = charlm.load("shakespeare")
+            >>> [(token, round(probability, 2)) for token, probability in model.next_tokens("To be, or not to b", top=2)]
+            [('e', 0.8), ('r', 0.07)]
+        """
+        return [NextToken(*entry) for entry in next_tokens(self._network, prompt)[:top]]
+
+    def _score_tokens(self, text: str) -> TokenScores:
+        return score_tokens(self._network, text)
+
+
+def load(model: str | os.PathLike[str] | None = None) -> Model:
+    """Open a trained model. This never imports PyTorch.
+
+    Args:
+        model: A model file, the folder of a run, the name of a run in ./checkpoints, or the name of a model that comes
+            with charlm (`shakespeare`). Default: the newest run in ./checkpoints, or else the model that comes with
+            charlm.
+
+    Raises:
+        CheckpointError: If there is no such model, or its file is damaged.
+
+    Example:
+        >>> import charlm
+        >>> charlm.load("shakespeare").tokens[:4]
+        ('�', '\\n', ' ', '!')
+    """
+    spec = None if model is None else os.fspath(model)
+    try:
+        return Model(find_model(spec))
+    except CheckpointError:
+        packaged = PACKAGED_MODELS / (spec or "shakespeare") / MODEL_FILE
+        if spec is not None and (os.sep in spec or Path(spec).exists()) or not packaged.is_file():
+            raise
+        return Model(packaged)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training.
+
+    Attributes:
+        path: Folder of the run, ./checkpoints/NAME.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the run, for `charlm.load` and for `-m` on the command line."""
+        return self.path.name
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The model with the lowest validation loss."""
+        return load(self.path)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Figures of the model: `val_nats`, `val_bits_per_char`, `epoch`, `seconds` and others."""
+        return dict(self.model.metadata["metrics"])
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Figures during the training, one dictionary per report."""
+        return Run(self.path).read_log()
+
+
+def train(
+    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    name: str | None = None,
+    validation: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    pretrained: str | os.PathLike[str] | None = None,
+    report: "Callable[[Progress], None] | None" = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train a model on a text, as `charlm train` does. This imports PyTorch.
+
+    Settings that are not given are chosen automatically. With `steps` or `epochs`, the same call makes the same model.
+    PyTorch's global random state is changed.
+
+    Args:
+        corpus: Files, folders, patterns, or named corpora such as `shakespeare`.
+        name: Name of the run. Default: derived from the corpus.
+        validation: Texts to validate on. Default: the end of the corpus.
+        pretrained: Model to start from: a file or a run.
+        report: Called with the progress after each update.
+        **settings: `minutes`, `epochs` or `steps`, and other fields of `charlm.config.TrainConfig`, `ModelConfig` and
+            `TokenizerConfig`; also `glove`, `force`, `encoding`, `errors`, `cache`, `device` and `threads`, as on the
+            command line.
+
+    Returns:
+        The run, with its model, metrics and log.
+
+    Raises:
+        CharlmError: Of any kind, if the training is not possible.
+        TypeError: If a setting does not exist.
+
+    Example:
+        >>> run = charlm.train("hello", steps=2, name="first", threads=1)
+        >>> run.name, run.metrics["step"]
+        ('first', 2)
+    """
+    from charlm.training.callbacks import Callbacks
+    from charlm.training.request import request_from_settings
+    from charlm.training.setup import run
+
+    request = request_from_settings(
+        settings,
+        corpus=_specs(corpus),
+        validation=_specs(validation),
+        pretrained=None if pretrained is None else os.fspath(pretrained),
+        name=name,
+        command="charlm.train",
+    )
+    trained, _ = run(request, Callbacks() if report is None else Callbacks(report=report))
+    return TrainedRun(trained.path)
+
+
+def _specs(texts: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return the names of one or several texts."""
+    return (os.fspath(texts),) if isinstance(texts, str | os.PathLike) else tuple(map(os.fspath, texts))
+
+
+def _words(tokens: Sequence[Surprisal]) -> Iterator[Surprisal]:
+    """Join tokens to words: a word begins at a token that begins with whitespace, if a word is complete before it."""
+    begin = 0
+    for end in range(1, len(tokens) + 1):
+        complete = any(token.text.strip() for token in tokens[begin:end])
+        if end == len(tokens) or (complete and tokens[end].text[:1].isspace()):
+            word = tokens[begin:end]
+            yield Surprisal(
+                "".join(token.text for token in word),
+                math.fsum(token.bits for token in word),
+                any(token.unknown for token in word),
+            )
+            begin = end

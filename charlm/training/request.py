@@ -1,0 +1,177 @@
+"""Request for a training: which texts, which settings, which hardware."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
+from charlm.errors import ConfigError, CorpusError
+from charlm.text.corpus import CorpusReader
+from charlm.text.id_cache import cache_folder
+from charlm.text.sources import STDIN
+from charlm.training.launch import rank_and_count
+
+if TYPE_CHECKING:
+    from charlm.training.throughput import Machine
+
+CONFIGS = (TokenizerConfig, ModelConfig, TrainConfig)
+"""Classes whose fields are settings of a training."""
+
+SPIN_COUNT = "4000"
+"""GOMP_SPINCOUNT: how often an idle OpenMP thread polls before it sleeps. With the default, millions, two trainings on
+two cores are a hundred times slower than one; this value costs a single training a tenth of its speed."""
+
+CUBLAS_WORKSPACE = ":4096:2"
+"""CUBLAS_WORKSPACE_CONFIG with which cuDNN's recurrent layers are deterministic; see PyTorch's `nn.LSTM`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """How texts are read.
+
+    Attributes:
+        encoding: Encoding of the texts; None for UTF-8, or for that of the run if it is resumed.
+        errors: How to handle invalid bytes; None for `strict`, or for that of the run if it is resumed.
+        cache: Folder for the ids of texts too long for memory; None for the user's cache.
+    """
+
+    encoding: str | None = None
+    errors: str | None = None
+    cache: Path | None = None
+
+    @property
+    def cache_folder(self) -> Path:
+        """Folder of the cache."""
+        return self.cache or cache_folder()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """Where a training computes.
+
+    Attributes:
+        device: cpu, cuda, mps or auto.
+        threads: Number of threads; None to choose it.
+        started: Time at which the budget of minutes begins, by `time.monotonic`.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Training that a user asks for.
+
+    Attributes:
+        corpus: Files, folders, patterns, `-`, or named corpora to train on.
+        validation: Texts to validate on; none to use the end of the corpus.
+        settings: Values of the fields of TokenizerConfig, ModelConfig and TrainConfig; None for those not given.
+        glove: File of word vectors to initialise the embeddings from.
+        pretrained: Model to start from, a file or a run.
+        name: Name of the run; None to use `default_name`.
+        default_name: Name to use if `name` is None, with a number if it is taken; None to derive it from the corpus.
+        force: Replace a run of the same name, or resume although the corpus has changed.
+        text: How texts are read.
+        hardware: Where to compute.
+        command: Command that the model file records.
+    """
+
+    corpus: Sequence[str] = ()
+    validation: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    glove: Path | None = None
+    pretrained: str | None = None
+    name: str | None = None
+    default_name: str | None = None
+    force: bool = False
+    text: TextOptions = field(default_factory=TextOptions)
+    hardware: Hardware = field(default_factory=Hardware)
+    command: str = ""
+
+
+def request_from_settings(settings: Mapping[str, Any], **given: Any) -> Request:
+    """Return a request from a flat set of settings.
+
+    Args:
+        settings: Fields of TokenizerConfig, ModelConfig and TrainConfig, of TextOptions, `device` and `threads` of
+            Hardware, and `glove` and `force` of Request, by name.
+        **given: Other fields of the request.
+
+    Raises:
+        TypeError: If there is no setting of a name.
+    """
+    groups: dict[str, dict[str, Any]] = {"text": {}, "hardware": {}, "request": {}, "config": {}}
+    for name, value in settings.items():
+        groups[_group_of(name)][name] = value
+    if "glove" in groups["request"]:
+        groups["request"]["glove"] = Path(groups["request"]["glove"])
+    return Request(
+        settings=groups["config"],
+        text=TextOptions(**groups["text"]),
+        hardware=Hardware(**groups["hardware"]),
+        **groups["request"],
+        **given,
+    )
+
+
+def _group_of(name: str) -> str:
+    if name in {spec.name for spec in fields(TextOptions)}:
+        return "text"
+    if name in {"device", "threads"}:
+        return "hardware"
+    if name in {"glove", "force"}:
+        return "request"
+    if any(name == spec.name for config in CONFIGS for spec in fields(config) if spec.metadata["rule"].flags):
+        return "config"
+    raise TypeError(f"train has no setting {name!r}")
+
+
+def open_corpus(specs: Sequence[str], encoding: str, errors: str, options: TextOptions) -> CorpusReader:
+    """Open a text.
+
+    Raises:
+        CorpusError: If it is missing, or several processes would have to share standard input.
+    """
+    if STDIN in specs and rank_and_count()[1] > 1:
+        raise CorpusError("standard input cannot be shared by several processes: use a file")
+    return CorpusReader(specs, encoding=encoding, errors=errors, folder=options.cache_folder)
+
+
+@contextmanager
+def open_machine(hardware: Hardware) -> Iterator["Machine"]:
+    """Import PyTorch and find the device; connect to the other processes if torchrun has started several.
+
+    Raises:
+        ConfigError: If the device does not exist.
+        PeerLostError: If another process has ended.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # both before PyTorch is imported
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+    import torch
+
+    from charlm.training.distributed import find_device, joined_workers
+    from charlm.training.throughput import Machine
+
+    torch.set_flush_denormal(True)
+    if hardware.threads is not None:
+        torch.set_num_threads(hardware.threads)
+    device = find_device(hardware.device)
+    with joined_workers(device) as workers:
+        yield Machine(device, workers, hardware.started, may_use_fewer_threads=hardware.threads is None)
+
+
+def refuse_contradictions(given: Mapping[str, Any], known: Mapping[str, Any], source: str) -> None:
+    """Refuse a setting whose value differs from the known one.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for name, value in given.items():
+        if value is not None and value != known[name]:
+            raise ConfigError(f"{name} {value} contradicts {known[name]}, {source}: omit it", fields=[name])

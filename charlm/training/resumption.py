@@ -1,0 +1,185 @@
+"""Preparation of a resumed training: find the save, check settings and texts, encode them again."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from charlm.config import TokenizerConfig, TrainConfig, from_dict
+from charlm.engine.checkpoint import Checkpoint, load_checkpoint
+from charlm.engine.runs import Run
+from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
+from charlm.text.corpus import CorpusReader
+from charlm.text.sources import ERRORS, STDIN
+from charlm.training.dataset import TextSources, read_dataset
+from charlm.training.launch import rank_and_count
+from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
+from charlm.training.setup import Training
+
+if TYPE_CHECKING:
+    from charlm.training.throughput import Machine
+
+KEPT_METADATA = ("charlm", "command", "corpus", "validation", "tokenization", "glove", "from")
+"""Metadata that a resumed training keeps from its first part."""
+
+
+@contextmanager
+def prepare_resumed(request: Request, name: str) -> Iterator[Training]:
+    """Prepare to continue a run, with the settings and the corpus that it started with.
+
+    Args:
+        request: Settings, which must equal those of the run if they are given, and texts if they have moved.
+        name: Name or folder of the run; an empty string for the newest.
+
+    Raises:
+        CharlmError: Of any kind, if the run cannot be continued.
+    """
+    run = Run.to_resume(name)
+    with ExitStack() as stack:
+        if rank_and_count()[0] == 0:
+            stack.enter_context(run.claimed())
+        saved, notes = _load_save(run)
+        origin = _Origin.from_metadata(run, saved)
+        _check_unchanged(request, run, saved, origin)
+
+        with _reopen_texts(request, run, origin) as sources:
+            dataset = read_dataset(sources, origin.tokenizer_config, tokenizer=saved.tokenizer)
+        config = origin.train_config
+        if config.batch_size * config.seq_len > len(dataset.train_ids):
+            names = " ".join(sources.corpus.sources)
+            raise CorpusError(f"{names}: too short for {config.batch_size} streams of {config.seq_len} tokens")
+
+        machine = stack.enter_context(open_machine(request.hardware))
+        yield Training(
+            run=run,
+            model_config=saved.config,
+            train_config=config,
+            dataset=dataset,
+            metadata={key: saved.metadata[key] for key in KEPT_METADATA if key in saved.metadata},
+            machine=machine,
+            notes=(*notes, *_precision_notes(config, machine)),
+            saved=saved,
+        )
+
+
+def _load_save(run: Run) -> tuple[Checkpoint, list[str]]:
+    """Return the newest save that is intact, and a note for each that is not."""
+    notes: list[str] = []
+    *newer, oldest = run.saves
+    for path in newer:
+        try:
+            return load_checkpoint(path, with_resume=True), notes
+        except CheckpointError as error:
+            notes.append(f"{error}; using the previous save")
+    return load_checkpoint(oldest, with_resume=True), notes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """What a save records about the beginning of its training.
+
+    Attributes:
+        train_config: How the run is trained.
+        tokenizer_config: How its text is split into tokens.
+        corpus: Provenance of the corpus.
+        validation: Provenance of the validation text, if it is separate.
+    """
+
+    train_config: TrainConfig
+    tokenizer_config: TokenizerConfig
+    corpus: Mapping[str, Any]
+    validation: Mapping[str, Any] | None
+
+    @classmethod
+    def from_metadata(cls, run: Run, saved: Checkpoint) -> "_Origin":
+        """Read it from a save, which may come from anybody.
+
+        Raises:
+            RunError: If the training is complete.
+            CheckpointError: If the metadata are incomplete or damaged.
+        """
+        metadata = saved.metadata
+        if metadata.get("finished") is True:
+            raise RunError(f"{run.path}: this training is complete; there is nothing to resume")
+        texts = [metadata[name] for name in ("corpus", "validation") if name in metadata]
+        settings = metadata.get("training"), metadata.get("tokenization", {})
+        if "corpus" not in metadata or not all(map(_is_provenance, texts)) or not isinstance(settings[0], dict):
+            raise CheckpointError(f"{run.path}: damaged save (it does not record its training text)")
+        try:
+            return cls(
+                train_config=from_dict(TrainConfig, settings[0]),
+                tokenizer_config=from_dict(TokenizerConfig, settings[1]),
+                corpus=metadata["corpus"],
+                validation=metadata.get("validation"),
+            )
+        except ConfigError as error:
+            raise CheckpointError(f"{run.path}: damaged save ({error})") from None
+
+
+def _is_provenance(recorded: object) -> bool:
+    match recorded:
+        case {"sources": [str(), *sources], "sha256": str(), "encoding": str(), "errors": str(errors)}:
+            return all(isinstance(source, str) for source in sources) and errors in ERRORS
+    return False
+
+
+def _check_unchanged(request: Request, run: Run, saved: Checkpoint, origin: _Origin) -> None:
+    """Refuse settings that differ from those with which a run started."""
+    given = {
+        **request.settings,
+        "encoding": request.text.encoding,
+        "errors": request.text.errors,
+        "name": request.name,
+    }
+    known = {
+        **asdict(saved.config),
+        **asdict(origin.train_config),
+        **asdict(origin.tokenizer_config),
+        **origin.corpus,
+        "name": run.name,
+    }
+    refuse_contradictions(given, known, "with which the run started")
+
+
+@contextmanager
+def _reopen_texts(request: Request, run: Run, origin: _Origin) -> Iterator[TextSources]:
+    """Open the texts of a run again.
+
+    Raises:
+        CorpusError: If one is missing or has changed.
+    """
+    with ExitStack() as stack:
+        corpus = stack.enter_context(_same_text(request, origin.corpus, run, request.corpus))
+        validation = None
+        if origin.validation is not None:
+            validation = stack.enter_context(_same_text(request, origin.validation, run))
+        yield TextSources(
+            corpus=corpus,
+            validation=validation,
+            val_fraction=origin.train_config.val_fraction,
+            cache=request.text.cache_folder,
+        )
+
+
+def _same_text(request: Request, recorded: Mapping[str, Any], run: Run, specs: Sequence[str] = ()) -> CorpusReader:
+    """Open a text and read it once to check that it is the one that the run started with."""
+    specs = specs or recorded["sources"]
+    if STDIN in specs and sys.stdin.isatty():
+        raise CorpusError(f"{run.path}: its text came from standard input: provide it there again, with corpus -")
+    text = open_corpus(specs, recorded["encoding"], recorded["errors"], request.text)
+    text.read_through()
+    if text.sha256 != recorded["sha256"] and not request.force:
+        raise CorpusError(
+            f"{' '.join(specs)}: differs from the text with which {run.path} started; set force to continue anyway",
+            fields=["force"],
+        )
+    return text
+
+
+def _precision_notes(config: TrainConfig, machine: "Machine") -> list[str]:
+    from charlm.training.throughput import learns_in_bf16
+
+    if config.precision != "bf16" or learns_in_bf16(machine.device):
+        return []
+    return ["the run started in bf16, which this processor does not support for training: continuing in fp32"]
