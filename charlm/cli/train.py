@@ -211,6 +211,7 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
     from charlm.cli.signals import StopSignals
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.novelty import keep_text
+    from charlm.training.callbacks import Callbacks
     from charlm.training.throughput import learns_in_bf16
     from charlm.training.trainer import Trainer
 
@@ -224,25 +225,13 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
         torch.manual_seed(config.seed + workers.rank)
         if workers.is_first:
             keep_text(job.run.path, job.dataset.tokenizer, job.dataset.train_ids)
-        trainer = Trainer(
-            model,
-            job.dataset.tokenizer,
-            job.dataset.train_ids,
-            job.dataset.val_ids,
-            config,
-            run=job.run,
-            metadata=job.metadata,
-            report=view,
-            warn=view.warn if workers.is_first else lambda message: None,
-            chars_per_token=job.dataset.chars_per_token,
-            stop=lambda: stop.number != 0,
-            started=machine.started,
-            learnt="from" in job.metadata,
-            workers=workers,
-        )
+        warn = view.warn if workers.is_first else lambda message: None
+        callbacks = Callbacks(report=view, warn=warn, stop=lambda: stop.number != 0)
+        parts: dict[str, Any] = {"run": job.run, "metadata": job.metadata, "callbacks": callbacks, "machine": machine}
+        trainer = Trainer(model, job.dataset, config, **parts)
         if job.resume_from is not None:
             trainer.resume(job.resume_from)
-        end = trainer.train()
+        end = trainer.train(measure_first="from" in job.metadata)
     if not quiet:
         stopped = end.fraction < 1
         print_summary(job.run, load_checkpoint(job.run.model), end, job.dataset.chars_per_token, stopped=stopped)

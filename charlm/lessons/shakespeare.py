@@ -23,6 +23,8 @@ from charlm.lessons import LessonOptions, Say
 from charlm.text.corpus import Corpus, read_corpus, split_ids
 from charlm.text.ids import count_ids
 from charlm.text.tokenizer import CharTokenizer
+from charlm.training.callbacks import Callbacks
+from charlm.training.dataset import Dataset
 from charlm.training.network import LanguageModel
 from charlm.training.planner import plan
 from charlm.training.progress import Progress
@@ -64,6 +66,7 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     tokenizer = CharTokenizer.from_text(text)
     asked = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
     train_ids, val_ids = split_ids(tokenizer.encode(text), TrainConfig.val_fraction)
+    dataset = Dataset(tokenizer=tokenizer, train_ids=train_ids, val_ids=val_ids)
     planned = plan(len(train_ids), tokenizer.vocab_size, asked, Machine())
     shape, config = planned.model, planned.train
     model = LanguageModel(shape)
@@ -84,8 +87,8 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
     metadata = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
     with Run.create(None, "lesson") as folder:
-        parts = (model, tokenizer, train_ids, val_ids, config)
-        end = Trainer(*parts, run=folder, metadata=metadata, report=report).train()
+        callbacks = Callbacks(report=report)
+        end = Trainer(model, dataset, config, run=folder, metadata=metadata, callbacks=callbacks).train()
     say("")
     say(f"After {end.seconds:.0f} seconds, {end.epoch:.1f} epochs: {end.best_nats:.3f} nats a character on the tenth")
     say("of the text that it never learnt.")

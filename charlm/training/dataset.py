@@ -34,13 +34,13 @@ class Dataset:
     """
 
     tokenizer: Tokenizer
-    tokenizer_config: TokenizerConfig
+    tokenizer_config: TokenizerConfig = TokenizerConfig()  # noqa: RUF009 - frozen
     train_ids: Ids
     val_ids: Ids
-    val_fraction: float
-    chars_per_token: float
-    cached: tuple[Path, ...]
-    removed: tuple[str, ...]
+    val_fraction: float = 0.0
+    chars_per_token: float = 1.0
+    cached: tuple[Path, ...] = ()
+    removed: tuple[str, ...] = ()
 
     @classmethod
     def read(
