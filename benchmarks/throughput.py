@@ -85,7 +85,9 @@ def new_trainer(hidden: int, shape: tuple[int, int], precision: "Precision", fol
     from charlm.config import ModelConfig, TrainConfig
     from charlm.engine.runs import Run
     from charlm.text.tokenizer import CharTokenizer
+    from charlm.training.dataset import Dataset
     from charlm.training.network import LanguageModel
+    from charlm.training.throughput import Machine
     from charlm.training.trainer import Trainer
 
     tokenizer = CharTokenizer("\n" + "".join(map(chr, range(33, 97))))
@@ -93,10 +95,8 @@ def new_trainer(hidden: int, shape: tuple[int, int], precision: "Precision", fol
     torch.manual_seed(0)
     model = LanguageModel(ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=hidden))
     config = TrainConfig(steps=10**6, batch_size=shape[0], seq_len=shape[1], precision=precision)
-    run, nothing = Run(folder), ids[:0]
-    return Trainer(
-        model, tokenizer, ids, nothing, config, run=run, metadata={}, report=lambda progress: None, workers=workers
-    )
+    dataset = Dataset(tokenizer=tokenizer, train_ids=ids, val_ids=ids[:0])
+    return Trainer(model, dataset, config, run=Run(folder), metadata={}, machine=Machine(workers=workers))
 
 
 def update_seconds(trainer: Any, count: int) -> float:  # noqa: ANN401 - its class needs torch

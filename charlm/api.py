@@ -225,7 +225,9 @@ class Model:
             case "token":
                 return tokens
             case "character":
-                return [Surprisal(char, bits / len(piece), unknown) for piece, bits, unknown in tokens for char in piece]
+                return [
+                    Surprisal(char, bits / len(piece), unknown) for piece, bits, unknown in tokens for char in piece
+                ]
             case "word":
                 return list(_words(tokens))
         raise ConfigError(f"unit {unit}: must be one of token, character, word", fields=["unit"])
@@ -269,7 +271,7 @@ def load(model: str | os.PathLike[str] | None = None) -> Model:
         return Model(find_model(spec))
     except CheckpointError:
         packaged = PACKAGED_MODELS / (spec or "shakespeare") / MODEL_FILE
-        if spec is not None and (os.sep in spec or Path(spec).exists()) or not packaged.is_file():
+        if (spec is not None and (os.sep in spec or Path(spec).exists())) or not packaged.is_file():
             raise
         return Model(packaged)
 

@@ -19,7 +19,7 @@ from charlm.cli.options import (
     settings_options,
     threads_option,
 )
-from charlm.config import LENGTH, MODEL, RUNNING, TEXT, ModelConfig, TokenizerConfig, TrainConfig
+from charlm.config import MODEL, RUNNING, TEXT, ModelConfig, TokenizerConfig, TrainConfig
 from charlm.training.recipe import AUTOMATIC
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ RUN = "Run"
 
 @command()
 @click.argument("corpus", nargs=-1)
-@option(
-    "--name", metavar="NAME", group=RUN, help="Name of the run, a folder in ./checkpoints.  [default: from CORPUS]"
-)
+@option("--name", metavar="NAME", group=RUN, help="Name of the run, a folder in ./checkpoints.  [default: from CORPUS]")
 @option(
     "--force", is_flag=True, group=RUN, help="Replace a run of the same name; resume even if the corpus has changed."
 )

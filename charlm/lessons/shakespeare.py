@@ -98,7 +98,9 @@ class Reporter:
         self._minutes_left = list(range(1, MINUTES))
         shape, dataset = training.model_config, training.dataset
         num_chars = len(dataset.train_ids) + len(dataset.val_ids)
-        say(f"The plays: {num_chars:,} characters, {dataset.tokenizer.vocab_size - 1} different ones. The last tenth is")
+        say(
+            f"The plays: {num_chars:,} characters, {dataset.tokenizer.vocab_size - 1} different ones. The last tenth is"
+        )
         say(f"kept for validation. The model is an {shape.cell} of {shape.num_layers} x {shape.hidden_size} units.")
 
     def __call__(self, progress: Progress) -> None:

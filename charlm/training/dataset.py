@@ -1,7 +1,7 @@
 """Training and validation data: open texts become a vocabulary and two arrays of token ids."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class Dataset:
     """
 
     tokenizer: Tokenizer
-    tokenizer_config: TokenizerConfig
+    tokenizer_config: TokenizerConfig = field(default_factory=TokenizerConfig)
     train_ids: Ids
     val_ids: Ids
     val_fraction: float = 0.0
@@ -151,7 +151,6 @@ def _encode_whole(sources: TextSources, tokenizer: Tokenizer, fraction: float) -
     train_ids, val_ids = split_ids(ids, fraction)
     return Dataset(
         tokenizer=tokenizer,
-        tokenizer_config=TokenizerConfig(),
         train_ids=train_ids,
         val_ids=val_ids,
         cache_files=() if path is None else (path,),

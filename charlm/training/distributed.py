@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from charlm.errors import ConfigError, PeerLostError
+from charlm.training.launch import rank_and_count
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,6 @@ def _signals_end_at_once() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def rank_and_count() -> tuple[int, int]:
-    """This process's number and how many there are, as torchrun tells them; 0 and 1 without it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def find_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ the model's width and from what the processor or the GPU can do.
 """
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -60,16 +61,22 @@ class Machine:
     Attributes:
         device: Where to compute.
         workers: The processes.
-        started: When the budget began to run, by `time.monotonic`.
+        started: Time at which the budget began to run, in seconds by `clock`; by default the present time.
         threads: Threads to compute with at most, of each process.
         fewer: Whether fewer may be taken, where that is faster: with small matrices, or on cores that others use.
+        clock: Function that returns the time in seconds.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: Workers = field(default_factory=Workers)
-    started: float = field(default_factory=time.monotonic)
+    started: float = math.nan
     threads: int = field(default_factory=torch.get_num_threads)
     fewer: bool = True
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.started):
+            object.__setattr__(self, "started", self.clock())
 
     def measure_throughput(self, model_config: ModelConfig, config: TrainConfig) -> Throughput:
         """Time updates with the very sizes of a training, in some tenths of a second; random state stays as it is.
@@ -121,7 +128,7 @@ class Machine:
 
     def seconds_used(self) -> float:
         """The part of the budget that is spent already."""
-        return self.workers.all_reduce_max([time.monotonic() - self.started], self.device)[0]
+        return self.workers.all_reduce_max([self.clock() - self.started], self.device)[0]
 
 
 def check_memory(config: ModelConfig) -> None:

@@ -7,7 +7,6 @@ Shapes: B streams of a process, T tokens, L layers, H hidden.
 """
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -22,8 +21,9 @@ from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, save_checkpoint
 from charlm.engine.rnn import START
 from charlm.engine.runs import Run
 from charlm.errors import CharlmError, TrainingError
-from charlm.text.tokenizer import Ids, Tokenizer
 from charlm.training.batches import StreamBatches
+from charlm.training.callbacks import Callbacks
+from charlm.training.dataset import Dataset
 from charlm.training.distributed import Workers
 from charlm.training.network import LanguageModel, reset_state
 from charlm.training.optimizer import make_optimizer
@@ -31,7 +31,7 @@ from charlm.training.progress import Progress
 from charlm.training.schedule import Schedule, learning_rate
 from charlm.training.state import Learner, Position
 from charlm.training.stopwatch import Stopwatch
-from charlm.training.throughput import mixed_precision
+from charlm.training.throughput import Machine, mixed_precision
 from charlm.training.validation import validation_loss
 
 VALIDATION_SAMPLE = 2**15
@@ -61,59 +61,45 @@ class Trainer:
     """One training, from its first update or from where it was saved.
 
     Args:
-        model: The network, on its device.
-        tokenizer: Its vocabulary, for the model file.
-        train_ids: The text to learn, (N,).
-        val_ids: The text to validate on; may be empty, and then the last model counts as the best.
+        model: The network, on the device of `machine`.
+        dataset: The text to learn, the text to validate on, and the vocabulary. Without a validation text, the last
+            model counts as the best.
         config: How to learn.
-        run: Where models and log go.
-        metadata: What the model file shall tell about itself beside metrics and settings.
-        report: Called often with the progress.
-        warn: Called with what its user should know at once.
-        chars_per_token: Characters of the validation text that a token stands for, for the figures a character.
-        stop: Asked after every update; once it says True, the training saves and ends.
-        clock: The time in seconds.
-        started: The clock's time at which the budget began to run; now, if left out.
-        learnt: Whether the model has learnt before: it is then measured before the first update, and kept if no later
-            one is better.
-        workers: The processes that learn together; all of them make a trainer and call the same methods.
+        run: Folder of the models and the log.
+        metadata: Metadata of the model files beside metrics and settings.
+        callbacks: Functions that are told the progress, and that end the training.
+        machine: Device, processes and clock. Every process makes a trainer and calls the same methods.
     """
 
     def __init__(
         self,
         model: LanguageModel,
-        tokenizer: Tokenizer,
-        train_ids: Ids,
-        val_ids: Ids,
+        dataset: Dataset,
         config: TrainConfig,
         *,
         run: Run,
         metadata: dict[str, Any],
-        report: Callable[[Progress], None],
-        warn: Callable[[str], None] = lambda message: None,
-        chars_per_token: float = 1.0,
-        stop: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.monotonic,
-        started: float | None = None,
-        learnt: bool = False,
-        workers: Workers | None = None,
+        callbacks: Callbacks | None = None,
+        machine: Machine | None = None,
     ) -> None:
+        machine = machine or Machine()
+        callbacks = callbacks or Callbacks()
         self.model = model
         self.config = config
-        self._device = model.decoder.bias.device
-        self._workers = workers = workers or Workers()
-        self._tokenizer = tokenizer
-        self._val_ids = val_ids[:MAX_VALIDATION_TOKENS]
+        self._device = machine.device
+        self._workers = workers = machine.workers
+        self._tokenizer = dataset.tokenizer
+        self._val_ids = dataset.val_ids[:MAX_VALIDATION_TOKENS]
         self._run = run
         self._metadata = metadata
-        self._report = report
-        self._warn = warn
-        self._chars_per_token = chars_per_token
-        self._stop = stop
-        self._watch = Stopwatch(clock, 0.0 if started is None else clock() - started)
-        self._start_id = int(tokenizer.encode(START)[0])
+        self._report = callbacks.report
+        self._warn = callbacks.warn
+        self._chars_per_token = dataset.chars_per_token
+        self._stop = callbacks.stop
+        self._watch = Stopwatch(machine.clock, machine.clock() - machine.started)
+        self._start_id = int(dataset.tokenizer.encode(START)[0])
         self._batches = StreamBatches(
-            train_ids,
+            dataset.train_ids,
             config.batch_size,
             config.seq_len,
             start_id=self._start_id,
@@ -131,11 +117,13 @@ class Trainer:
         self._last_save = 0.0
         self._good: deque[tuple[Position, dict[str, Tensor]]] = deque(maxlen=2)
         self._unsaved_best: Checkpoint | None = None
-        self._learnt = learnt
         self._ended = self._disk_failed = self._good_is_due = False
 
-    def train(self) -> Progress:
+    def train(self, measure_first: bool = False) -> Progress:
         """Learn till the budget is used or a stop is asked for, and save.
+
+        Args:
+            measure_first: Validate before the first update, and keep that model if no later one is better.
 
         Returns:
             Where it ended.
@@ -149,7 +137,7 @@ class Trainer:
         self._last_save = self._began
         self._keep_good()
         self._time_validation()
-        if self._learnt and self._workers.is_first and len(self._val_ids) and self._at.best_nats is None:
+        if measure_first and self._workers.is_first and len(self._val_ids) and self._at.best_nats is None:
             self._validate_and_log()
         while True:
             self._attend()

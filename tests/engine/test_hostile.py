@@ -149,9 +149,7 @@ def take_up() -> bool:
     job = resumed_job("verse", request, {})
     with job.hold, torch.random.fork_rng():
         model = LanguageModel(job.model_config)
-        parts = job.dataset
-        arguments = {"run": job.run, "metadata": job.metadata, "report": lambda progress: None}
-        trainer = Trainer(model, parts.tokenizer, parts.train_ids, parts.val_ids, job.train_config, **arguments)
+        trainer = Trainer(model, job.dataset, job.train_config, run=job.run, metadata=job.metadata)
         assert job.resume_from is not None
         trainer.resume(job.resume_from)
     return True

@@ -16,12 +16,15 @@ from charlm.engine.runs import Run
 from charlm.errors import CheckpointError, TrainingError
 from charlm.text.tokenizer import CharTokenizer
 from charlm.training import schedule, trainer
+from charlm.training.callbacks import Callbacks
+from charlm.training.dataset import Dataset
 from charlm.training.loss import sequence_loss
 from charlm.training.network import LanguageModel
 from charlm.training.optimizer import DECODER_RATE
 from charlm.training.progress import Progress
 from charlm.training.schedule import learning_rate
 from charlm.training.state import random_state, set_random_state
+from charlm.training.throughput import Machine
 from charlm.training.trainer import Trainer
 from charlm.training.validation import validation_loss
 from tests.conftest import VERSE
@@ -32,19 +35,20 @@ QUICK = TrainConfig(steps=30, batch_size=4, seq_len=8)
 
 
 def make_trainer(run: str | Run = "run", config: TrainConfig = QUICK, *, resume: bool = False, **more: Any) -> Trainer:
-    """A trainer of a tiny model on `VERSE`; `more` are settings of the model and arguments of the trainer."""
+    """A trainer of a tiny model on `VERSE`; `more` are settings of the model, and fields of callbacks or machine."""
     shape = {"hidden_size": 8, "embedding_dim": 8, "cell": "lstm", "num_layers": 1, "dropout": 0.0}
     shape["tie_weights"] = False
     shape |= {name: more.pop(name) for name in shape if name in more}
     torch.manual_seed(config.seed)
     model = LanguageModel(ModelConfig(vocab_size=TOKENIZER.vocab_size, **shape))
     cut = len(IDS) - round(0.1 * len(IDS))
-    arguments: dict[str, Any] = {"run": Run(Path(run)) if isinstance(run, str) else run, "metadata": {}}
-    arguments["run"].path.mkdir(exist_ok=True)
-    arguments |= {"report": lambda progress: None, **more}
-    made = Trainer(model, TOKENIZER, IDS[:cut], IDS[cut:], config, **arguments)
+    dataset = Dataset(tokenizer=TOKENIZER, train_ids=IDS[:cut], val_ids=IDS[cut:])
+    folder = Run(Path(run)) if isinstance(run, str) else run
+    folder.path.mkdir(exist_ok=True)
+    machine = Machine(**{name: more.pop(name) for name in ("workers", "clock") if name in more})
+    made = Trainer(model, dataset, config, run=folder, metadata={}, callbacks=Callbacks(**more), machine=machine)
     if resume:
-        made.resume(load_checkpoint(arguments["run"].last, with_resume=True))
+        made.resume(load_checkpoint(folder.last, with_resume=True))
     return made
 
 
