@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from charlm.config import SampleConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
-from charlm.engine.novelty import NoveltyFilter, kept_text
+from charlm.engine.novelty import Guard, kept_text
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
-from charlm.engine.scorer import Score, TokenScores, score_tokens, token_texts
+from charlm.engine.scorer import Costs, ModelFollower, Score, token_texts
 from charlm.errors import CheckpointError, ConfigError
 from charlm.text.tokenizer import UNKNOWN_ID
 
@@ -71,7 +71,7 @@ class Model:
         >>> import charlm
         >>> model = charlm.load("shakespeare")
         >>> model
-        <charlm.Model shakespeare: lstm 2 x 480, 89 tokens>
+        <charlm.Model shakespeare: lstm 2 x 480, 77 tokens>
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,7 +136,7 @@ class Model:
 
         Args:
             prompt: Text to continue; it is not part of the result. An empty prompt is the start of a line.
-            length: Maximum number of tokens to generate; -1 for no limit. Default: 500, or no limit if `lines` is given.
+            length: Maximum number of tokens; -1 for no limit. Default: 500, or no limit if `lines` is given.
             temperature: Divides the logits: 0 always takes the most probable token, 1 samples from the model unchanged.
             seed: Random seed: the same seed gives the same text. Default: a random one.
             stream: Return an iterator over pieces of text, as they are generated, instead of a string.
@@ -156,9 +156,9 @@ class Model:
         Example:
             >>> model = charlm.load("shakespeare")
             >>> model.generate("ROMEO:", lines=2, temperature=0)
-            '\nI will not stay thee to the common pleasure\n'
+            '\nI will not see thee all the world to see\n'
             >>> "".join(model.generate("ROMEO:", lines=2, temperature=0, stream=True))
-            '\nI will not stay thee to the common pleasure\n'
+            '\nI will not see thee all the world to see\n'
         """
         if settings.get("beam") is not None or settings.get("count", 1) != 1:
             raise ConfigError("generate returns one sampled text: omit beam and count", fields=["beam", "count"])
@@ -168,8 +168,10 @@ class Model:
             seed=seed,
             **{**settings, "stop": tuple(settings.get("stop", ()))},
         )
-        novelty = None if novel is None else NoveltyFilter(kept_text(self.path), novel)
-        pieces = (piece for (piece,) in Sampler(self._network, config, novelty).stream(prompt) if piece)
+        novelty = None if novel is None else Guard(kept_text(self.path), novel)
+        pieces = (
+            piece for (piece,) in Sampler(network=self._network, config=config, guard=novelty).stream(prompt) if piece
+        )
         return pieces if stream else "".join(pieces)
 
     def score(self, text: str) -> Score:
@@ -189,8 +191,8 @@ class Model:
 
         Example:
             >>> score = charlm.load("shakespeare").score("To be, or not to be")
-            >>> round(score.bits_per_char, 2), score.num_unknown
-            (2.14, 0)
+            >>> round(score.bits_per_char, 2), score.unknowns
+            (1.84, 0)
         """
         if not text:
             raise ValueError("an empty text has no score")
@@ -210,7 +212,7 @@ class Model:
         Example:
             >>> model = charlm.load("shakespeare")
             >>> [(word.text, round(word.bits, 1)) for word in model.surprisals("To be or not", unit="word")]
-            [('To', 7.2), (' be', 4.9), (' or', 10.0), (' not', 3.6)]
+            [('To', 5.8), (' be', 3.8), (' or', 9.5), (' not', 6.9)]
         """
         if not text:
             return []
@@ -241,13 +243,14 @@ class Model:
 
         Example:
             >>> model = charlm.load("shakespeare")
-            >>> [(token, round(probability, 2)) for token, probability in model.next_tokens("To be, or not to b", top=2)]
-            [('e', 0.8), ('r', 0.07)]
+            >>> best, second = model.next_tokens("To be, or not to b", top=2)
+            >>> best.token, round(best.probability, 2)
+            ('e', 0.8)
         """
         return [NextToken(*entry) for entry in next_tokens(self._network, prompt)[:top]]
 
-    def _score_tokens(self, text: str) -> TokenScores:
-        return score_tokens(self._network, text)
+    def _score_tokens(self, text: str) -> Costs:
+        return ModelFollower(self._network).feed(text)
 
 
 def load(model: str | os.PathLike[str] | None = None) -> Model:
@@ -356,12 +359,12 @@ def train(
         command="charlm.train",
     )
     trained, _ = run(request, Callbacks() if report is None else Callbacks(report=report))
-    return TrainedRun(trained.path)
+    return TrainedRun(trained.path.absolute())
 
 
 def _specs(texts: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     """Return the names of one or several texts."""
-    return (os.fspath(texts),) if isinstance(texts, str | os.PathLike) else tuple(map(os.fspath, texts))
+    return (os.fspath(texts),) if isinstance(texts, str | os.PathLike) else tuple(os.fspath(text) for text in texts)
 
 
 def _words(tokens: Sequence[Surprisal]) -> Iterator[Surprisal]:

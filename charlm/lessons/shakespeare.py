@@ -1,16 +1,14 @@
 """The whole course in one program: train on Shakespeare's plays, generate text, score lines.
 
-Training puts the earlier lessons together. Letters become ids, and ids become vectors (embed). An LSTM reads them
-(lstm), in parallel streams whose state is carried from update to update (stack). A matrix turns its outputs into the
-logits of the next letter, and the optimiser lowers their cross-entropy (loss).
-
-Generation uses the trained model in a loop: sample a letter from its probabilities, read that letter, sample the next.
-Scoring uses the same probabilities: the more probable each letter of a line, the lower its bits per character.
+Training puts the earlier lessons together: letters become ids, and ids become vectors (embed); an LSTM reads them
+(lstm) in streams whose state is carried on (stack); the optimiser lowers the cross-entropy of the next letter (loss).
+Generation samples a letter from its probabilities, reads it, and samples the next. Scoring uses the same probabilities.
 """
 
 import random
 import tempfile
 import textwrap
+from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from charlm.engine.runs import Run
 from charlm.engine.sampler import Sampler
 from charlm.engine.scorer import ModelScorer
 from charlm.lessons import LessonOptions, Say
-from charlm.text.named_corpora import read_named
+from charlm.text.sources import read_named
 from charlm.training.callbacks import Callbacks
 from charlm.training.network import LanguageModel
 from charlm.training.progress import Progress
@@ -32,6 +30,7 @@ from charlm.training.setup import Training, prepare_new
 MINUTES = 3
 SHORT = {"steps": 90, "hidden_size": 64, "seq_len": 32}
 QUICK_CHARS = 300_000
+Report = Callable[[Progress], None]
 TEMPERATURES = (0.2, 0.8, 1.2)
 LINE = "To be, or not to be: that is the question:\n"
 
@@ -43,15 +42,12 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     say("\nThree samples of the finished model, at three temperatures:")
     columns = [write(network, temperature, options.seed, 300) for temperature in TEMPERATURES]
     say("".join(f"  {temperature:<25}" for temperature in TEMPERATURES).rstrip())
-    wrapped = [wrap(text, 26) for text in columns]
-    for pieces in list(zip_longest(*wrapped, fillvalue=""))[:14]:
+    for pieces in list(zip_longest(*(wrap(text, 26) for text in columns), fillvalue=""))[:14]:
         say("".join(f"{piece:27}" for piece in pieces).rstrip())
     bits = score(say, network, options.seed)
     say("")
-    say("Compare the temperatures: at 0.2 the model takes the most probable letters and")
-    say("repeats itself, at 1.2 it invents words, and 0.8 is in between. Compare the scores:")
-    say("the model has learned letters, words, and a little of their order.")
-    say("Use the model, or score a file of your own:")
+    say("Look at the temperatures: at 0.2 the model repeats itself, at 1.2 it invents")
+    say("words. Look at the scores: it has learned words, and a little of their order.")
     say(f"  charlm sample -m {trained.name} --prime 'ROMEO:'")
     say(f"  charlm score -m {trained.name} YOUR_FILE")
     say("This was the last lesson. Train on your own text: charlm train FILE")
@@ -62,59 +58,38 @@ def train(say: Say, options: LessonOptions) -> tuple[Run, dict[str, Any]]:
     """Train as `charlm train shakespeare --minutes 3` does, and print a sample after each minute but the last."""
     settings = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
     with tempfile.TemporaryDirectory() as folder:
-        corpus = first_characters(QUICK_CHARS, Path(folder)) if options.quick else "shakespeare"
-        request = Request(
-            corpus=[corpus], settings=settings, default_name="lesson", command="charlm lesson shakespeare"
-        )
+        part = Path(folder, "plays.txt")
+        if options.quick:
+            part.write_text(read_named("shakespeare")[:QUICK_CHARS], encoding="utf-8")
+        corpus = str(part) if options.quick else "shakespeare"
+        request = Request(corpus=[corpus], settings=settings, default_name="lesson", command="charlm lesson")
         with prepare_new(request) as training:
             model = training.make_model()
-            end = training.train(Callbacks(report=Reporter(say, training, model, options)), model)
+            end = training.train(Callbacks(report=sampling(say, training, model, options)), model)
     say("")
-    say(f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, the validation loss is {end.best_nats:.3f} nats")
-    say("per character, on the tenth of the text that it was not trained on.")
+    say(f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, the validation loss is")
+    say(f"{end.best_nats:.3f} nats per character, on text that the model was not trained on.")
     figures = {"run": training.run.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
     return training.run, figures
 
 
-def first_characters(count: int, folder: Path) -> str:
-    """Write the beginning of the plays to a file and return its path."""
-    path = folder / "plays.txt"
-    path.write_text(read_named("shakespeare")[:count], encoding="utf-8")
-    return str(path)
+def sampling(say: Say, training: Training, model: LanguageModel, options: LessonOptions) -> Report:
+    """Return a function that prints a sample of the network each minute, and print what is trained."""
+    shape, dataset, due = training.model_config, training.dataset, list(range(1, MINUTES))
+    num_chars = len(dataset.train_ids) + len(dataset.val_ids)
+    say(f"The plays: {num_chars:,} characters, {dataset.tokenizer.vocab_size - 1} distinct. The last tenth is")
+    say(f"kept for validation. The model is an {shape.cell} of {shape.num_layers} x {shape.hidden_size} units.")
 
+    def report(progress: Progress) -> None:
+        minutes = MINUTES * progress.fraction if options.quick else progress.seconds / 60
+        if due and minutes >= due[0]:
+            due.pop(0)
+            checkpoint = Checkpoint(config=shape, tokenizer=dataset.tokenizer, tensors=model.to_tensors())
+            say("")
+            say(f"After {progress.seconds:.0f} seconds, training loss {progress.train_nats:.2f} nats per character:")
+            say("\n".join(wrap(write(RecurrentNetwork(checkpoint), 0.8, options.seed, 200), 80)))
 
-class Reporter:
-    """Prints the plan when it is made, and a sample of the network each minute.
-
-    Args:
-        say: Prints a line.
-        training: The training.
-        model: Its network.
-        options: Options of the lesson.
-    """
-
-    def __init__(self, say: Say, training: Training, model: LanguageModel, options: LessonOptions) -> None:
-        self._say, self._training, self._model, self._options = say, training, model, options
-        self._minutes_left = list(range(1, MINUTES))
-        shape, dataset = training.model_config, training.dataset
-        num_chars = len(dataset.train_ids) + len(dataset.val_ids)
-        say(
-            f"The plays: {num_chars:,} characters, {dataset.tokenizer.vocab_size - 1} different ones. The last tenth is"
-        )
-        say(f"kept for validation. The model is an {shape.cell} of {shape.num_layers} x {shape.hidden_size} units.")
-
-    def __call__(self, progress: Progress) -> None:
-        """Print a sample if another minute is over."""
-        minutes = MINUTES * progress.fraction if self._options.quick else progress.seconds / 60
-        if not self._minutes_left or minutes < self._minutes_left[0]:
-            return
-        self._minutes_left.pop(0)
-        say, tokenizer = self._say, self._training.dataset.tokenizer
-        tensors = self._model.to_tensors()
-        network = RecurrentNetwork(Checkpoint(config=self._model.config, tokenizer=tokenizer, tensors=tensors))
-        say("")
-        say(f"After {progress.seconds:.0f} seconds, the training loss is {progress.train_nats:.2f} nats per character:")
-        say("\n".join(wrap(write(network, 0.8, self._options.seed, 200), 80)))
+    return report
 
 
 def write(network: RecurrentNetwork, temperature: float, seed: int, length: int) -> str:

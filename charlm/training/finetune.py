@@ -148,7 +148,7 @@ class PretrainedModel:
             counts: Number of occurrences of each of its tokens in the training text, (V,).
         """
         kind = "words" if tokenizer.kind == "word" else "characters"
-        known = f"{self.spec}: {self.tokenizer.vocab_size - 1:,} {kind} known"
+        known = f"pretrained model {self.spec}: {self.tokenizer.vocab_size - 1:,} {kind} known"
         added = np.flatnonzero(ids_in(self.tokenizer, tokenizer) < 0)
         if not len(added):
             return f"{known}, none added"

@@ -68,7 +68,7 @@ class Training:
     model_config: ModelConfig
     train_config: TrainConfig
     dataset: Dataset
-    metadata: Mapping[str, Any]
+    metadata: dict[str, Any]
     machine: "Machine"
     notes: tuple[str, ...] = ()
     plan: Plan | None = None
@@ -223,7 +223,7 @@ def _refuse_clashes(request: Request, settings: Mapping[str, Any], config: Token
         ),
         (
             request.glove is not None and request.pretrained is not None,
-            "glove: the embeddings come from pretrained already: omit one of them",
+            "glove and pretrained both provide embeddings: omit one of them",
         ),
         (
             request.glove is not None and config.tokenizer == "char",
@@ -254,7 +254,7 @@ def _check_name(request: Request, pretrained: PretrainedModel | None) -> None:
         return
     if pretrained is not None and pretrained.is_in(Run.named(request.name)):
         raise RunError(
-            f"name {request.name}: this run is the one that pretrained reads, and is not replaced: choose another name",
+            f"name {request.name}: the model of pretrained lies in this run: choose another name",
             fields=["name", "pretrained"],
         )
     Run.check_free(request.name, force=request.force)

@@ -11,7 +11,7 @@ from charlm.cli import main
 from charlm.config import ModelConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from charlm.text.tokenizer import WordTokenizer
-from charlm.training.finetune import RATE_SHARE
+from charlm.training.finetune import LEARNING_RATE_FACTOR
 from charlm.training.network import LanguageModel
 from tests.conftest import VERSE, make_checkpoint
 from tests.training.test_distributed import finish, start_ranks
@@ -59,7 +59,7 @@ def test_a_new_run_begins_with_the_model_and_says_what_it_adds(model_file: Path,
     assert done.stdout == "checkpoints/new/model.safetensors\n"
     start, grown = load_checkpoint(model_file), load_checkpoint(Path(done.stdout.strip()))
     known = len(set(VERSE))
-    said = f"Note: --from tiny: {known} characters known, 5 added, 18.52% of the text: '(' ')' 'à' 'ê' 'ù'\n"
+    said = f"Note: pretrained model tiny: {known} characters known, 5 added, 18.52% of the text: '(' ')' 'à' 'ê' 'ù'\n"
     assert said in done.stderr
     assert grown.config.hidden_size == start.config.hidden_size
     for place, token in enumerate(start.tokenizer.tokens):
@@ -91,26 +91,37 @@ def test_the_rate_is_a_share_of_a_fresh_one_unless_it_is_given(model_file: Path,
     run("train", new_text, "--from", "tiny", *QUICK)
     run("train", new_text, *QUICK, "--hidden", "8")
     tuned, fresh = (load_checkpoint(Path("checkpoints", name, "model.safetensors")) for name in ("new", "new-2"))
-    assert tuned.metadata["training"]["learning_rate"] == RATE_SHARE * fresh.metadata["training"]["learning_rate"]
+    assert (
+        tuned.metadata["training"]["learning_rate"]
+        == LEARNING_RATE_FACTOR * fresh.metadata["training"]["learning_rate"]
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--from", "tiny", "--hidden", "16"], 2, "--hidden 16 contradicts 12, as checkpoints/tiny/model.safetensors"),
+        (
+            ["--from", "tiny", "--hidden", "16"],
+            2,
+            "--hidden 16 contradicts 12, the value of checkpoints/tiny/",
+        ),
         (["--from", "tiny", "--cell", "gru"], 2, "--cell gru contradicts lstm"),
         (["--from", "tiny", "--tie"], 2, "--tie True contradicts False"),
         (["--from", "tiny", "--tokenizer", "word"], 2, "--tokenizer word contradicts char"),
-        (["--from", "tiny", "--split", "whitespace"], 2, "--split is for words, and"),
-        (["--from", "tiny", "--min-count", "2"], 2, "--min-count is for words, and"),
-        (["--from", "tiny", "--glove", "new.txt"], 2, "--glove: --from brings"),
+        (["--from", "tiny", "--split", "whitespace"], 2, "--split applies to words only, and"),
+        (["--from", "tiny", "--min-count", "2"], 2, "--min-count applies to words only, and"),
+        (["--from", "tiny", "--glove", "new.txt"], 2, "--glove and --from both provide embeddings"),
         (["--from", "words", "--split", "whitespace"], 2, "--split whitespace contradicts words"),
         (["--from", "words", "--no-lowercase"], 2, "--lowercase False contradicts True"),
-        (["--from", "words", "--vocab-size", "9"], 2, "tokens, which stay: give that or more"),
+        (["--from", "words", "--vocab-size", "9"], 2, "tokens, which are all kept: set it to at least that"),
         (["--from", "nobody"], 1, "nobody: no model file and no run; the runs here are tiny, words"),
         (["--from", "new.txt"], 1, "new.txt: not a model file"),
         (["--from", "tiny", "--resume"], 2, "are for a new run"),
-        (["--from", "tiny", "--name", "tiny", "--force"], 1, "that is the run that --from reads, and it stays"),
+        (
+            ["--from", "tiny", "--name", "tiny", "--force"],
+            1,
+            "the model of --from lies in this run",
+        ),
     ],
 )
 def test_what_contradicts_the_model_is_named_in_one_line(

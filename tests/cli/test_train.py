@@ -187,7 +187,7 @@ def test_a_resumed_run_needs_no_options_and_is_the_run_that_was_never_stopped(ch
         assert tensor.tobytes() == second.tensors[name].tobytes()
     again = charlm("train", "--resume", "broken")
     assert again.returncode == 1
-    assert "has come to its end" in again.stderr
+    assert "is complete" in again.stderr
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_what_contradicts_the_first_command_line_is_named_and_a_changed_text_is_
 ) -> None:
     before = (stopped / "last.safetensors").read_bytes()
     for arguments, message in (
-        (["--hidden", "16"], "--hidden 16 contradicts 8, which the run began with: leave it out"),
+        (["--hidden", "16"], "--hidden 16 contradicts 8, with which the run started: omit it"),
         (["--steps", "7"], "--steps 7 contradicts 100000"),
         (["--minutes", "7"], "--minutes 7.0 contradicts None"),
         (["--encoding", "latin-1"], "--encoding latin-1 contradicts utf-8"),
@@ -229,7 +229,7 @@ def test_what_contradicts_the_first_command_line_is_named_and_a_changed_text_is_
     verse.write_text(VERSE * 3, encoding="utf-8")
     done = invoke("train", "--resume", "stopped", "--hidden", "8")
     assert done.exit_code == 1
-    assert "verse.txt: not the text that checkpoints/stopped began with; --force goes on" in done.stderr
+    assert "verse.txt: differs from the text with which checkpoints/stopped started; set --force" in done.stderr
     assert (stopped / "last.safetensors").read_bytes() == before
 
 

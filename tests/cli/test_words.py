@@ -117,7 +117,7 @@ def test_a_word_run_goes_on_as_if_it_had_not_been_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr("charlm.cli.signals.StopSignals", StopAfterThree)
         run("train", *asked, *WORDS, "--name", "halves", code=130)
-    assert run("train", "--resume", "halves", "--glove", vectors, code=2).stderr.count("leave them out") == 1
+    assert run("train", "--resume", "halves", "--glove", vectors, code=2).stderr.count("omit them") == 1
     assert "contradicts" in run("train", "--resume", "halves", "--split", "whitespace", code=2).stderr
     run("train", "--resume", "halves")
     whole, halves = (load_checkpoint(Path(f"checkpoints/{name}/last.safetensors")) for name in ("whole", "halves"))
@@ -153,7 +153,7 @@ def test_tied_vectors_set_the_number_of_units(play: Path, vectors: Path) -> None
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--glove", "vectors.txt"], 2, "--glove has vectors of words: add --tokenizer word"),
+        (["--glove", "vectors.txt"], 2, "--glove contains vectors of words: set --tokenizer to word"),
         (["--tokenizer", "word", "--glove", "vectors.txt", "--embed", "50"], 2, "--embed 50: the vectors of vectors"),
         (["--tokenizer", "word", "--glove", "short.txt"], 1, "short.txt, line 2: 2 numbers where there should be 4"),
         (["--tokenizer", "word", "--glove", "empty.txt"], 1, "empty.txt: empty"),
