@@ -1,4 +1,4 @@
-"""Generate the parts of the Markdown pages that depend only on the code or on the model in the box.
+"""Generate the parts of the Markdown pages that depend only on the code or on the included model.
 
 A generated part is a code block between two HTML comments:
 
@@ -11,7 +11,7 @@ SOURCE is one of:
 - `console`: each line of the code block that begins with `$ ` is run. Its output replaces the lines below it.
 - anything else: a shell command. The code block shows the command and its output.
 
-Commands run in a temporary folder that has `charlm` on its PATH, the model in the box as `checkpoints/shakespeare`
+Commands run in a temporary folder that has `charlm` on its PATH, the included model as `checkpoints/shakespeare`
 and the files of `INPUTS`.
 
     python docs/generate.py README.md docs/*.md            rewrite the pages
@@ -31,13 +31,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-INPUTS = {
-    "lines.txt": "To be, or not to be\nto be to be to be\nqzx jkv wqf\n",
-    "prompts.txt": "JULIET:\nHAMLET:\n",
-}
+INPUTS = {"lines.txt": "To be, or not to be\nto be to be to be\nqzx jkv wqf\n"}
 """Input files of the examples, by name."""
 
-BLOCK = re.compile(r"^<!-- generated: (?P<source>.+?) -->\n(?P<body>.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^<!-- generated: (?P<source>[^\n]+) -->\n(?P<body>.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
 MARKER = re.compile(r"^<!-- (?:generated: .+|end) -->$", re.MULTILINE)
 
 COLUMNS = 80
