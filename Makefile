@@ -1,23 +1,28 @@
-# Needs Python 3.11 or later and make, nothing else. PYTHON=python3.12 make test takes another Python.
+# Needs Python 3.11 or later and make. To choose a Python: PYTHON=python3.12 make test
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MINUTES ?= 2
 
-.PHONY: demo test torture lint types check clean
+.PHONY: demo test torture docs lint types check clean
 
-## train two minutes on Shakespeare's plays, and write some
+## train a model on Shakespeare's plays for two minutes, then generate text
 demo: $(VENV)/.installed
 	$(BIN)/charlm train shakespeare --minutes $(DEMO_MINUTES)
 	$(BIN)/charlm sample --temp 0.8 -n 500
+	@echo "To go on: source $(VENV)/bin/activate, or call $(BIN)/charlm"
 
 ## linter, type checker, tests
 test: lint types
 	$(BIN)/python -m pytest -q
 
-## a hundred kills, tens of thousands of damaged files and command lines
+## robustness tests: kills, damaged files, random command lines (about six minutes)
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m torture
+
+## regenerate the command outputs in README.md and docs/
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate.py README.md docs/*.md
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -26,7 +31,7 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-## the environment, made anew only when what it depends on has changed
+## the environment; built again if the dependencies have changed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -1,0 +1,142 @@
+"""Generate the parts of the Markdown pages that depend only on the code or on the included model.
+
+A generated part is a code block between two HTML comments:
+
+    <!-- generated: SOURCE -->
+    <!-- end -->
+
+SOURCE is one of:
+
+- `help NAME`: the full help of a command, such as `help sample` or `help vectors nearest`.
+- `console`: each line of the code block that begins with `$ ` is run. Its output replaces the lines below it.
+- anything else: a shell command. The code block shows the command and its output.
+
+Commands run in a temporary folder that has `charlm` on its PATH, the included model as `checkpoints/shakespeare`
+and the files of `INPUTS`.
+
+    python docs/generate.py README.md docs/*.md            rewrite the pages
+    python docs/generate.py --check README.md docs/*.md    print a diff and exit with 1 if a page is out of date
+"""
+
+import difflib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+INPUTS = {"lines.txt": "To be, or not to be\nto be to be to be\nqzx jkv wqf\n"}
+"""Input files of the examples, by name."""
+
+BLOCK = re.compile(r"^<!-- generated: (?P<source>[^\n]+) -->\n(?P<body>.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
+MARKER = re.compile(r"^<!-- (?:generated: .+|end) -->$", re.MULTILINE)
+
+COLUMNS = 80
+"""Width of help texts and of other output that adapts to the terminal."""
+
+COMMAND_NOT_FOUND = 127
+"""Exit code of a shell."""
+
+Shell = Callable[[str], str]
+"""Runs a shell command and returns what a terminal would show: stdout and stderr."""
+
+
+class GenerateError(Exception):
+    """A page has a damaged marker, or a command of a page fails."""
+
+
+@contextmanager
+def example_shell() -> Iterator[Shell]:
+    """Make the folder of the examples, and yield a function that runs shell commands in it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        programs, folder = Path(scratch, "bin"), Path(scratch, "work")
+        programs.mkdir()
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "shakespeare").symlink_to(ROOT / "checkpoints" / "shakespeare")
+        for name, text in INPUTS.items():
+            folder.joinpath(name).write_text(text, encoding="utf-8")
+        program = programs / "charlm"
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m charlm "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+        environment = {
+            **os.environ,
+            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUTF8": "1",
+            "XDG_CACHE_HOME": str(Path(scratch, "cache")),
+            "COLUMNS": str(COLUMNS),
+            "NO_COLOR": "1",
+        }
+
+        def run(command: str) -> str:
+            done = subprocess.run(
+                ["/bin/sh", "-c", command],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                check=False,
+            )
+            if "Traceback (most recent call last)" in done.stdout or done.returncode == COMMAND_NOT_FOUND:
+                raise GenerateError(f"{command}: exit code {done.returncode}\n{done.stdout}")
+            return done.stdout
+
+        yield run
+
+
+def regenerate(page: str, run: Shell) -> str:
+    """Return the text of a page with all of its generated parts written anew.
+
+    Raises:
+        GenerateError: If a marker has no partner, or a command fails.
+    """
+    if len(MARKER.findall(page)) != 2 * len(BLOCK.findall(page)):
+        raise GenerateError("each line `<!-- generated: SOURCE -->` needs a line `<!-- end -->` below it")
+
+    def replacement(block: re.Match[str]) -> str:
+        source = block["source"]
+        return f"<!-- generated: {source} -->\n{_code_block(source, block['body'], run)}<!-- end -->"
+
+    return BLOCK.sub(replacement, page)
+
+
+def _code_block(source: str, body: str, run: Shell) -> str:
+    """Return the code block that belongs to a source."""
+    generator, _, command = source.partition(" ")
+    if generator == "help":
+        return f"```text\n{run(f'charlm {command} --help')}```\n"
+    commands = [line[2:] for line in body.splitlines() if line.startswith("$ ")] if source == "console" else [source]
+    session = [f"$ {command}\n{run(command)}".rstrip("\n") + "\n" for command in commands]
+    return f"```console\n{''.join(session)}```\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Rewrite pages, or compare them with `--check`; return the exit code."""
+    stale = False
+    with example_shell() as run:
+        for path in (Path(argument) for argument in arguments if argument != "--check"):
+            page = path.read_text(encoding="utf-8")
+            try:
+                fresh = regenerate(page, run)
+            except GenerateError as error:
+                sys.stderr.write(f"Error: {path}: {error}\n")
+                return 1
+            if "--check" not in arguments:
+                path.write_text(fresh, encoding="utf-8")
+            elif fresh != page:
+                old, new = page.splitlines(keepends=True), fresh.splitlines(keepends=True)
+                sys.stdout.writelines(difflib.unified_diff(old, new, str(path), f"{path} (generated)"))
+                stale = True
+    return int(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

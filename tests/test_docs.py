@@ -1,0 +1,85 @@
+"""Checks that the Markdown pages agree with the code."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from charlm.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATE = ROOT / "docs" / "generate.py"
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+ALL_PAGES = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md"))]
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+generate = runpy.run_path(str(GENERATE))
+
+
+def run_generate(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(GENERATE), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300)
+
+
+def test_generated_parts_of_all_pages_are_up_to_date() -> None:
+    done = run_generate("--check", *PAGES)
+    assert done.returncode == 0, f"run `make docs`\n{done.stderr}{done.stdout}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_of_commands_shows_every_command(name: str) -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert f"\n## charlm {name}\n\n<!-- generated: help {name} -->\n" in page
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    targets = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_a_shell_command_becomes_a_console_block_with_its_output() -> None:
+    page = "before\n<!-- generated: echo hello -->\nold\n<!-- end -->\nafter\n"
+    expected = "before\n<!-- generated: echo hello -->\n```console\n$ echo hello\nhello\n```\n<!-- end -->\nafter\n"
+    assert generate["regenerate"](page, lambda command: "hello\n") == expected
+
+
+def test_each_command_of_a_console_block_is_run_and_its_old_output_replaced() -> None:
+    page = "<!-- generated: console -->\n```console\n$ one\nold\nold\n$ two\n```\n<!-- end -->\n"
+    expected = "<!-- generated: console -->\n```console\n$ one\n<one>\n$ two\n<two>\n```\n<!-- end -->\n"
+    assert generate["regenerate"](page, lambda command: f"<{command}>\n\n") == expected
+
+
+def test_help_becomes_a_text_block() -> None:
+    page = "<!-- generated: help vectors nearest -->\n<!-- end -->\n"
+    expected = "<!-- generated: help vectors nearest -->\n```text\nUsage\n```\n<!-- end -->\n"
+    ran: list[str] = []
+    assert generate["regenerate"](page, lambda command: ran.append(command) or "Usage\n") == expected
+    assert ran == ["charlm vectors nearest --help"]
+
+
+@pytest.mark.parametrize("page", ["<!-- generated: help -->\n", "<!-- end -->\n"])
+def test_a_marker_without_partner_is_an_error(page: str) -> None:
+    with pytest.raises(Exception, match="needs a line"):
+        generate["regenerate"](page, lambda command: "")
+
+
+def test_check_prints_a_diff_and_leaves_the_page_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- generated: cat lines.txt -->\n<!-- end -->\n", encoding="utf-8")
+    done = run_generate("--check", page)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "+To be, or not to be\n" in done.stdout
+    assert page.read_text(encoding="utf-8") == "<!-- generated: cat lines.txt -->\n<!-- end -->\n"
+    assert run_generate(page).returncode == 0
+    assert run_generate("--check", page).returncode == 0
+
+
+def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- generated: no-such-program -->\n<!-- end -->\n", encoding="utf-8")
+    done = run_generate(page)
+    assert done.returncode == 1
+    assert "no-such-program: exit code 127" in done.stderr
