@@ -75,8 +75,8 @@ class Dataset:
             tokenizer = _vocabulary(tokenizer_config, texts.blocks(), known)
         else:
             texts.read_through()
-        tokenizer_config = words_to_know(texts.chars, tokenizer_config)
-        fraction = 0.0 if held_out else share_to_validate(texts.chars, val_fraction)
+        tokenizer_config = words_to_know(texts.num_chars, tokenizer_config)
+        fraction = 0.0 if held_out else share_to_validate(texts.num_chars, val_fraction)
         if tokenizer_config.tokenizer == "char" and held_out is None:
             assert tokenizer is not None, "made above"
             ids, path = encode_texts(texts, tokenizer, folder)
@@ -93,7 +93,7 @@ class Dataset:
             )
             check_split(len(train_ids), len(val_ids), fraction)
             measured, tokens = (to_validate, val_ids) if len(val_ids) else (to_learn, train_ids)
-            chars_per_token, paths = measured.chars / len(tokens), [train_path, val_path]
+            chars_per_token, paths = measured.num_chars / len(tokens), [train_path, val_path]
         cached = tuple(path for path in paths if path is not None)
         dataset = cls(
             tokenizer=tokenizer,

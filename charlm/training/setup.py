@@ -311,7 +311,7 @@ def _provenance(texts: CorpusReader, encoding: str, errors: str) -> dict[str, An
     return {
         "name": texts.name,
         "sources": list(texts.sources),
-        "characters": texts.chars,
+        "characters": texts.num_chars,
         "sha256": texts.sha256,
         "encoding": encoding,
         "errors": errors,
