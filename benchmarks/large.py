@@ -37,7 +37,7 @@ if sys.argv[3] == "set":
 elif sys.argv[3] == "count":
     with Texts(specs) as texts:
         CharTokenizer.from_pieces(texts.blocks())
-    figures = {"tokens": texts.chars}
+    figures = {"tokens": texts.num_chars}
 else:
     nothing = dict.fromkeys(("glove", "start", "name", "encoding", "errors"))
     request = Request(specs=specs, validation=(), cache=cache, force=False, **nothing)

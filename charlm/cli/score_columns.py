@@ -244,10 +244,10 @@ def show_lines(scorers: "Sequence[Scorer]", blocks: Iterable[Lines], view: View)
         if followers:
             show([follower.feed(whole[0]) for follower in followers])
             del whole[0]
-            if whole or not block.goes_on:
+            if whole or not block.ends_mid_line:
                 view.end_line()
                 followers = []
-        begun = whole.pop() if block.goes_on and not followers else None
+        begun = whole.pop() if block.ends_mid_line and not followers else None
         for costs in zip(*(scorer.score_lines(whole) for scorer in scorers), strict=True):
             show(costs)
             view.end_line()

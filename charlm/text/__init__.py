@@ -1,4 +1,4 @@
-"""Text to token ids and back: tokenizers, corpora, encodings, the cache of ids, word-vector files.
+"""Text to token ids and back: tokenizers, corpora, encodings, the cache of ids, files of word vectors.
 
-Imports nothing but NumPy.
+Imports no other package than NumPy.
 """

@@ -1,8 +1,9 @@
-"""Corpora: texts read piece by piece, as often as need be, and split into one to learn and one to validate on.
+"""Corpora: texts that are read block by block, more than once, and split into training and validation text.
 
-Texts given together are read one after the other, as `cat` would join them.
+Several texts are read one after the other, as if `cat` had joined them.
 """
 
+import codecs
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,25 +13,26 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from charlm.errors import ConfigError, CorpusError
+from charlm.text.decoder import Decoding
 from charlm.text.ids import Ids
-from charlm.text.sources import check_encoding, decoded, open_texts, short_name
+from charlm.text.sources import READ_BYTES, open_texts, read_block, short_name
 
-PIECE = 1 << 22
-"""Characters of a piece of text, at most; it ends at a line end, or at a space, if there is one."""
+MAX_PIECE_CHARS = 1 << 22
+"""Maximum length of a piece of text in characters. It bounds the memory that a tokenizer needs."""
 
-KEPT = 1 << 26
-"""Characters of a text that is kept in memory; a longer one is read anew in each pass."""
+MAX_CHARS_IN_MEMORY = 1 << 26
+"""Maximum length in characters of a text that is kept in memory. Longer texts are read again in each pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """A text and where it came from.
+    """A text and its origin.
 
     Attributes:
-        name: A short name, fit for a folder.
-        sources: The files and named corpora, in the order read.
-        text: All of it.
-        sha256: The hash of the text in UTF-8, by which a text is known again.
+        name: A short name, suitable as a folder name.
+        sources: Names of files and named corpora, in the order in which they were read.
+        text: The whole text.
+        sha256: SHA-256 hash of the text in UTF-8, which identifies it.
     """
 
     name: str
@@ -40,39 +42,47 @@ class Corpus:
 
 
 class CorpusReader:
-    """Texts that are read piece by piece, as often as need be; a context manager.
+    """Reader of one or more texts, which can be read any number of times; a context manager.
 
-    The first pass finds out what they are. A text of up to `KEPT` characters stays in memory; of a longer one,
-    what can be read only once, such as standard input, goes to a temporary file.
+    Length and hash are known after the first pass. A text of up to `MAX_CHARS_IN_MEMORY` characters stays in memory
+    after that pass. If a longer text can be read only once, such as standard input, the first pass copies it to a
+    temporary file.
 
     Args:
-        specs: Files, folders (all text files below), patterns, `-` for standard input, or named corpora. What
-            exists as a file goes before a corpus of the same name.
-        encoding: How bytes become characters.
-        errors: What to do with bytes that don't: Python's `strict`, `replace`, `ignore`, `surrogateescape`.
-        folder: Where a temporary file may go; the system's place for such files, if left out.
+        specs: Files, folders (all text files below them), glob patterns, `-` for standard input, or named corpora. A
+            file takes precedence over a corpus of the same name.
+        encoding: Encoding of the texts.
+        errors: How to handle bytes that are not valid in the encoding, one of `charlm.text.sources.ERRORS`.
+        folder: Folder for a temporary file; the system's if None.
 
     Attributes:
-        name: A short name, fit for a folder.
-        sources: The files and named corpora, in the order read.
-        chars: Characters in all, after the first pass.
-        sha256: The hash of the text in UTF-8, by which a text is known again, after the first pass.
+        name: A short name, suitable as a folder name.
+        sources: Names of files and named corpora, in the order in which they are read.
+        num_chars: Length of all texts in characters; known after the first pass.
+        sha256: SHA-256 hash of the text in UTF-8, which identifies it; empty before the end of the first pass.
 
     Raises:
         CorpusError: If a text is missing.
+        ConfigError: If the encoding is unknown.
+
+    Example:
+        >>> with CorpusReader(["hello"]) as corpus:
+        ...     text = "".join(corpus.pieces())
+        >>> text, corpus.num_chars
+        ('hihello', 7)
     """
 
     def __init__(
         self, specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict", folder: Path | None = None
     ) -> None:
-        check_encoding(encoding)
-        self._sources = [source for spec in specs for source in open_texts(spec, encoding, errors)]
+        decoding = Decoding(encoding=encoding, errors=errors)
+        self._sources = [source for spec in specs for source in open_texts(spec, decoding)]
         self._folder = folder
-        self._kept: list[str] | None = []
-        self._spool: BinaryIO | None = None
+        self._blocks: list[str] | None = []  # in memory; None if the text is too long
+        self._temp_file: BinaryIO | None = None
         self.name = short_name(specs[0])
         self.sources = tuple(source.name for source in self._sources)
-        self.chars = 0
+        self.num_chars = 0
         self.sha256 = ""
 
     def __enter__(self) -> Self:
@@ -81,174 +91,202 @@ class CorpusReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._spool is not None:
-            self._spool.close()
+        if self._temp_file is not None:
+            self._temp_file.close()
 
     @property
     def in_memory(self) -> bool:
-        """Whether the text is short enough to be kept, after the first pass."""
-        return self._kept is not None
+        """Whether the text is short enough to be kept in memory; known after the first pass."""
+        return self._blocks is not None
 
     def pieces(self) -> Iterator[str]:
-        """Read everything once more.
+        """Read all texts from the beginning, in pieces that a tokenizer can encode one by one.
 
         Yields:
-            Pieces of the text, whole lines where lines are shorter than a piece. They depend on the text alone.
+            Pieces of at most `MAX_PIECE_CHARS` characters. A piece ends after a newline, or else after a space, if it
+            contains one. Pieces depend on the text alone, not on the blocks in which it is read.
 
         Raises:
-            CorpusError: As in `blocks`.
+            CorpusError: As `blocks` does.
         """
-        return _cut(self.blocks())
+        return _cut_into_pieces(self.blocks())
 
     def blocks(self) -> Iterator[str]:
-        """Read everything once more, in small blocks as they come, which may begin and end anywhere.
+        """Read all texts from the beginning, in small blocks that begin and end anywhere.
 
         Raises:
-            CorpusError: If a text is unreadable, binary or empty, its bytes are not of the encoding, or it has
-                changed since the first pass.
+            CorpusError: If a text is unreadable, binary or empty, if its bytes are not valid in the encoding, or if it
+                has changed since the first pass.
         """
         if not self.sha256:
             yield from self._first_pass()
-        elif self._kept is not None:
-            yield from self._kept
-        elif self._spool is not None:
-            self._spool.seek(0)
-            yield from decoded(self._spool, "standard input", "utf-8", "surrogatepass")
+        elif self._blocks is not None:
+            yield from self._blocks
+        elif self._temp_file is not None:
+            yield from self._temp_blocks()
         else:
-            left = self.chars
-            for block in self._read():
-                left -= len(block)
+            chars_left = self.num_chars
+            for block in self._source_blocks():
+                chars_left -= len(block)
                 yield block
-            if left:
+            if chars_left:
                 raise CorpusError(f"{' '.join(self.sources)}: changed while it was read; try again")
 
     def read_through(self) -> None:
-        """Make the first pass, if it has not been made."""
+        """Make the first pass if it has not been made yet."""
         if not self.sha256:
             for _ in self.blocks():
                 pass
 
     def split(self, fraction: float) -> tuple["CorpusPart", "CorpusPart"]:
-        """Split by position, after the first pass: the end, a `fraction` of the characters, comes second.
+        """Split the text by position, after the first pass.
 
-        It is cut where a line ends, or else a word, if one does near by. With a fraction of 0 the second is empty.
+        The text is cut at a newline near the exact position, or else at a space.
+
+        Args:
+            fraction: Share of the characters in the second part; 0 makes the second part empty.
+
+        Returns:
+            The beginning and the end of the text.
         """
-        cut, at = self.chars - round(self.chars * fraction), 0
+        cut, offset = self.num_chars - round(self.num_chars * fraction), 0
         for piece in self.pieces() if fraction > 0 else ():
-            if at < cut <= at + len(piece):
-                here = cut - at
-                cut = at + (piece.find("\n", here) + 1 or piece.rfind("\n", 0, here) + 1 or here)
-                if cut == at + here:
-                    cut = at + (piece.rfind(" ", 0, here) + 1 or here)
-            at += len(piece)
-        return CorpusPart(self, 0, cut), CorpusPart(self, cut, self.chars)
+            if offset < cut <= offset + len(piece):
+                cut = offset + _nearby_cut(piece, cut - offset)
+            offset += len(piece)
+        return CorpusPart(self, 0, cut), CorpusPart(self, cut, self.num_chars)
 
-    def _read(self) -> Iterator[str]:
-        return (block for source in self._sources for block in source.read())
+    def _source_blocks(self) -> Iterator[str]:
+        return (block for source in self._sources for block in source.read(READ_BYTES))
 
     def _first_pass(self) -> Iterator[str]:
+        """Read all texts, count and hash them, and keep them in memory or in a temporary file if necessary."""
         digest = hashlib.sha256()
-        for block in self._read():
+        for block in self._source_blocks():
             data = block.encode("utf-8", "surrogatepass")
             digest.update(data)
-            self.chars += len(block)
-            if self._kept is not None:
-                self._kept.append(block)
-                if self.chars > KEPT:
-                    self._spill()
-            elif self._spool is not None:
+            self.num_chars += len(block)
+            if self._blocks is not None:
+                self._blocks.append(block)
+                if self.num_chars > MAX_CHARS_IN_MEMORY:
+                    self._free_memory()
+            elif self._temp_file is not None:
                 self._write(data)
             yield block
-        if not self.chars:
-            raise CorpusError(f"{' '.join(self.sources)}: empty, there is nothing to read")
+        if not self.num_chars:
+            raise CorpusError(f"{' '.join(self.sources)}: empty; give a text that is not")
         self.sha256 = digest.hexdigest()
 
-    def _spill(self) -> None:
-        """Let go of what was kept; what cannot be read again goes to a file first."""
-        kept, self._kept = self._kept, None
-        if all(source.lasts for source in self._sources):
+    def _free_memory(self) -> None:
+        """Remove the text from memory, after copying it to a temporary file if it cannot be read again."""
+        blocks, self._blocks = self._blocks or [], None
+        if all(source.rereadable for source in self._sources):
             return
         try:
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-            self._spool = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed in __exit__
+            self._temp_file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed in __exit__
         except OSError as error:
-            raise CorpusError(f"{self._folder}: no temporary file can be made ({error.strerror})") from None
-        for block in kept or ():
+            raise self._temp_error(error) from None
+        for block in blocks:
             self._write(block.encode("utf-8", "surrogatepass"))
 
     def _write(self, data: bytes) -> None:
-        assert self._spool is not None, "opened before"
+        assert self._temp_file is not None, "opened before"
         try:
-            self._spool.write(data)
+            self._temp_file.write(data)
         except OSError as error:
-            raise CorpusError(f"{self._folder}: no room for the text of standard input ({error.strerror})") from None
+            raise self._temp_error(error) from None
+
+    def _temp_error(self, error: OSError) -> CorpusError:
+        return CorpusError(
+            f"cannot copy standard input to a temporary file ({error.strerror}): set cache to a folder other than "
+            f"{self._folder or tempfile.gettempdir()}",
+            fields=["cache"],
+        )
+
+    def _temp_blocks(self) -> Iterator[str]:
+        file = self._temp_file
+        assert file is not None, "opened in the first pass"
+        file.seek(0)
+        blocks = iter(lambda: read_block(file, "temporary file", READ_BYTES), b"")
+        return codecs.iterdecode(blocks, "utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True)
 class CorpusPart:
-    """Some of the characters of texts, which have been read once.
+    """A part of a corpus whose first pass has been made.
 
     Attributes:
-        whole: The texts.
-        begin: The first character's place.
-        end: The place behind the last one.
+        corpus: The whole corpus.
+        begin: Position of the first character.
+        end: Position after the last character.
     """
 
-    whole: CorpusReader
+    corpus: CorpusReader
     begin: int
     end: int
 
     @property
-    def chars(self) -> int:
-        """How many characters."""
+    def num_chars(self) -> int:
+        """Length in characters."""
         return self.end - self.begin
 
     @property
     def sha256(self) -> str:
-        """By which this part is known again."""
-        return f"{self.whole.sha256}[{self.begin}:{self.end}]"
+        """String that identifies this part: hash of the whole corpus, and the positions."""
+        return f"{self.corpus.sha256}[{self.begin}:{self.end}]"
 
     @property
     def in_memory(self) -> bool:
-        """Whether the texts are short enough to be kept."""
-        return self.whole.in_memory
+        """Whether the corpus is short enough to be kept in memory."""
+        return self.corpus.in_memory
 
     def pieces(self) -> Iterator[str]:
-        """Read it once more, as `Texts.pieces` does."""
-        return self._of(self.whole.pieces())
+        """Read this part from the beginning, as `CorpusReader.pieces` does."""
+        return self._within(self.corpus.pieces())
 
     def blocks(self) -> Iterator[str]:
-        """Read it once more, as `Texts.blocks` does."""
-        return self._of(self.whole.blocks())
+        """Read this part from the beginning, as `CorpusReader.blocks` does."""
+        return self._within(self.corpus.blocks())
 
-    def _of(self, texts: Iterator[str]) -> Iterator[str]:
-        at = 0
+    def _within(self, texts: Iterator[str]) -> Iterator[str]:
+        """Yield what belongs to this part of consecutive texts that make up the whole corpus."""
+        offset = 0
         for text in texts:
-            if part := text[max(0, self.begin - at) : max(0, self.end - at)]:
+            if part := text[max(0, self.begin - offset) : max(0, self.end - offset)]:
                 yield part
-            at += len(text)
+            offset += len(text)
 
 
 def read_corpus(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Corpus:
-    """Read texts and join them; the arguments are those of `Texts`.
+    """Read texts and join them. The arguments are those of `CorpusReader`.
 
     Raises:
-        CorpusError: If a text is missing, unreadable, binary or empty, or its bytes are not of the encoding.
+        CorpusError: If a text is missing, unreadable, binary or empty, or its bytes are not valid in the encoding.
+        ConfigError: If the encoding is unknown.
+
+    Example:
+        >>> read_corpus(["hello"]).text
+        'hihello'
     """
-    with CorpusReader(specs, encoding=encoding, errors=errors) as texts:
-        text = "".join(texts.pieces())
-        return Corpus(name=texts.name, sources=texts.sources, text=text, sha256=texts.sha256)
+    with CorpusReader(specs, encoding=encoding, errors=errors) as corpus:
+        text = "".join(corpus.pieces())
+        return Corpus(name=corpus.name, sources=corpus.sources, text=text, sha256=corpus.sha256)
 
 
 def split_ids(ids: Ids, val_fraction: float) -> tuple[Ids, Ids]:
-    """Split a text by position: its end, a `val_fraction` of it, is for validation.
+    """Split token ids by position.
+
+    Args:
+        ids: Ids of the whole text, (N,).
+        val_fraction: Share of the ids, taken from the end, that is kept for validation; 0 for none.
 
     Returns:
-        Training and validation ids; with a fraction of 0 the latter are empty.
+        Training ids and validation ids.
 
     Raises:
-        ConfigError: See `check_split`.
+        ConfigError: If a part is too short; see `check_split`.
     """
     cut = len(ids) - round(len(ids) * val_fraction)
     train, validation = ids[:cut], ids[cut:]
@@ -256,30 +294,44 @@ def split_ids(ids: Ids, val_fraction: float) -> tuple[Ids, Ids]:
     return train, validation
 
 
-def check_split(to_train: int, to_validate: int, val_fraction: float) -> None:
-    """Refuse a split that leaves one side with too few tokens to learn from or to measure.
+def check_split(num_train: int, num_validation: int, val_fraction: float) -> None:
+    """Check that both parts of a split have enough tokens.
+
+    Args:
+        num_train: Number of tokens for training; at least 2 are needed.
+        num_validation: Number of tokens for validation; at least 1 is needed unless the fraction is 0.
+        val_fraction: Share of the text kept for validation.
 
     Raises:
-        ConfigError: If it does.
+        ConfigError: If a part is too short.
     """
-    if to_train < 2 or (val_fraction > 0 and to_validate < 1):
+    if num_train < 2 or (val_fraction > 0 and num_validation < 1):
         raise ConfigError(
-            f"--val-fraction {val_fraction:g} of {to_train + to_validate:,} tokens leaves {to_train:,} to train on and "
-            f"{to_validate:,} to validate on: give another, or a longer text"
+            f"val_fraction {val_fraction:g} of {num_train + num_validation:,} tokens leaves {num_train:,} for training "
+            f"and {num_validation:,} for validation: set another fraction, or give a longer text",
+            fields=["val_fraction"],
         )
 
 
-def _cut(texts: Iterable[str]) -> Iterator[str]:
-    """Join texts, and cut them into pieces of at most `PIECE` characters."""
-    held: list[str] = []
+def _nearby_cut(piece: str, position: int) -> int:
+    """Return where to cut a piece near `position`: after a newline, or else after a space, or else at `position`."""
+    cut = piece.find("\n", position) + 1 or piece.rfind("\n", 0, position) + 1 or position
+    if cut == position:
+        cut = piece.rfind(" ", 0, position) + 1 or position
+    return cut
+
+
+def _cut_into_pieces(blocks: Iterable[str]) -> Iterator[str]:
+    """Join blocks of text and cut them into pieces; see `CorpusReader.pieces`."""
+    waiting: list[str] = []
     size = 0
-    for text in texts:
-        held.append(text)
-        size += len(text)
-        while size >= PIECE:
-            joined = "".join(held)
-            cut = joined.rfind("\n", 0, PIECE) + 1 or joined.rfind(" ", 0, PIECE) + 1 or PIECE
-            yield joined[:cut]
-            held, size = [joined[cut:]], size - cut
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        while size >= MAX_PIECE_CHARS:
+            text = "".join(waiting)
+            cut = text.rfind("\n", 0, MAX_PIECE_CHARS) + 1 or text.rfind(" ", 0, MAX_PIECE_CHARS) + 1 or MAX_PIECE_CHARS
+            yield text[:cut]
+            waiting, size = [text[cut:]], size - cut
     if size:
-        yield "".join(held)
+        yield "".join(waiting)

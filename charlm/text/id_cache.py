@@ -1,11 +1,11 @@
-"""Turns a text into ids: in memory if it is short, otherwise in a memory-mapped file of the user's cache.
+"""Token ids of a text: in memory if the text is short, otherwise in a memory-mapped file of the user's cache.
 
-A file of the cache is named after the hash of the text and of the tokenizer, so that it serves every training on
-the same text. It is written beside its place and renamed, so that two processes may make it at once. Its layout:
-a line of JSON, blanks up to `HEADER` bytes, and the ids.
+A cache file is named after the hashes of the text and the tokenizer. Every training on the same text with the same
+tokenizer uses the same file. It is written under a temporary name and then renamed. Therefore, several processes may
+write it at the same time. A file consists of a line of JSON, padding up to `HEADER_BYTES`, and the ids.
 
-The cache keeps within a bound: what was used longest ago goes, when a training has taken what it needs. A file's time
-of modification is that of its last use.
+The size of the cache is limited. After a training has opened its files, the least recently used ones are removed. The
+modification time of a file is the time of its last use.
 """
 
 import hashlib
@@ -29,26 +29,27 @@ from charlm.text.corpus import CorpusPart, CorpusReader
 from charlm.text.ids import Ids, smallest_dtype
 from charlm.text.tokenizer import Tokenizer
 
-HEADER = 4096
-"""Bytes before the ids: a page, so that they are aligned."""
+HEADER_BYTES = 4096
+"""Number of bytes before the ids. It is the size of a memory page, so that the ids are aligned."""
 
 VERSION = 1
+"""Version of the file format. It is part of the hash in a file's name."""
 
 CHECK_BYTES = 1 << 24
-"""Read at a time in checking a file."""
+"""Number of bytes read at a time when a file is checked."""
 
-CACHE_BYTES, CACHE_SHARE = 20 * 10**9, 0.1
-"""The cache holds no more than so many bytes, and no more than this share of its disk."""
+MAX_CACHE_BYTES, MAX_CACHE_SHARE = 20 * 10**9, 0.1
+"""Maximum size of the cache in bytes, and as a share of the disk. The smaller one applies."""
 
 OWN_FILE = re.compile(r"[0-9a-f]{32}\.ids|\..{8}\.ids")
-"""Names that this module gives: of files of the cache, and of those that are being written. No others are removed."""
+"""Names of complete and of temporary cache files. Files with other names are never removed."""
 
 ABANDONED_SECONDS = 3600
-"""A file that is being written and has not grown for so long was left behind by a process that was killed."""
+"""Age in seconds from which on a temporary file counts as left behind by a process that was killed."""
 
 
 def cache_folder() -> Path:
-    """Where this system keeps what programs can make again."""
+    """Return charlm's folder among the system's folders for caches."""
     home = Path.home()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", home)) / "charlm" / "cache"
@@ -58,15 +59,15 @@ def cache_folder() -> Path:
 
 
 def encode_texts(texts: CorpusReader | CorpusPart, tokenizer: Tokenizer, folder: Path) -> tuple[Ids, Path | None]:
-    """The ids of all texts, which have been read once.
+    """Return the ids of a corpus whose first pass has been made.
 
     Args:
-        texts: The texts.
-        tokenizer: Cuts them.
-        folder: Of the cache; left alone if the texts are in memory.
+        texts: The corpus, or a part of it.
+        tokenizer: Splits the text into tokens.
+        folder: Folder of the cache. It is not used if the text is in memory.
 
     Returns:
-        The ids, (N,), and the file that they lie in, if they lie in one.
+        The ids, (number of tokens,), and the cache file that contains them, if any.
 
     Raises:
         CorpusError: If the cache cannot be written.
@@ -75,56 +76,60 @@ def encode_texts(texts: CorpusReader | CorpusPart, tokenizer: Tokenizer, folder:
     if texts.in_memory:
         parts = [tokenizer.encode(piece) for piece in pieces()] or [tokenizer.encode("")]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)), None
-    kind = {"version": VERSION, "text": texts.sha256, "tokenizer": _hash(tokenizer)}
-    path = folder / f"{hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:32]}.ids"
+    key = {"version": VERSION, "text": texts.sha256, "tokenizer": _hash(tokenizer)}
+    path = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.ids"
     dtype = np.dtype(smallest_dtype(tokenizer.vocab_size)).newbyteorder("<")
-    if _is_sound(path, kind, dtype):
-        with suppress(OSError):  # it may be another user's, or be gone
+    if _is_valid(path, key, dtype):
+        with suppress(OSError):  # the file may belong to another user, or have been removed
             os.utime(path)
     else:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-            _write(path, (tokenizer.encode(piece).astype(dtype, copy=False) for piece in pieces()), kind)
+            _write(path, (tokenizer.encode(piece).astype(dtype, copy=False) for piece in pieces()), key)
         except OSError as error:
             raise CorpusError(
-                f"{folder}: no room for the ids of a long text ({error.strerror}); give another folder with --cache"
+                f"cannot write the token ids of the text ({error.strerror}): set cache to a folder other than {folder}",
+                fields=["cache"],
             ) from None
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=HEADER)), path
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES)), path
 
 
 def prune(folder: Path, keep: Collection[Path]) -> list[str]:
-    """Remove from the cache what was used longest ago, till it is within its bound.
+    """Remove the least recently used files from the cache until it is within its size limit.
 
-    A file that another training has mapped lives on for it where the system allows this to be removed at all.
+    On systems that allow it, files that another training has mapped are removed too. That training can still read them.
 
     Args:
-        folder: Of the cache.
-        keep: Files that stay, whatever their size.
+        folder: Folder of the cache.
+        keep: Files that are never removed.
 
     Returns:
-        What its user should know: nothing, or a line that says what has been removed.
+        A note for the user if files were removed; otherwise nothing.
     """
-    files = [(path, found) for path in folder.iterdir() if OWN_FILE.fullmatch(path.name) and (found := _stat(path))]
-    bound = min(CACHE_BYTES, int(CACHE_SHARE * shutil.disk_usage(folder).total))
-    total, removed, size = sum(found.st_size for _, found in files), 0, 0
-    for path, found in sorted(files, key=lambda file: file[1].st_mtime_ns):
-        being_written = path.name.startswith(".")
-        abandoned = being_written and time.time() - found.st_mtime > ABANDONED_SECONDS
-        if abandoned or (total - size > bound and not being_written and path not in keep):
+    files = [(path, stat) for path in folder.iterdir() if OWN_FILE.fullmatch(path.name) and (stat := _stat(path))]
+    limit = min(MAX_CACHE_BYTES, int(MAX_CACHE_SHARE * shutil.disk_usage(folder).total))
+    excess = sum(stat.st_size for _, stat in files) - limit
+    num_removed = bytes_removed = 0
+    for path, stat in sorted(files, key=lambda file: file[1].st_mtime_ns):
+        if path.name.startswith("."):  # a temporary file
+            removable = time.time() - stat.st_mtime > ABANDONED_SECONDS
+        else:
+            removable = bytes_removed < excess and path not in keep
+        if removable:
             with suppress(OSError):
                 path.unlink()
-                removed, size = removed + 1, size + found.st_size
-    if not removed:
+                num_removed, bytes_removed = num_removed + 1, bytes_removed + stat.st_size
+    if not num_removed:
         return []
     return [
-        f"removed {removed} file(s) from {folder}, {size / 1e9:.1f} GB, those used longest ago: it holds no more than "
-        f"{bound / 1e9:.0f} GB"
+        f"removed {num_removed} file(s) from the cache {folder} ({bytes_removed / 1e9:.1f} GB), least recently used "
+        f"first: its limit is {limit / 1e9:.0f} GB"
     ]
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """What the system knows of a file; None if it is gone, as another training may have removed it."""
+    """Return the status of a file, or None if another process has removed it."""
     try:
         return path.stat()
     except OSError:
@@ -135,17 +140,18 @@ def _hash(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(json.dumps(tokenizer.to_dict()).encode()).hexdigest()
 
 
-def _write(path: Path, parts: Iterator[Ids], kind: dict[str, Any]) -> None:
+def _write(path: Path, parts: Iterator[Ids], key: dict[str, Any]) -> None:
+    """Write ids to a temporary file and rename it."""
     count = crc = 0
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".ids", delete=False) as file:
         try:
-            file.write(b" " * HEADER)
+            file.write(b" " * HEADER_BYTES)
             for ids in parts:
                 file.write(ids.data)
                 count += len(ids)
                 crc = zlib.crc32(ids.data, crc)
             file.seek(0)
-            file.write(json.dumps({**kind, "count": count, "crc32": crc}).encode())
+            file.write(json.dumps({**key, "count": count, "crc32": crc}).encode())
             file.close()
             os.replace(file.name, path)
         except BaseException:
@@ -154,17 +160,17 @@ def _write(path: Path, parts: Iterator[Ids], kind: dict[str, Any]) -> None:
             raise
 
 
-def _is_sound(path: Path, kind: dict[str, Any], dtype: np.dtype[Any]) -> bool:
-    """Whether the file is there, of these texts and this tokenizer, and whole to the last byte."""
+def _is_valid(path: Path, key: dict[str, Any], dtype: np.dtype[Any]) -> bool:
+    """Return whether a file exists, has the ids of this text and tokenizer, and has the right length and checksum."""
     try:
         with path.open("rb") as file:
-            header = json.loads(file.read(HEADER))
-            count, crc = header.pop("count"), header.pop("crc32")
-            if header != kind or path.stat().st_size != HEADER + count * dtype.itemsize:
+            header = json.loads(file.read(HEADER_BYTES))
+            count, expected_crc = header.pop("count"), header.pop("crc32")
+            if header != key or path.stat().st_size != HEADER_BYTES + count * dtype.itemsize:
                 return False
-            found = 0
+            crc = 0
             while block := file.read(CHECK_BYTES):
-                found = zlib.crc32(block, found)
+                crc = zlib.crc32(block, crc)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
-    return bool(found == crc)
+    return bool(crc == expected_crc)

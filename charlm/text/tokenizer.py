@@ -1,8 +1,8 @@
-"""Text to token ids and back.
+"""Tokenizers: text to token ids and back.
 
-A tokenizer is a list of tokens, whose places are the ids, and a rule that cuts text into them. Id 0 is the
-unknown token: everything that the vocabulary lacks. `decode(encode(text)) == text` for every text whose
-tokens are known.
+A tokenizer is a list of tokens, whose indices are the ids, and a rule that splits text into tokens. Id 0 is the unknown
+token, which replaces every token that is not in the vocabulary. `decode(encode(text)) == text` for every text whose
+tokens are in the vocabulary.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from charlm.text.words import (
     NEWLINE,
     SPACE,
     UNKNOWN_WORD,
-    ChunkMemory,
+    ChunkCache,
     blocks,
     count_split_words,
     count_words,
@@ -46,12 +46,13 @@ __all__ = [
 
 
 class Tokenizer(Protocol):
-    """What the rest of charlm knows of a tokenizer.
+    """Interface of all tokenizers.
 
     Attributes:
-        kind: char or word.
-        cut_anywhere: Whether the ids of a text's parts are the text's ids wherever it is cut, not at line ends alone.
-        tokens: The vocabulary; a token's place is its id.
+        kind: `char` or `word`.
+        cut_anywhere: Whether a text may be cut anywhere and its parts encoded separately. If False, it may be cut only
+            after newlines.
+        tokens: The vocabulary. The index of a token is its id.
     """
 
     kind: str
@@ -60,41 +61,41 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Number of token types, the unknown token among them."""
+        """Number of tokens in the vocabulary, including the unknown token."""
         ...
 
     def encode(self, text: str) -> Ids:
-        """Cut text into tokens and give their ids, shape (number of tokens,)."""
+        """Return the ids of the tokens of a text, (number of tokens,), in the smallest unsigned integer type."""
         ...
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        """Put the text of token ids together again."""
+        """Return the text of token ids, (number of tokens,)."""
         ...
 
     def unknown_in(self, text: str) -> list[str]:
-        """The distinct tokens of a text that the vocabulary lacks, in their order."""
+        """Return the distinct tokens of a text that are not in the vocabulary, in the order of their occurrence."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """All that `tokenizer_from_dict` needs, ready for JSON."""
+        """Return what `tokenizer_from_dict` needs, in types that JSON supports."""
         ...
 
 
-class _Words:
-    """What the word tokenizers share: the tokens, and the rule that says where a space is implied.
+class _SpacedTokenizer:
+    """Base class of the word tokenizers: vocabulary, and decoding with implied spaces.
 
-    Between two tokens stands one space if the first takes one after it and the second takes one before it, else
-    nothing. The gap depends on its two neighbours alone, so that text grows at its end as tokens are added.
+    Two tokens are separated by one space if the first takes a space after it and the second takes a space before it,
+    and by nothing otherwise. This depends only on the two tokens. Therefore, decoding more tokens only appends text.
 
     Args:
-        tokens: The vocabulary; the first is the unknown token.
-        no_space_before: Ids of tokens that stand close to what comes before.
-        no_space_after: Ids of tokens that stand close to what comes after.
-        texts: What some tokens decode to, if not to themselves.
-        lowercase: Whether text is turned to lower case first.
+        tokens: The vocabulary, beginning with the unknown token.
+        no_space_before: Ids of tokens before which no space is implied.
+        no_space_after: Ids of tokens after which no space is implied.
+        texts: Text of those tokens that do not decode to themselves.
+        lowercase: Whether text is converted to lower case before it is split.
 
     Raises:
-        ValueError: If a token comes twice, the first is not the unknown one, or an id is out of range.
+        ValueError: If a token occurs twice, if the first is not the unknown token, or if an id is out of range.
     """
 
     kind = "word"
@@ -111,63 +112,68 @@ class _Words:
         lowercase: bool,
     ) -> None:
         if not tokens or tokens[0] != UNKNOWN_WORD or len(set(tokens)) != len(tokens) or "" in tokens:
-            raise ValueError(f"a word vocabulary holds distinct tokens, the first of them {UNKNOWN_WORD}")
+            raise ValueError(f"the tokens of a word vocabulary must be distinct, and the first must be {UNKNOWN_WORD}")
         if any(not 0 < index < len(tokens) for index in (*no_space_before, *no_space_after)):
-            raise ValueError("a token that is not in the vocabulary")
+            raise ValueError("a token id is out of range")
         self.tokens: Sequence[str] = tuple(tokens)
         self.lowercase = lowercase
         self._index = {token: index for index, token in enumerate(tokens)}
-        self._before = np.ones(len(tokens), dtype=np.bool_)
-        self._before[list(no_space_before)] = False
-        self._after = np.ones(len(tokens), dtype=np.bool_)
-        self._after[list(no_space_after)] = False
-        written = [texts.get(token, token) for token in tokens]
-        self._written = np.array(written, dtype=object)
-        self._spaced = np.array([" " + text for text in written], dtype=object)
+        self._space_before = np.ones(len(tokens), dtype=np.bool_)
+        self._space_before[list(no_space_before)] = False
+        self._space_after = np.ones(len(tokens), dtype=np.bool_)
+        self._space_after[list(no_space_after)] = False
+        decoded = [texts.get(token, token) for token in tokens]
+        self._decoded = np.array(decoded, dtype=object)
+        self._decoded_after_space = np.array([" " + text for text in decoded], dtype=object)
 
     @property
     def vocab_size(self) -> int:
-        """Number of token types, the unknown token among them."""
+        """Number of tokens in the vocabulary, including the unknown token."""
         return len(self.tokens)
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        """Put words together, spaces where they belong; the unknown token becomes <unk>."""
-        places = np.asarray(ids, dtype=np.intp).reshape(-1)
-        if not len(places):
+        """Return the text of token ids, (number of tokens,). The unknown token becomes <unk>."""
+        indices = np.asarray(ids, dtype=np.intp).reshape(-1)
+        if not len(indices):
             return ""
-        gaps = self._after[places[:-1]] & self._before[places[1:]]
-        texts = self._written[places]
-        texts[1:][gaps] = self._spaced[places[1:][gaps]]
+        implied = self._space_after[indices[:-1]] & self._space_before[indices[1:]]
+        texts = self._decoded[indices]
+        texts[1:][implied] = self._decoded_after_space[indices[1:][implied]]
         return "".join(texts.tolist())
 
     def to_dict(self) -> dict[str, Any]:
-        """All that `tokenizer_from_dict` needs, ready for JSON."""
+        """Return what `tokenizer_from_dict` needs, in types that JSON supports."""
         return {
             "kind": self.kind,
             "split": self.split,
             "lowercase": self.lowercase,
             "tokens": list(self.tokens),
-            "no_space_before": np.flatnonzero(~self._before).tolist(),
-            "no_space_after": np.flatnonzero(~self._after).tolist(),
+            "no_space_before": np.flatnonzero(~self._space_before).tolist(),
+            "no_space_after": np.flatnonzero(~self._space_after).tolist(),
         }
 
-    def _fold(self, text: str) -> str:
+    def _normalize(self, text: str) -> str:
         return text.lower() if self.lowercase else text
 
 
-class WordTokenizer(_Words):
-    """Words, numbers, punctuation, line ends: every text whose words are known comes back exactly.
+class WordTokenizer(_SpacedTokenizer):
+    """Tokenizer whose tokens are words, numbers, punctuation and newlines.
 
-    `charlm.text.words` tells how text is cut and where spaces are implied.
+    Every text whose words are in the vocabulary is decoded exactly. `charlm.text.words` has the rules.
 
     Args:
-        tokens: The vocabulary; the unknown token first, and `JOIN`, the space and the newline somewhere in it.
-        no_space_before: Ids of tokens that stand close to what comes before.
-        no_space_after: Ids of tokens that stand close to what comes after.
-        lowercase: Whether text is turned to lower case first.
+        tokens: The vocabulary, beginning with the unknown token. It contains `JOIN`, the space and the newline.
+        no_space_before: Ids of tokens before which no space is implied.
+        no_space_after: Ids of tokens after which no space is implied.
+        lowercase: Whether text is converted to lower case before it is split.
 
     Raises:
-        ValueError: If the vocabulary is unsound.
+        ValueError: If the vocabulary is invalid.
+
+    Example:
+        >>> tokenizer = WordTokenizer.from_text(["To be, or not to be.\\n"])
+        >>> tokenizer.decode(tokenizer.encode("not to be, or be"))
+        'not to be, or be'
     """
 
     split = "words"
@@ -182,70 +188,70 @@ class WordTokenizer(_Words):
     ) -> None:
         super().__init__(tokens, no_space_before, no_space_after, {JOIN: ""}, lowercase=lowercase)
         if not {JOIN, SPACE, NEWLINE} <= self._index.keys():
-            raise ValueError("a word vocabulary holds the space, the newline and the join")
-        self._entries = ChunkMemory(self._ids_of_chunk)
+            raise ValueError("a word vocabulary must contain the space, the newline and the join token")
+        self._chunks = ChunkCache(self._ids_of_chunk)
 
     @classmethod
     def from_text(
         cls, texts: Iterable[str], *, max_vocab: int | None = None, min_count: int = 1, lowercase: bool = False
     ) -> "WordTokenizer":
-        """Make the vocabulary of a text.
+        """Return a tokenizer with the vocabulary of a text.
 
         Args:
-            texts: The text, in pieces that end at line ends where they can.
-            max_vocab: The greatest size of the vocabulary.
-            min_count: What comes less often is unknown.
-            lowercase: Whether text is turned to lower case first.
+            texts: The text in pieces, preferably cut after newlines.
+            max_vocab: Maximum vocabulary size, including the unknown token; None for no limit.
+            min_count: Minimum number of occurrences of a word in the vocabulary.
+            lowercase: Whether text is converted to lower case before it is split.
         """
         counts = count_words(text.lower() if lowercase else text for text in texts)
         tokens = most_frequent(counts.tokens, kept=(JOIN, SPACE, NEWLINE), max_size=max_vocab, min_count=min_count)
-        before = [index for index, token in enumerate(tokens) if token in counts.close_before]
-        after = [index for index, token in enumerate(tokens) if token in counts.close_after]
+        before = [index for index, token in enumerate(tokens) if token in counts.no_space_before]
+        after = [index for index, token in enumerate(tokens) if token in counts.no_space_after]
         return cls(tokens, before, after, lowercase=lowercase)
 
     def encode(self, text: str) -> Ids:
-        """Cut a text into words and give their ids, shape (number of tokens,)."""
-        parts = [self._encode_block(block) for block in blocks(self._fold(text))]
+        """Return the ids of the tokens of a text, (number of tokens,), in the smallest unsigned integer type."""
+        parts = [self._encode_block(block) for block in blocks(self._normalize(text))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def unknown_in(self, text: str) -> list[str]:
-        """The distinct words of a text that the vocabulary lacks, in their order."""
-        chunks = dict.fromkeys(self._fold(text).replace(NEWLINE, SPACE).split(SPACE))
+        """Return the distinct words of a text that are not in the vocabulary, in the order of their occurrence."""
+        chunks = dict.fromkeys(self._normalize(text).replace(NEWLINE, SPACE).split(SPACE))
         pieces = dict.fromkeys(piece for chunk in chunks for piece in cut_chunk(chunk))
         return [piece for piece in pieces if self._ids_of(piece) == [UNKNOWN_ID]]
 
     def _encode_block(self, text: str) -> Ids:
+        chunks = self._chunks
+        chunks.clear_if_full()
         parts = cut_at_spaces(text)
-        entries = self._entries
-        entries.forget_if_full()
-        codes = np.fromiter(map(entries.__getitem__, parts), dtype=np.int32, count=len(parts))
-        places, spaces = spaces_between(codes == entries[""], codes == entries[NEWLINE])
-        codes = codes[places]
-        firsts, lasts = entries.ends(codes)
-        # A single space where one is implied needs no token; a text's ends imply none.
+        numbers = np.fromiter(map(chunks.__getitem__, parts), dtype=np.int32, count=len(parts))
+        indices, spaces = spaces_between(numbers == chunks[""], numbers == chunks[NEWLINE])
+        numbers = numbers[indices]
+        firsts, lasts = chunks.first_and_last_ids(numbers)
+        # A single space needs no token where it is implied. No space is implied at the ends of the text.
         implied = spaces[1:-1] == 1
-        implied &= self._after[lasts[:-1]]
-        implied &= self._before[firsts[1:]]
+        implied &= self._space_after[lasts[:-1]]
+        implied &= self._space_before[firsts[1:]]
         spaces[1:-1][implied] = 0
         gaps = np.flatnonzero(spaces)
-        runs = np.array([entries[SPACE * count] for count in spaces[gaps].tolist()], dtype=np.int32)
-        ids: Ids = entries.gather(np.insert(codes, gaps, runs)).astype(smallest_dtype(self.vocab_size))
+        runs = np.array([chunks[SPACE * count] for count in spaces[gaps].tolist()], dtype=np.int32)
+        ids: Ids = chunks.all_ids(np.insert(numbers, gaps, runs)).astype(smallest_dtype(self.vocab_size))
         return ids
 
     def _ids_of_chunk(self, chunk: str) -> list[int]:
-        """The ids of a chunk, or of a run of spaces, joined where a space would be implied."""
+        """Return the ids of a chunk or of a run of spaces, with `JOIN` where a space would be implied."""
         if not chunk.strip(SPACE):
             return self._ids_of(chunk) if chunk else []
         ids: list[int] = []
         for piece in cut_chunk(chunk):
             for index in self._ids_of(piece):
-                if ids and self._after[ids[-1]] and self._before[index]:
+                if ids and self._space_after[ids[-1]] and self._space_before[index]:
                     ids.append(self._index[JOIN])
                 ids.append(index)
         return ids
 
     def _ids_of(self, piece: str) -> list[int]:
-        """The id of a token; a run of one mark that is unknown as a run falls apart into single marks."""
+        """Return the id of a token; for an unknown run of one mark, such as "!!!", the ids of the single marks."""
         if (index := self._index.get(piece)) is not None:
             return [index]
         if not is_word(piece) and piece == piece[0] * len(piece) and piece[0] in self._index:
@@ -253,64 +259,70 @@ class WordTokenizer(_Words):
         return [UNKNOWN_ID]
 
 
-class WhitespaceTokenizer(_Words):
-    """What white space separates, and a token for each line end: for texts that are tokenised already.
+class WhitespaceTokenizer(_SpacedTokenizer):
+    """Tokenizer that splits at whitespace, with a token for each newline, for text that is already tokenized.
 
-    White space itself is not kept: a text comes back exactly if its words have single spaces between them and its
-    lines no blanks at their ends. `<unk>` in a text is the unknown token.
+    Other whitespace is not preserved. A text is decoded exactly if its words are separated by single spaces and its
+    lines have no spaces at either end. `<unk>` in a text is the unknown token.
 
     Args:
-        tokens: The vocabulary; the unknown token first, and `LINE_END_WORD` somewhere in it.
-        lowercase: Whether text is turned to lower case first.
+        tokens: The vocabulary, beginning with the unknown token. It contains `LINE_END_WORD`.
+        lowercase: Whether text is converted to lower case before it is split.
 
     Raises:
-        ValueError: If the vocabulary is unsound.
+        ValueError: If the vocabulary is invalid.
     """
 
     split = "whitespace"
 
     def __init__(self, tokens: Sequence[str], *, lowercase: bool = False) -> None:
         if LINE_END_WORD not in tokens:
-            raise ValueError(f"a vocabulary split at white space holds {LINE_END_WORD}")
-        end = [tokens.index(LINE_END_WORD)]
-        super().__init__(tokens, end, end, {LINE_END_WORD: NEWLINE}, lowercase=lowercase)
-        # A line end is looked up by a sign that no text holds, so that <eos> in a text is not taken for one.
+            raise ValueError(f"a vocabulary for splitting at whitespace must contain {LINE_END_WORD}")
+        line_end = tokens.index(LINE_END_WORD)
+        super().__init__(tokens, [line_end], [line_end], {LINE_END_WORD: NEWLINE}, lowercase=lowercase)
+        # Newlines are looked up by a character that no text contains, so that <eos> in a text is an unknown word.
         self._lookup = {token: index for token, index in self._index.items() if token != LINE_END_WORD}
-        self._lookup[_LINE_END] = end[0]
+        self._lookup[_NEWLINE_MARK] = line_end
 
     @classmethod
     def from_text(
         cls, texts: Iterable[str], *, max_vocab: int | None = None, min_count: int = 1, lowercase: bool = False
     ) -> "WhitespaceTokenizer":
-        """Make the vocabulary of a text: see `WordTokenizer.from_text`."""
+        """Return a tokenizer with the vocabulary of a text. The arguments are those of `WordTokenizer.from_text`."""
         counts = count_split_words(text.lower() if lowercase else text for text in texts)
         tokens = most_frequent(counts, kept=(LINE_END_WORD,), max_size=max_vocab, min_count=min_count)
         return cls(tokens, lowercase=lowercase)
 
     def encode(self, text: str) -> Ids:
-        """Cut a text at white space and give the words' ids, shape (number of words and line ends,)."""
+        """Return the ids of words and newlines, (number of tokens,), in the smallest unsigned integer type."""
         dtype = smallest_dtype(self.vocab_size)
         get, unknown = self._lookup.get, itertools.repeat(UNKNOWN_ID)
-        parts = [np.fromiter(map(get, words, unknown), dtype, len(words)) for words in map(self._cut, blocks(text))]
+        parts = [
+            np.fromiter(map(get, words, unknown), dtype, len(words)) for words in map(self._split_words, blocks(text))
+        ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def unknown_in(self, text: str) -> list[str]:
-        """The distinct words of a text that the vocabulary lacks, in their order."""
-        return [word for word in dict.fromkeys(self._cut(text)) if word not in self._lookup]
+        """Return the distinct words of a text that are not in the vocabulary, in the order of their occurrence."""
+        return [word for word in dict.fromkeys(self._split_words(text)) if word not in self._lookup]
 
-    def _cut(self, text: str) -> list[str]:
-        return self._fold(text).replace(_LINE_END, UNKNOWN_CHAR).replace(NEWLINE, f" {_LINE_END} ").split()
+    def _split_words(self, text: str) -> list[str]:
+        return self._normalize(text).replace(_NEWLINE_MARK, UNKNOWN_CHAR).replace(NEWLINE, f" {_NEWLINE_MARK} ").split()
 
 
-_LINE_END = "\0"
+_NEWLINE_MARK = "\0"
 
 
 def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """Make a tokenizer with the vocabulary of a text.
+    """Return a tokenizer with the vocabulary of a text.
 
     Args:
-        config: Which kind, and what bounds its vocabulary.
-        texts: The text, in pieces that end at line ends where they can.
+        config: Kind of tokenizer, and limits of its vocabulary.
+        texts: The text in pieces, preferably cut after newlines.
+
+    Example:
+        >>> make_tokenizer(TokenizerConfig(), ["hihello"]).tokens[1:]
+        ('e', 'h', 'i', 'l', 'o')
     """
     if config.tokenizer == "char":
         return CharTokenizer.from_pieces(texts)
@@ -321,10 +333,10 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
-    """Rebuild a tokenizer from `to_dict`'s answer.
+    """Return the tokenizer that `to_dict` has described.
 
     Raises:
-        CheckpointError: If it is of an unknown kind or its vocabulary is damaged.
+        CheckpointError: If the kind is unknown or the vocabulary is invalid.
     """
     try:
         match data:
@@ -342,17 +354,17 @@ def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
             }:
                 return WordTokenizer(_strings(tokens), _indices(before), _indices(after), lowercase=lowercase)
     except ValueError as error:
-        raise CheckpointError(f"the tokenizer in the model's header is damaged: {error}") from None
-    raise CheckpointError("the tokenizer in the model's header is damaged, or from a newer charlm")
+        raise CheckpointError(f"invalid tokenizer: {error}") from None
+    raise CheckpointError("invalid tokenizer; it may be from a newer version of charlm")
 
 
 def _strings(values: Sequence[Any]) -> list[str]:
     if not all(isinstance(value, str) for value in values):
-        raise ValueError("a token that is no text")
+        raise ValueError("a token is not a string")
     return list(values)
 
 
 def _indices(values: Sequence[Any]) -> list[int]:
     if not all(type(value) is int for value in values):
-        raise ValueError("a token's id that is no whole number")
+        raise ValueError("a token id is not an integer")
     return list(values)

@@ -1,16 +1,18 @@
-"""How text is cut into words, and where spaces are implied.
+"""Rules that split text into words and say where a space is implied.
 
-Text is first cut at spaces and line ends into chunks, and each distinct chunk is cut into words, numbers and
-punctuation once: the many others are looked up. A space between two tokens is implied if the left one takes a space
-after it and the right one takes one before it. Words do; for the rest, such as commas and brackets, the text
-itself says which is more common. Where a text departs from this, an explicit token says so: `JOIN` that there is
-nothing where a space would be, a run of spaces what else there is.
+Text is first split at spaces and newlines into chunks. Each distinct chunk is split once into words, numbers and
+punctuation, and is looked up after that, which is fast because most chunks of a text are repetitions.
+
+A space is implied between two tokens if the left one takes a space after it and the right one takes a space before it.
+Words and numbers take a space on both sides. For other tokens, such as commas and brackets, the text decides: they take
+a space on a side if most of their occurrences have one there. Explicit tokens mark the exceptions: `JOIN` where an
+implied space is missing, and runs of spaces where there are other spaces than the implied ones.
 """
 
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,46 +20,51 @@ import numpy as np
 import numpy.typing as npt
 
 UNKNOWN_WORD = "<unk>"
-"""The unknown token of word vocabularies, and what it decodes to."""
+"""Unknown token of word vocabularies. It decodes to itself."""
 
 LINE_END_WORD = "<eos>"
-"""A line's end in a vocabulary that is split at white space."""
+"""Token for a newline in a vocabulary that is split at whitespace."""
 
 JOIN = "<join>"
-"""No space here, although one is implied. It decodes to nothing; no text holds it, its brackets are cut off."""
+"""Token that cancels an implied space. It decodes to nothing. No text contains it, because brackets are split off."""
 
 NEWLINE, SPACE = "\n", " "
 
 BLOCK_CHARS = 1 << 22
-"""Long texts are cut in blocks of about so many characters, at line ends: this bounds the memory."""
+"""Approximate length in characters of the blocks in which long texts are processed. It bounds the memory."""
 
-MOST_CHUNKS = 1_000_000
-"""So many distinct chunks are remembered."""
+MAX_CHUNKS = 1_000_000
+"""Maximum number of distinct chunks whose ids are remembered."""
 
 Numbers = npt.NDArray[np.int32]
 
-# Clitics are cut as GloVe's own tokenizer, Stanford's, cuts them: do n't, he 's, they 'll.
+# Clitics are split off as in the Stanford tokenizer, with which GloVe's texts were split: do n't, he 's, they 'll.
 PIECES = re.compile(
     r"\d+(?:[.,]\d+)+(?!\w)|\w+?(?=n['\u2019]t(?!\w))|n['\u2019]t(?!\w)|['\u2019](?:s|t|re|ve|m|ll|d)(?!\w)"
     r"|\w+|([^\w\s])\1*|\s",
     re.IGNORECASE,
 )
-NOT = re.compile(r"n['\u2019]t", re.IGNORECASE)
-RUNS = re.compile(" {2,}")
+NEGATION = re.compile(r"n['\u2019]t", re.IGNORECASE)
+SPACE_RUN = re.compile(" {2,}")
 
 
 def cut_chunk(chunk: str) -> list[str]:
-    """Cut a text without spaces and newlines into words, numbers, runs of one punctuation mark, blanks."""
+    """Split a text without spaces and newlines into words, numbers, runs of one punctuation mark, and other whitespace.
+
+    Example:
+        >>> cut_chunk("(don't...")
+        ['(', 'do', "n't", '...']
+    """
     return [match.group() for match in PIECES.finditer(chunk)]
 
 
 def is_word(token: str) -> bool:
-    """Whether a token is a word or a number, which take a space on both sides."""
-    return (token[0].isalnum() or token[0] == "_") and not NOT.fullmatch(token)
+    """Return whether a token is a word or a number. These take a space on both sides."""
+    return (token[0].isalnum() or token[0] == "_") and not NEGATION.fullmatch(token)
 
 
 def blocks(text: str) -> Iterator[str]:
-    """Cut a long text at line ends; a line is never cut."""
+    """Split a long text into blocks that end after a newline. A line is never split."""
     begin = 0
     while len(text) - begin > BLOCK_CHARS:
         end = text.rfind(NEWLINE, begin, begin + BLOCK_CHARS) + 1 or text.find(NEWLINE, begin + BLOCK_CHARS) + 1
@@ -69,43 +76,46 @@ def blocks(text: str) -> Iterator[str]:
 
 
 def cut_at_spaces(text: str) -> list[str]:
-    """Cut a text at spaces; each line's end is a chunk of its own, and two neighbouring spaces have "" between."""
+    """Split a text at spaces. Each newline is a chunk, and an empty chunk stands between two neighbouring spaces."""
     return text.replace(NEWLINE, f"{SPACE}{NEWLINE}{SPACE}").split(SPACE)
 
 
 def spaces_between(
     empty: npt.NDArray[np.bool_], newline: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Count the spaces of a text that `cut_at_spaces` has cut.
+    """Count the spaces between the chunks of a text.
 
     Args:
-        empty: Whether a chunk is empty, (number of chunks,).
-        newline: Whether a chunk is a line's end, (number of chunks,).
+        empty: Whether each chunk of `cut_at_spaces` is empty, (number of chunks,), bool.
+        newline: Whether each chunk is a newline, (number of chunks,), bool.
 
     Returns:
-        The places of the chunks that are not empty, (K,), and the spaces before each of them and after the last,
-        (K + 1,).
+        Indices of the K chunks that are not empty, (K,), and the number of spaces before each of them and after the
+        last, (K + 1,), both int64.
     """
-    places = np.flatnonzero(~empty)
-    spaces = np.empty(len(places) + 1, dtype=np.intp)
-    if not len(places):
+    indices = np.flatnonzero(~empty)
+    spaces = np.empty(len(indices) + 1, dtype=np.intp)
+    if not len(indices):
         spaces[0] = len(empty) - 1
-        return places, spaces
-    spaces[0] = places[0]
-    np.subtract(places[1:], places[:-1], out=spaces[1:-1])
-    spaces[-1] = len(empty) - 1 - places[-1]
-    # The two spaces that were put around each newline are none of the text's.
-    newlines = newline[places]
+        return indices, spaces
+    spaces[0] = indices[0]
+    np.subtract(indices[1:], indices[:-1], out=spaces[1:-1])
+    spaces[-1] = len(empty) - 1 - indices[-1]
+    # cut_at_spaces has added a space on each side of a newline, which the text does not contain.
+    newlines = newline[indices]
     spaces[:-1] -= newlines
     spaces[1:] -= newlines
-    return places, spaces
+    return indices, spaces
 
 
-class ChunkMemory(dict[str, int]):
-    """Remembers the ids of chunks: a chunk leads to its number, and numbers to ids, many at a time.
+class ChunkCache(dict[str, int]):
+    """Cache of the token ids of chunks.
+
+    As a dictionary, it maps a chunk to its number. Chunks that are missing are added. Its methods map arrays of numbers
+    to ids.
 
     Args:
-        ids_of: Gives the ids of a chunk that is new.
+        ids_of: Returns the ids of a new chunk.
     """
 
     def __init__(self, ids_of: Callable[[str], list[int]]) -> None:
@@ -119,60 +129,89 @@ class ChunkMemory(dict[str, int]):
         self[chunk] = len(self._bounds) - 2
         return len(self._bounds) - 2
 
-    def forget_if_full(self) -> None:
-        """Forget everything once there are `MOST_CHUNKS`."""
-        if len(self) > MOST_CHUNKS:
+    def clear_if_full(self) -> None:
+        """Remove all chunks if there are more than `MAX_CHUNKS`."""
+        if len(self) > MAX_CHUNKS:
             self.clear()
             self._ids, self._bounds = array("i"), array("i", [0])
 
-    def ends(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
-        """The first and the last id of each of these chunks, none of them empty."""
+    def first_and_last_ids(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
+        """Return the first and the last id of each chunk, (K,) each, for the numbers of K chunks that are not empty."""
         ids, bounds = np.asarray(self._ids), np.asarray(self._bounds)
         return ids[bounds[numbers]], ids[bounds[numbers + 1] - 1]
 
-    def gather(self, numbers: Numbers) -> Numbers:
-        """The ids of all these chunks, one after the other."""
+    def all_ids(self, numbers: Numbers) -> Numbers:
+        """Return the ids of all chunks, one chunk after the other, for the numbers of the chunks, (K,)."""
         ids, bounds = np.asarray(self._ids), np.asarray(self._bounds)
         begins = bounds[numbers]
         lengths = bounds[numbers + 1] - begins
         begins -= np.cumsum(lengths, dtype=np.int32)
         begins += lengths
-        # Where each id comes from: counting up, shifted anew at the beginning of each chunk.
-        places = np.repeat(begins, lengths)
-        places += np.arange(len(places), dtype=np.int32)
-        gathered: Numbers = ids[places]
+        # The index of each id counts up within a chunk: it is a running index plus an offset per chunk.
+        indices = np.repeat(begins, lengths)
+        indices += np.arange(len(indices), dtype=np.int32)
+        gathered: Numbers = ids[indices]
         return gathered
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordCounts:
-    """What there is in a text.
+    """Statistics of the tokens of a text.
 
     Attributes:
-        tokens: How often each token comes, in the order of their first coming.
-        close_before: The tokens that stand close to what comes before.
-        close_after: The tokens that stand close to what comes after.
+        tokens: Number of occurrences of each token, in the order in which the tokens first occur.
+        no_space_before: Tokens before which no space is implied.
+        no_space_after: Tokens after which no space is implied.
     """
 
     tokens: Counter[str]
-    close_before: frozenset[str]
-    close_after: frozenset[str]
+    no_space_before: frozenset[str]
+    no_space_after: frozenset[str]
 
 
 def count_words(texts: Iterable[str]) -> WordCounts:
-    """Count the tokens of a text that comes in pieces, best cut at line ends.
+    """Count the tokens of a text.
 
-    How often `JOIN` and the single space are needed is estimated: that depends on what stands side by side.
+    The counts of `JOIN` and of the single space are estimates. Exact counts would depend on all pairs of neighbours.
+
+    Args:
+        texts: The text in pieces, preferably cut at newlines.
     """
-    chunks: Counter[str] = Counter({NEWLINE: 0})  # it goes before its equals, wherever a piece of the text ends
-    runs: Counter[str] = Counter()
+    chunks, space_runs = _count_chunks(texts)
+    tokens, first, last = _count_tokens(chunks)
+    marks = {token for token in tokens if not is_word(token)}
+    whitespace = {token for token in marks if token.isspace()}
+    # No space is implied on a side of a mark if at least half of its occurrences have none there.
+    marks_before = {token for token in marks - whitespace if 2 * first[token] <= tokens[token]}
+    marks_after = {token for token in marks - whitespace if 2 * last[token] <= tokens[token]}
+    no_space_before, no_space_after = whitespace | marks_before, whitespace | marks_after
+    spaces = sum(first[token] for token in marks_before) + sum(last[token] for token in marks_after)
+    tokens.update({JOIN: _count_joins(chunks, no_space_before, no_space_after), SPACE: spaces})
+    tokens.update(space_runs)
+    separators = {JOIN, SPACE, NEWLINE, *space_runs}
+    return WordCounts(
+        tokens=tokens,
+        no_space_before=frozenset(separators | no_space_before),
+        no_space_after=frozenset(separators | no_space_after),
+    )
+
+
+def _count_chunks(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
+    """Count the chunks between spaces and newlines, the newlines, and the runs of two or more spaces."""
+    chunks: Counter[str] = Counter({NEWLINE: 0})  # first, so that its rank does not depend on how the text is cut
+    space_runs: Counter[str] = Counter()
     for text in texts:
         for block in blocks(text):
-            # Much the fastest way to count; newlines are cut off for it and counted by themselves.
+            # Counting the result of one split is by far the fastest way. Newlines are counted separately.
             chunks.update(block.replace(NEWLINE, SPACE).split(SPACE))
             chunks[NEWLINE] += block.count(NEWLINE)
-            runs.update(RUNS.findall(block))
+            space_runs.update(SPACE_RUN.findall(block))
     del chunks[""]
+    return chunks, space_runs
+
+
+def _count_tokens(chunks: Counter[str]) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """Count all tokens of chunks, the tokens at the beginning of a chunk, and those at the end of a chunk."""
     tokens: Counter[str] = Counter()
     first: Counter[str] = Counter()
     last: Counter[str] = Counter()
@@ -182,23 +221,19 @@ def count_words(texts: Iterable[str]) -> WordCounts:
         last[pieces[-1]] += count
         for piece in pieces:
             tokens[piece] += count
-    others = {token for token in tokens if not is_word(token)}
-    blanks = {token for token in others if token.isspace()}
-    close_before = blanks | {token for token in others if 2 * first[token] <= tokens[token]}
-    close_after = blanks | {token for token in others if 2 * last[token] <= tokens[token]}
-    spaces = sum(first[token] for token in close_before - blanks) + sum(last[token] for token in close_after - blanks)
-    joins = sum(
-        count * sum(a not in close_after and b not in close_before for a, b in pairwise(cut_chunk(chunk)))
+    return tokens, first, last
+
+
+def _count_joins(chunks: Counter[str], no_space_before: Container[str], no_space_after: Container[str]) -> int:
+    """Count the neighbours within chunks between which a space would be implied."""
+    return sum(
+        count * sum(a not in no_space_after and b not in no_space_before for a, b in pairwise(cut_chunk(chunk)))
         for chunk, count in chunks.items()
     )
-    tokens.update({JOIN: joins, SPACE: spaces})
-    tokens.update(runs)
-    silent = frozenset({JOIN, SPACE, NEWLINE, *runs})
-    return WordCounts(tokens=tokens, close_before=silent | close_before, close_after=silent | close_after)
 
 
 def count_split_words(texts: Iterable[str]) -> Counter[str]:
-    """Count what white space separates, and line ends as `LINE_END_WORD`."""
+    """Count the words that whitespace separates, and newlines as `LINE_END_WORD`."""
     tokens: Counter[str] = Counter({LINE_END_WORD: 0})
     for text in texts:
         for block in blocks(text):
@@ -208,13 +243,15 @@ def count_split_words(texts: Iterable[str]) -> Counter[str]:
 
 
 def most_frequent(counts: Counter[str], *, kept: Sequence[str], max_size: int | None, min_count: int) -> list[str]:
-    """The vocabulary of a text: the unknown token, then the most frequent first, equals in the order they came.
+    """Return a vocabulary: the unknown token, then the other tokens by falling frequency.
+
+    Tokens of equal frequency keep the order of `counts`.
 
     Args:
-        counts: How often each token comes.
-        kept: Tokens that stay however rare they are.
-        max_size: The greatest size, the unknown token and those kept included; None for any.
-        min_count: What comes less often is left out.
+        counts: Number of occurrences of each token.
+        kept: Tokens that are included even if they are rare.
+        max_size: Maximum vocabulary size, including the unknown token and `kept`; None for no limit.
+        min_count: Minimum number of occurrences of a token.
     """
     always = set(kept)
     ranked = [token for token, _ in counts.most_common() if token != UNKNOWN_WORD]

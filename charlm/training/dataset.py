@@ -115,8 +115,8 @@ def read_dataset(
         tokenizer = build_vocabulary(config, corpus.blocks(), base)  # this is also the first pass over the text
     else:
         corpus.read_through()
-    config = words_to_know(corpus.chars, config)
-    fraction = 0.0 if sources.validation else share_to_validate(corpus.chars, sources.val_fraction)
+    config = words_to_know(corpus.num_chars, config)
+    fraction = 0.0 if sources.validation else share_to_validate(corpus.num_chars, sources.val_fraction)
     if config.tokenizer == "char" and sources.validation is None:
         assert tokenizer is not None, "built above"
         split = _encode_whole(sources, tokenizer, fraction)
@@ -175,6 +175,6 @@ def _encode_parts(
         tokenizer_config=config,
         train_ids=train_ids,
         val_ids=val_ids,
-        chars_per_token=measured.chars / len(tokens),
+        chars_per_token=measured.num_chars / len(tokens),
         cache_files=tuple(path for _, path in encoded if path is not None),
     )

@@ -346,4 +346,4 @@ def _describe(request: Request, sources: TextSources, dataset: Dataset) -> dict[
 
 
 def _provenance(text: CorpusReader) -> dict[str, Any]:
-    return {"name": text.name, "sources": list(text.sources), "characters": text.chars, "sha256": text.sha256}
+    return {"name": text.name, "sources": list(text.sources), "characters": text.num_chars, "sha256": text.sha256}

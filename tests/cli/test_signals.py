@@ -14,7 +14,7 @@ import sys, time
 from charlm.text import corpus
 from charlm.text.characters import CharTokenizer
 from charlm.cli import main
-corpus.KEPT = 100
+corpus.MAX_CHARS_IN_MEMORY = 100
 encode = CharTokenizer.encode
 def slowly(self, text):
     print("encodes", flush=True)

@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> VectorFile:
 
 
 def plain_loop(text: str) -> dict[str, np.ndarray]:
-    """The reference: a loop over lines whose words have no spaces."""
+    """Read vectors in a loop over the lines. Words must not contain spaces."""
     vectors = {}
     for line in text.splitlines():
         values = line.split()
@@ -41,7 +41,7 @@ def plain_loop(text: str) -> dict[str, np.ndarray]:
 @given(
     st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1)
 )
-def test_values_are_those_of_the_plain_loop(tmp_path: Path, table: list[list[float]]) -> None:
+def test_vectors_equal_those_of_a_plain_loop(tmp_path: Path, table: list[list[float]]) -> None:
     text = "".join(f"w{number} {' '.join(map(repr, row))}\n" for number, row in enumerate(table))
     path = tmp_path / "v.txt"
     path.write_text(text, encoding="utf-8")
@@ -53,27 +53,27 @@ def test_values_are_those_of_the_plain_loop(tmp_path: Path, table: list[list[flo
         np.testing.assert_array_equal(found[word], vector)
 
 
-def test_only_the_words_asked_for_are_parsed(file: VectorFile) -> None:
+def test_only_lines_of_wanted_words_are_parsed(file: VectorFile) -> None:
     file.path.write_text(ROWS + "unwanted x y z\n", encoding="utf-8")
     assert set(read_vectors(file, ["cat", "dog"])) == {"cat"}
-    with pytest.raises(VectorsError, match=r"vectors\.txt, line 6: "):
+    with pytest.raises(VectorsError, match=r"vectors\.txt: line 6: "):
         read_vectors(file, ["unwanted"])
 
 
-def test_a_word_may_have_spaces_inside(file: VectorFile) -> None:
+def test_a_word_may_contain_spaces(file: VectorFile) -> None:
     found = read_vectors(file, [".", ". . .", "cat"])
     np.testing.assert_array_equal(found["."], np.float32([-0.5, 0.25, 0.125]))
     np.testing.assert_array_equal(found[". . ."], np.float32([7, 8, 9]))
 
 
-def test_the_first_line_may_be_of_a_word_with_spaces_or_of_a_number(tmp_path: Path) -> None:
+def test_the_first_word_may_contain_spaces_or_be_a_number(tmp_path: Path) -> None:
     for name, first in (("a", "at name@x.com 1 2 3"), ("b", "7 1 2 3"), ("c", "word 1 2 3")):
         path = tmp_path / name
         path.write_text(first + "\n", encoding="utf-8")
         assert VectorFile(path).dim == 3
 
 
-def test_a_header_trailing_blanks_and_crlf_are_understood(tmp_path: Path) -> None:
+def test_a_header_trailing_spaces_and_crlf_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "word2vec.txt"
     path.write_bytes(b"3 3\r\nthe 0.1 -0.2 3e-4 \r\n\r\ncat 1 2 3\r\ndog 4 5 6")
     file = VectorFile(path)
@@ -83,7 +83,7 @@ def test_a_header_trailing_blanks_and_crlf_are_understood(tmp_path: Path) -> Non
     np.testing.assert_array_equal(found["the"], np.float32([0.1, -0.2, 3e-4]))
 
 
-def test_gz_and_zip_are_read_like_plain_files(tmp_path: Path, file: VectorFile) -> None:
+def test_compressed_files_are_read_like_plain_files(tmp_path: Path, file: VectorFile) -> None:
     packed, archive = tmp_path / "v.txt.gz", tmp_path / "v.zip"
     packed.write_bytes(gzip.compress(ROWS.encode()))
     with zipfile.ZipFile(archive, "w") as out:
@@ -106,21 +106,23 @@ def test_a_zip_of_several_files_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("short.txt", b"the 1 2 3\ncat 1 2 3\ndog 1 2\n", r"short\.txt, line 3: 2 numbers where there should be 3"),
-        ("short2.txt", b"the 1 2 3\ndog 1 2 \n", r"short2\.txt, line 2: 2 numbers where there should be 3"),
-        ("latin.txt", b"the 1 2 3\ncaf\xe9 1 2 3\n", r"latin\.txt, line 2: not UTF-8"),
-        ("words.txt", b"the 1 2 3\ncat 1 x 3\n", r"words\.txt, line 2: .*x"),
-        ("large.txt", b"the 1 2 3\ncat 1 1e39 3\n", r"large\.txt, line 2: '1e39' is no number"),
-        ("grouped.txt", b"the 1 2 3\ncat 1 1_0 3\n", r"grouped\.txt, line 2: '1_0' is no number"),
-        ("nan.txt", b"the 1 2 3\ncat 1 nan 3\n", r"nan\.txt, line 2: 'nan' is no number"),
+        ("short.txt", b"the 1 2 3\ncat 1 2 3\ndog 1 2\n", r"short\.txt: line 3: 2 numbers instead of 3"),
+        ("short2.txt", b"the 1 2 3\ndog 1 2 \n", r"short2\.txt: line 2: 2 numbers instead of 3"),
+        ("latin.txt", b"the 1 2 3\ncaf\xe9 1 2 3\n", r"latin\.txt: line 2: not valid UTF-8"),
+        ("words.txt", b"the 1 2 3\ncat 1 x 3\n", r"words\.txt: line 2: .*x"),
+        ("large.txt", b"the 1 2 3\ncat 1 1e39 3\n", r"large\.txt: line 2: '1e39' is not a finite float32 number"),
+        ("grouped.txt", b"the 1 2 3\ncat 1 1_0 3\n", r"grouped\.txt: line 2: '1_0' is not a finite float32 number"),
+        ("nan.txt", b"the 1 2 3\ncat 1 nan 3\n", r"nan\.txt: line 2: 'nan' is not a finite float32 number"),
         ("empty.txt", b"", r"empty\.txt: empty"),
         ("prose.txt", b"It was a dark night.\n", r"prose\.txt: line 1: no word vector"),
-        ("bad.gz", b"the 1 2 3\n", r"bad\.gz: not a whole gz file"),
-        ("bad.zip", b"the 1 2 3\n", r"bad\.zip: not a whole zip file"),
-        ("torn.gz", gzip.compress(ROWS.encode() * 9)[:-9], r"torn\.gz: not a whole gz file"),
+        ("bad.gz", b"the 1 2 3\n", r"bad\.gz: not a valid gz file"),
+        ("bad.zip", b"the 1 2 3\n", r"bad\.zip: not a valid zip file"),
+        ("torn.gz", gzip.compress(ROWS.encode() * 9)[:-9], r"torn\.gz: not a valid gz file"),
     ],
 )
-def test_a_bad_file_is_one_clear_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_an_invalid_file_is_an_error_that_names_the_line(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(VectorsError, match=message):
@@ -132,7 +134,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         VectorFile(tmp_path / "none.txt")
 
 
-def test_unknown_words_are_drawn_like_the_known_and_upper_case_falls_back(tmp_path: Path) -> None:
+def test_missing_words_have_lower_case_or_random_vectors(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     known = rng.normal([2.0, -1.0], [0.5, 3.0], size=(400, 2)).astype(np.float32)
     path = tmp_path / "v.txt"
@@ -154,12 +156,12 @@ def test_unknown_words_are_drawn_like_the_known_and_upper_case_falls_back(tmp_pa
     np.testing.assert_array_equal(embedding, embed_vocabulary(VectorFile(path), tokens, counts, seed=1)[0])
 
 
-def test_a_file_that_knows_no_word_of_the_vocabulary_is_an_error(file: VectorFile) -> None:
+def test_a_file_without_any_word_of_the_vocabulary_is_an_error(file: VectorFile) -> None:
     with pytest.raises(VectorsError, match="none of the 2 words"):
         embed_vocabulary(file, ["<unk>", "zyzzy"], np.array([0, 1]), seed=1)
 
 
-def test_what_is_written_reads_back_the_same(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_written_vectors_are_read_back_exactly(tmp_path: Path, rng: np.random.Generator) -> None:
     tokens = ["<unk>", "\n", " ", "a", "é", "two words"]
     vectors = rng.standard_normal((6, 4)).astype(np.float32) * np.float32(1e-3)
     out = io.StringIO()
@@ -172,7 +174,7 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path, rng: np.random.Gene
     np.testing.assert_array_equal(embedding, vectors)
 
 
-def test_the_nearest_are_those_of_the_greatest_cosine(file: VectorFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearest_words_have_the_largest_cosines(file: VectorFile, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["the", "cat", ".", ". . .", "queen"]
     table = read_vectors(file, words)
     cosine = {w: float(v @ table["cat"] / np.linalg.norm(v) / np.linalg.norm(table["cat"])) for w, v in table.items()}
@@ -188,16 +190,16 @@ def test_the_nearest_are_those_of_the_greatest_cosine(file: VectorFile, monkeypa
         nearest_in_file(file, "dog", 3)
 
 
-def test_neighbours_in_a_file_with_a_bad_row_are_an_error(file: VectorFile) -> None:
+def test_nearest_words_in_a_file_with_an_invalid_line_are_an_error(file: VectorFile) -> None:
     file.path.write_text(ROWS + "dog 1 2 x\n", encoding="utf-8")
     with pytest.raises(VectorsError, match=r"line 6: .*x"):
         nearest_in_file(file, "cat", 3)
 
 
-def test_a_file_without_line_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_newlines_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charlm.text.glove.BLOCK_BYTES", 8)
-    monkeypatch.setattr("charlm.text.glove.MOST_LINE_BYTES", 64)
+    monkeypatch.setattr("charlm.text.glove.MAX_LINE_BYTES", 64)
     path = tmp_path / "weights.bin"
     path.write_bytes(b"x" * 1000)
-    with pytest.raises(VectorsError, match="a line without an end"):
+    with pytest.raises(VectorsError, match="a line of more than 64 bytes"):
         VectorFile(path)

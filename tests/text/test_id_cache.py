@@ -13,8 +13,8 @@ from charlm.errors import CorpusError
 from charlm.text import corpus as corpus_module
 from charlm.text import id_cache
 from charlm.text.corpus import CorpusReader
-from charlm.text.id_cache import HEADER, cache_folder, encode_texts, prune
-from charlm.text.ids import BLOCK, in_blocks
+from charlm.text.id_cache import HEADER_BYTES, cache_folder, encode_texts, prune
+from charlm.text.ids import BLOCK_IDS, in_blocks
 from charlm.text.tokenizer import CharTokenizer, Ids
 from tests.conftest import VERSE, Charlm
 
@@ -31,12 +31,12 @@ def encode(text: str = VERSE, tokenizer: CharTokenizer | None = None) -> tuple[I
 
 @pytest.fixture
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`VERSE` counts as a text too long for memory."""
-    monkeypatch.setattr(corpus_module, "KEPT", 100)
-    monkeypatch.setattr(corpus_module, "PIECE", 50)
+    """Treat `VERSE` as a text that is too long for memory."""
+    monkeypatch.setattr(corpus_module, "MAX_CHARS_IN_MEMORY", 100)
+    monkeypatch.setattr(corpus_module, "MAX_PIECE_CHARS", 50)
 
 
-def test_a_short_text_stays_in_memory_and_the_disk_alone() -> None:
+def test_ids_of_a_short_text_are_not_written_to_the_cache() -> None:
     ids, path = encode()
     assert path is None
     assert not CACHE.exists()
@@ -45,18 +45,18 @@ def test_a_short_text_stays_in_memory_and_the_disk_alone() -> None:
 
 @pytest.mark.usefixtures("long")
 @pytest.mark.parametrize(("extra", "dtype"), [("", "u1"), ("".join(map(chr, range(0x4E00, 0x4F00))), "u2")])
-def test_a_long_one_lies_in_a_file_in_the_smallest_type(extra: str, dtype: str) -> None:
+def test_ids_of_a_long_text_are_in_a_file_in_the_smallest_type(extra: str, dtype: str) -> None:
     text = VERSE + extra
     ids, path = encode(text)
     assert path is not None
     assert ids.dtype == np.dtype(dtype)
-    assert path.stat().st_size == HEADER + len(text) * ids.itemsize
+    assert path.stat().st_size == HEADER_BYTES + len(text) * ids.itemsize
     np.testing.assert_array_equal(ids, CharTokenizer.from_text(text).encode(text))
     assert list(CACHE.iterdir()) == [path]
 
 
 @pytest.mark.usefixtures("long")
-def test_the_file_serves_again_for_the_same_text_and_tokenizer_only() -> None:
+def test_a_file_is_reused_only_for_the_same_text_and_tokenizer() -> None:
     _, path = encode()
     assert path is not None
     written = path.stat().st_ino
@@ -67,8 +67,8 @@ def test_the_file_serves_again_for_the_same_text_and_tokenizer_only() -> None:
 
 
 @pytest.mark.usefixtures("long")
-@pytest.mark.parametrize("place", [0, 20, HEADER, HEADER + 100, -1])
-def test_a_broken_file_is_made_anew(place: int) -> None:
+@pytest.mark.parametrize("place", [0, 20, HEADER_BYTES, HEADER_BYTES + 100, -1])
+def test_a_damaged_file_is_replaced(place: int) -> None:
     found, path = encode()
     assert path is not None
     good = np.array(found)
@@ -84,7 +84,7 @@ def test_a_broken_file_is_made_anew(place: int) -> None:
 
 
 @pytest.mark.usefixtures("long")
-def test_two_processes_may_make_it_at_once() -> None:
+def test_several_processes_may_write_the_same_file() -> None:
     Path("text.txt").write_text(VERSE, encoding="utf-8")
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=encode) for _ in range(4)]
@@ -98,17 +98,20 @@ def test_two_processes_may_make_it_at_once() -> None:
 
 
 @pytest.mark.usefixtures("long")
-def test_a_cache_without_room_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(CorpusError, match=r"cache: no room .* \(No space left on device\); .* --cache"):
+    with pytest.raises(
+        CorpusError, match=r"cannot write .* \(No space left on device\): set cache .* cache$"
+    ) as caught:
         encode()
+    assert caught.value.fields == ("cache",)
     assert list(CACHE.iterdir()) == []
 
 
-def entry(name: str, size: int, hours_ago: float) -> Path:
+def cache_entry(name: str, size: int, hours_ago: float) -> Path:
     path = CACHE / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x" * size)
@@ -116,23 +119,21 @@ def entry(name: str, size: int, hours_ago: float) -> Path:
     return path
 
 
-def test_what_was_used_longest_ago_leaves_the_cache_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(id_cache, "CACHE_BYTES", 250)
-    oldest, old, new = (entry(f"{hours:032x}.ids", 100, hours) for hours in (30, 20, 10))
-    being_written = entry(".abcdefgh.ids", 100, 0)
-    abandoned = entry(".stuvwxyz.ids", 10, 2)
-    others = [entry(name, 1000, 99) for name in ("thesis.ids", ".hidden", f"{1:032x}.idx", f"{1:032x}.ids.gz")]
+def test_pruning_removes_only_the_least_recently_used_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_cache, "MAX_CACHE_BYTES", 250)
+    oldest, old, new = (cache_entry(f"{hours:032x}.ids", 100, hours) for hours in (30, 20, 10))
+    temporary = cache_entry(".abcdefgh.ids", 100, 0)
+    abandoned = cache_entry(".stuvwxyz.ids", 10, 2)
+    foreign = [cache_entry(name, 1000, 99) for name in ("thesis.ids", ".hidden", f"{1:032x}.idx", f"{1:032x}.ids.gz")]
     (note,) = prune(CACHE, [oldest])
-    assert note == "removed 3 file(s) from cache, 0.0 GB, those used longest ago: it holds no more than 0 GB"
-    assert sorted(CACHE.iterdir()) == sorted([oldest, being_written, *others])
+    assert note == "removed 3 file(s) from the cache cache (0.0 GB), least recently used first: its limit is 0 GB"
+    assert sorted(CACHE.iterdir()) == sorted([oldest, temporary, *foreign])
     assert not any(path.exists() for path in (old, new, abandoned))
     assert prune(CACHE, [oldest]) == []
 
 
-def test_a_cache_within_its_bound_is_left_alone_and_the_bound_is_a_share_of_a_small_disk(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    old, new = entry(f"{1:032x}.ids", 100, 2), entry(f"{2:032x}.ids", 100, 1)
+def test_pruning_starts_at_a_share_of_a_small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = cache_entry(f"{1:032x}.ids", 100, 2), cache_entry(f"{2:032x}.ids", 100, 1)
     assert prune(CACHE, []) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=1000))
     assert len(prune(CACHE, [])) == 1
@@ -140,19 +141,19 @@ def test_a_cache_within_its_bound_is_left_alone_and_the_bound_is_a_share_of_a_sm
     assert not old.exists()
 
 
-def test_a_file_that_the_system_does_not_let_go_stays_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_removed_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     def held(path: Path) -> None:
         raise PermissionError(13, "in use")
 
-    monkeypatch.setattr(id_cache, "CACHE_BYTES", 0)
+    monkeypatch.setattr(id_cache, "MAX_CACHE_BYTES", 0)
     monkeypatch.setattr(Path, "unlink", held)
-    path = entry(f"{1:032x}.ids", 100, 2)
+    path = cache_entry(f"{1:032x}.ids", 100, 2)
     assert prune(CACHE, []) == []
     assert path.exists()
 
 
 @pytest.mark.usefixtures("long")
-def test_a_file_that_is_used_again_counts_as_new() -> None:
+def test_using_a_file_updates_its_modification_time() -> None:
     _, path = encode()
     assert path is not None
     os.utime(path, (0, 0))
@@ -160,18 +161,18 @@ def test_a_file_that_is_used_again_counts_as_new() -> None:
     assert time.time() - path.stat().st_mtime < 60
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a mapped file cannot be removed there, and stays")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove mapped files")
 @pytest.mark.usefixtures("long")
-def test_ids_that_a_training_has_mapped_outlive_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mapped_ids_can_be_read_after_their_file_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     ids, path = encode()
-    monkeypatch.setattr(id_cache, "CACHE_BYTES", 0)
+    monkeypatch.setattr(id_cache, "MAX_CACHE_BYTES", 0)
     assert prune(CACHE, [])
     assert path is not None
     assert not path.exists()
     np.testing.assert_array_equal(ids, CharTokenizer.from_text(VERSE).encode(VERSE))
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine" / "charlm"
@@ -180,23 +181,23 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_long_text_from_a_pipe_trains_from_the_cache(charlm: Charlm) -> None:
-    text = VERSE * (corpus_module.KEPT // len(VERSE) // 4 + 1)
+    text = VERSE * (corpus_module.MAX_CHARS_IN_MEMORY // len(VERSE) // 4 + 1)
     small = ("--hidden", "4", "--embed", "4", "--steps", "2", "--cache", CACHE)
     done = charlm("train", "-", *small, stdin=text * 4)
     assert done.returncode == 0, done.stderr
     (path,) = CACHE.iterdir()
     assert f"ids are kept in {path}" in done.stderr
-    assert path.stat().st_size == HEADER + 4 * len(text)
+    assert path.stat().st_size == HEADER_BYTES + 4 * len(text)
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell what is in memory")
-def test_looking_through_mapped_ids_does_not_fill_the_memory() -> None:
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not report resident memory")
+def test_reading_mapped_ids_in_blocks_frees_memory() -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     with Path("ids").open("wb") as file:
-        file.truncate(6 * BLOCK + 5)
+        file.truncate(6 * BLOCK_IDS + 5)
     mapped: Ids = np.asarray(np.memmap("ids", dtype=np.uint8, mode="r"))[3:]
     before = resident()
     assert sum(int(np.count_nonzero(block == 0)) for block in in_blocks(mapped)) == len(mapped)
-    assert resident() - before < 3 * BLOCK
+    assert resident() - before < 3 * BLOCK_IDS

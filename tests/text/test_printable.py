@@ -17,11 +17,11 @@ from charlm.text.printable import escape_unprintable
         ("\ud800", r"\ud800"),
     ],
 )
-def test_whatever_is_not_printable_is_its_escape(text: str, expected: str) -> None:
+def test_unprintable_characters_are_escaped(text: str, expected: str) -> None:
     assert escape_unprintable(text) == expected
 
 
 @given(st.text(st.characters()))
-def test_what_is_shown_is_printable(text: str) -> None:
+def test_escaped_text_is_printable(text: str) -> None:
     assert escape_unprintable(text).isprintable()
     escape_unprintable(text).encode("utf-8")

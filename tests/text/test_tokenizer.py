@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from charlm.config import TokenizerConfig
 from charlm.errors import CheckpointError, ConfigError
-from charlm.text import words
+from charlm.text import characters, words
 from charlm.text.tokenizer import (
     UNKNOWN_ID,
     CharTokenizer,
@@ -79,9 +79,9 @@ TEXTS = st.one_of(
 
 
 def plain_word_ids(tokenizer: WordTokenizer, text: str) -> list[int]:
-    """The rule of `charlm.text.words` as one loop over the tokens of a text without unknown ones."""
-    index = {token: place for place, token in enumerate(tokenizer.tokens)}
-    told = tokenizer.to_dict()
+    """Encode a text without unknown tokens by the rules of `charlm.text.words`, in one loop over its tokens."""
+    index = {token: number for number, token in enumerate(tokenizer.tokens)}
+    rules = tokenizer.to_dict()
     ids: list[int] = []
     gap = ""
     for piece in words.PIECES.finditer(text + "\n"):
@@ -89,25 +89,38 @@ def plain_word_ids(tokenizer: WordTokenizer, text: str) -> list[int]:
         if token == " ":
             gap += " "
             continue
-        new = [index[token]] if token in index else [index[token[0]]] * len(token)
-        for place in new:
-            implied = bool(ids) and ids[-1] not in told["no_space_after"] and place not in told["no_space_before"]
+        new_ids = [index[token]] if token in index else [index[token[0]]] * len(token)
+        for new_id in new_ids:
+            implied = bool(ids) and ids[-1] not in rules["no_space_after"] and new_id not in rules["no_space_before"]
             if gap != (" " if implied else ""):
                 runs = [gap] if gap in index else list(gap)
                 ids += [index[run] for run in runs] if gap else [index[JOIN]]
-            ids.append(place)
+            ids.append(new_id)
             gap = ""
     return ids[:-1]
 
 
 @given(TEXTS)
-def test_characters_come_back_exactly(text: str) -> None:
+def test_characters_are_decoded_exactly(text: str) -> None:
     tokenizer = CharTokenizer.from_text(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+@given(st.lists(st.text(st.characters()), max_size=5))
+def test_a_character_vocabulary_does_not_depend_on_the_pieces(pieces: list[str]) -> None:
+    whole = "".join(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(characters, "BLOCK_CHARS", 3)
+        tokenizer = CharTokenizer.from_pieces(pieces)
+        ids = tokenizer.encode(whole)
+    assert list(tokenizer.tokens[1:]) == sorted(set(whole))
+    np.testing.assert_array_equal(ids, [1 + sorted(set(whole)).index(char) for char in whole])
+    assert tokenizer.decode(ids) == whole
+    assert set(tokenizer.encode("a\x7f🙂").tolist()) - {0} <= set(ids.tolist())
+
+
 @given(TEXTS)
-def test_words_come_back_exactly(text: str) -> None:
+def test_words_are_decoded_exactly(text: str) -> None:
     tokenizer = WordTokenizer.from_text([text, "\n"])
     ids = tokenizer.encode(text)
     assert UNKNOWN_ID not in ids
@@ -115,7 +128,7 @@ def test_words_come_back_exactly(text: str) -> None:
 
 
 @given(TEXTS, TEXTS)
-def test_any_text_of_known_words_comes_back_exactly(text: str, other: str) -> None:
+def test_another_text_of_known_words_is_decoded_exactly(text: str, other: str) -> None:
     tokenizer = WordTokenizer.from_text([text])
     ids = tokenizer.encode(other)
     assume(UNKNOWN_ID not in ids)
@@ -123,20 +136,20 @@ def test_any_text_of_known_words_comes_back_exactly(text: str, other: str) -> No
 
 
 @given(TEXTS, TEXTS)
-def test_words_are_cut_as_the_rule_says(text: str, other: str) -> None:
+def test_encoding_equals_a_plain_loop_over_the_tokens(text: str, other: str) -> None:
     tokenizer = WordTokenizer.from_text([text, other])
     assert tokenizer.encode(other).tolist() == plain_word_ids(tokenizer, other)
 
 
 @given(st.lists(st.integers(0, 40), max_size=20))
-def test_text_grows_at_its_end_as_words_are_added(ids: list[int]) -> None:
+def test_decoding_more_words_only_appends_text(ids: list[int]) -> None:
     for tokenizer in (WordTokenizer.from_text([VERSE]), WhitespaceTokenizer.from_text([VERSE])):
         texts = [tokenizer.decode(ids[:length]) for length in range(len(ids) + 1)]
         assert all(longer.startswith(shorter) for shorter, longer in pairwise(texts))
 
 
 @given(TEXTS)
-def test_a_text_in_blocks_has_the_same_words(text: str) -> None:
+def test_words_do_not_depend_on_the_block_size(text: str) -> None:
     whole = WordTokenizer.from_text([text, "\n"])
     split = WhitespaceTokenizer.from_text([text])
     with pytest.MonkeyPatch.context() as patch:
@@ -149,7 +162,7 @@ def test_a_text_in_blocks_has_the_same_words(text: str) -> None:
     np.testing.assert_array_equal(split_ids, split.encode(text))
 
 
-def test_words_need_no_token_for_the_usual_spaces() -> None:
+def test_implied_spaces_have_no_token() -> None:
     text = 'He said (twice): "No, I don\'t -- 3.14 of them!"\nAnd went.\n'
     tokenizer = WordTokenizer.from_text([text])
     tokens = [tokenizer.tokens[index] for index in tokenizer.encode(text)]
@@ -160,14 +173,14 @@ def test_words_need_no_token_for_the_usual_spaces() -> None:
     assert JOIN not in tokens
 
 
-def test_the_most_frequent_word_comes_first_and_equals_as_they_came() -> None:
+def test_the_vocabulary_is_sorted_by_frequency_then_by_first_occurrence() -> None:
     text = "b a c a b d\n"
     assert WhitespaceTokenizer.from_text([text]).tokens == (UNKNOWN_WORD, "b", "a", "<eos>", "c", "d")
     known = WordTokenizer.from_text([text]).tokens
     assert [token for token in known if token in "abcd"] == ["b", "a", "c", "d"]
 
 
-def test_vocab_size_and_min_count_bound_the_vocabulary() -> None:
+def test_vocabulary_size_and_minimum_count_limit_the_vocabulary() -> None:
     text = "one two two three three three four four four four\n" * 2
     bounded = WhitespaceTokenizer.from_text([text], max_vocab=4)
     assert bounded.tokens == (UNKNOWN_WORD, "four", "three", "<eos>")
@@ -181,7 +194,7 @@ def test_vocab_size_and_min_count_bound_the_vocabulary() -> None:
     assert exact.decode(exact.encode("one three\n")) == "<unk> three\n"
 
 
-def test_white_space_split_counts_words_and_line_ends() -> None:
+def test_splitting_at_whitespace_gives_words_and_newlines() -> None:
     text = " no it was n't black <unk> \n  N years \n\n last"
     tokenizer = WhitespaceTokenizer.from_text([text])
     ids = tokenizer.encode(text)
@@ -192,7 +205,7 @@ def test_white_space_split_counts_words_and_line_ends() -> None:
     assert tokenizer.decode(tokenizer.encode("\n")) == "\n"
 
 
-def test_lower_case_is_for_all_of_a_text() -> None:
+def test_lowercase_applies_to_the_vocabulary_and_to_encoding() -> None:
     for words_of in (WordTokenizer, WhitespaceTokenizer):
         tokenizer = words_of.from_text(["To BE\n"], lowercase=True)
         assert tokenizer.decode(tokenizer.encode("TO be\n")) == "to be\n"
@@ -201,7 +214,7 @@ def test_lower_case_is_for_all_of_a_text() -> None:
 
 
 @given(TEXTS)
-def test_a_tokenizer_comes_back_from_its_json(text: str) -> None:
+def test_a_tokenizer_is_restored_from_json(text: str) -> None:
     for tokenizer in (
         CharTokenizer.from_text(text),
         WordTokenizer.from_text([text]),
@@ -230,23 +243,23 @@ def test_a_tokenizer_comes_back_from_its_json(text: str) -> None:
         {"lowercase": "no"},
     ],
 )
-def test_a_damaged_vocabulary_is_an_error(damage: dict[str, object]) -> None:
-    sound = WordTokenizer.from_text(["a b\n"]).to_dict()
+def test_an_invalid_vocabulary_is_an_error(damage: dict[str, object]) -> None:
+    valid = WordTokenizer.from_text(["a b\n"]).to_dict()
     with pytest.raises(CheckpointError):
-        tokenizer_from_dict({**sound, **damage})
+        tokenizer_from_dict({**valid, **damage})
     with pytest.raises(CheckpointError):
         tokenizer_from_dict({"kind": "word", "split": "whitespace", "tokens": ["<unk>"], "lowercase": False})
 
 
-def test_the_memory_of_chunks_may_be_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_the_chunk_cache_does_not_change_the_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = WordTokenizer.from_text([VERSE])
     before = tokenizer.encode(VERSE)
-    monkeypatch.setattr("charlm.text.words.MOST_CHUNKS", 3)
+    monkeypatch.setattr("charlm.text.words.MAX_CHUNKS", 3)
     np.testing.assert_array_equal(tokenizer.encode(VERSE), before)
     np.testing.assert_array_equal(tokenizer.encode(VERSE), before)
 
 
-def test_settings_of_words_are_refused_for_characters() -> None:
+def test_word_settings_are_refused_for_characters() -> None:
     with pytest.raises(ConfigError, match="max_vocab applies to words only"):
         TokenizerConfig(max_vocab=100)
     with pytest.raises(ConfigError, match="min_count"):
