@@ -19,6 +19,7 @@ and the files of `INPUTS`.
 """
 
 import difflib
+import math
 import os
 import re
 import shlex
@@ -39,6 +40,11 @@ MARKER = re.compile(r"^<!-- (?:generated: .+|end) -->$", re.MULTILINE)
 
 COLUMNS = 80
 """Width of help texts and of other output that adapts to the terminal."""
+
+TOLERANCE = 2e-3
+"""Relative difference up to which two numbers are equal in a check: processors differ in the last digits."""
+
+NUMBER = re.compile(r"(\d+\.\d+)")
 
 COMMAND_NOT_FOUND = 127
 """Exit code of a shell."""
@@ -118,6 +124,15 @@ def _code_block(source: str, body: str, run: Shell) -> str:
     return f"```console\n{''.join(session)}```\n"
 
 
+def equal(page: str, fresh: str) -> bool:
+    """Return whether two texts are equal apart from the last digits of numbers."""
+    ours, theirs = NUMBER.split(page), NUMBER.split(fresh)
+    return ours[::2] == theirs[::2] and all(
+        math.isclose(float(one), float(other), rel_tol=TOLERANCE)
+        for one, other in zip(ours[1::2], theirs[1::2], strict=True)
+    )
+
+
 def main(arguments: Sequence[str]) -> int:
     """Rewrite pages, or compare them with `--check`; return the exit code."""
     stale = False
@@ -131,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
                 return 1
             if "--check" not in arguments:
                 path.write_text(fresh, encoding="utf-8")
-            elif fresh != page:
+            elif not equal(page, fresh):
                 old, new = page.splitlines(keepends=True), fresh.splitlines(keepends=True)
                 sys.stdout.writelines(difflib.unified_diff(old, new, str(path), f"{path} (generated)"))
                 stale = True

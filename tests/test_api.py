@@ -167,3 +167,11 @@ def test_words_of_a_word_model_have_whole_words(tmp_path: Path) -> None:
     words = charlm.load(path).surprisals("To be, or not to be: that is the question:\n", unit="word")
     assert [word.text.strip() for word in words][:4] == ["To", "be,", "or", "not"]
     assert np.isfinite([word.bits for word in words]).all()
+
+
+@pytest.mark.usefixtures("_plain_floats")
+def test_the_examples_in_the_guide_run() -> None:
+    guide = api.PACKAGED_MODELS.parent / "docs" / "python.md"
+    failed, tried = doctest.testfile(str(guide), module_relative=False)
+    assert tried > 15
+    assert failed == 0

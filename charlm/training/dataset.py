@@ -89,7 +89,7 @@ class Dataset:
         for name, ids in (("training text", self.train_ids), ("validation text", self.val_ids)):
             if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in in_blocks(ids)):
                 notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
-        return [*notes, *(f"token ids are cached in {path}" for path in self.cache_files), *self.cache_notes]
+        return [*notes, *(f"token ids are kept in {path}" for path in self.cache_files), *self.cache_notes]
 
 
 def read_dataset(
