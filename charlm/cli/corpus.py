@@ -9,7 +9,7 @@ from charlm.cli.options import command, json_option
 @click.argument("name", required=False)
 @json_option
 def corpus(name: str | None, as_json: bool) -> None:
-    """List the named corpora, or print one.
+    """List the named corpora, or print the text of the corpus NAME.
 
     \b
     Example:
@@ -23,8 +23,9 @@ def corpus(name: str | None, as_json: bool) -> None:
 
     if name is not None:
         click.echo(read_named(name), nl=False)
-    elif as_json:
-        click.echo(json.dumps({name: entry.description for name, entry in NAMED_CORPORA.items()}))
+        return
+    descriptions = {known: entry.description for known, entry in NAMED_CORPORA.items()}
+    if as_json:
+        click.echo(json.dumps(descriptions))
     else:
-        for known, entry in NAMED_CORPORA.items():
-            click.echo(f"{known}\t{entry.description}")
+        click.echo("\n".join(f"{known}\t{description}" for known, description in descriptions.items()))

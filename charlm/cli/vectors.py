@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from charlm.cli.options import GroupedCommand, json_option, model_option
+from charlm.cli.options import GroupedCommand, json_option, model_option, option
 
 
 @click.group()
 def vectors() -> None:
-    """Write a model's word vectors, or find neighbours among them.
+    """Export word vectors, or find the nearest words.
 
     \b
     Example:
@@ -22,9 +22,10 @@ def vectors() -> None:
 @vectors.command(cls=GroupedCommand)
 @model_option
 def export(model: str | None) -> None:
-    """Write a model's input vectors as text: a token and its numbers a line, as GloVe's files have them.
+    """Print the token embeddings of a model.
 
-    A line's end is called </s>, as in word2vec's files. What is written can be read again with --glove.
+    The format is that of GloVe's files: each line is a token and the numbers of its vector, separated by spaces. A
+    newline is written as </s>, as in word2vec's files. charlm train --glove reads this format.
 
     \b
     Example:
@@ -43,13 +44,16 @@ def export(model: str | None) -> None:
 @vectors.command(name="nearest", cls=GroupedCommand)
 @click.argument("word")
 @model_option
-@click.option("--file", type=click.Path(path_type=Path), help="Search a file of vectors instead of a model.")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to print.")
+@option("--file", type=click.Path(path_type=Path), help="Search a file of word vectors instead of a model.")
+@option(
+    "--top", type=click.IntRange(min=1), metavar="N", default=10, show_default=True, help="Number of words to print."
+)
 @json_option
 def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_json: bool) -> None:
-    """Print the words whose vectors are nearest to WORD's.
+    """Print the words nearest to WORD.
 
-    A line each: cosine, tab, word (a newline as \\n).
+    These are the words whose vectors have the largest cosine with the vector of WORD. Each output line is the cosine, a
+    tab and the word. A newline is shown as \\n.
 
     \b
     Example:
@@ -62,7 +66,7 @@ def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_
     from charlm.text.printable import escape_unprintable
 
     if file is not None and model is not None:
-        raise click.UsageError("--model and --file contradict each other: give one of them")
+        raise click.UsageError("--model and --file contradict each other: give only one of them")
     found = _nearest_in_model(word, model, top) if file is None else nearest_in_file(VectorFile(file), word, top)
     if as_json:
         click.echo(json.dumps([{"word": other, "cosine": cosine} for other, cosine in found]))
@@ -72,6 +76,11 @@ def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_
 
 
 def _nearest_in_model(word: str, model: str | None, top: int) -> list[tuple[str, float]]:
+    """Return the words of a model's vocabulary that are nearest to a word, with their cosines.
+
+    Raises:
+        VectorsError: If the word is not in the vocabulary.
+    """
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.runs import find_model
     from charlm.errors import VectorsError

@@ -174,7 +174,7 @@ class CorpusReader:
                 self._write(data)
             yield block
         if not self.num_chars:
-            raise CorpusError(f"{' '.join(self.sources)}: empty; give a text that is not")
+            raise CorpusError(f"{' '.join(self.sources)}: empty; give a text with content")
         self.sha256 = digest.hexdigest()
 
     def _free_memory(self) -> None:

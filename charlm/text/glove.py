@@ -138,7 +138,7 @@ class VectorFile:
         raise AssertionError("one of the lines is invalid")
 
     def _check(self, block: bytes, line_number: int, lines: list[bytes], heads: list[bytes]) -> None:
-        """Check the whole block, which is fast, and single lines only if the block is suspicious."""
+        """Check the number of spaces in a whole block, which is fast. Check its lines if that number is unexpected."""
         spaces = np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord(" "))
         if spaces != len(lines) * self.dim:
             for number, line in enumerate(lines, start=line_number):

@@ -43,7 +43,7 @@ class Source:
 
 
 def open_texts(spec: str, decoding: Decoding) -> Iterator[Source]:
-    """Find the texts that an argument of the command line names, without reading them.
+    """Find the texts that a specification names, without reading them.
 
     Args:
         spec: A file, a folder (all text files below it), a glob pattern, `-` for standard input, or a named corpus.
@@ -176,4 +176,4 @@ def _suggestion(spec: str) -> str:
     except OSError:
         siblings = []
     similar = difflib.get_close_matches(spec, [*NAMED_CORPORA, *siblings], n=3)
-    return f"did you mean {' or '.join(similar)}?" if similar else f"named corpora: {', '.join(NAMED_CORPORA)}"
+    return f"did you mean {' or '.join(similar)}?" if similar else f"the named corpora are {', '.join(NAMED_CORPORA)}"

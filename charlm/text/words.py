@@ -1,7 +1,7 @@
 """Rules that split text into words and say where a space is implied.
 
-Text is first split at spaces and newlines into chunks. Each distinct chunk is split once into words, numbers and
-punctuation, and is looked up after that, which is fast because most chunks of a text are repetitions.
+Text is first split at spaces and newlines into chunks. Each distinct chunk is split into words, numbers and punctuation
+once. After that, it is looked up. This is fast because most chunks of a text are repetitions.
 
 A space is implied between two tokens if the left one takes a space after it and the right one takes a space before it.
 Words and numbers take a space on both sides. For other tokens, such as commas and brackets, the text decides: they take

@@ -12,5 +12,5 @@ def test_the_list_has_every_named_corpus() -> None:
     assert json.loads(CliRunner().invoke(main, ["corpus", "--json"]).stdout).keys() == NAMED_CORPORA.keys()
 
 
-def test_a_corpus_is_printed_as_it_is() -> None:
+def test_a_corpus_is_printed_unchanged() -> None:
     assert CliRunner().invoke(main, ["corpus", "hello"]).stdout == "hihello"

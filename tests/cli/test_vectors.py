@@ -9,7 +9,7 @@ from charlm.text.glove import VectorFile, read_vectors
 from tests.cli.test_words import run
 
 
-def test_what_is_exported_are_the_models_vectors(model_file: Path) -> None:
+def test_exported_vectors_are_the_embedding_of_the_model(model_file: Path) -> None:
     Path("v.txt").write_text(run("vectors", "export").stdout, encoding="utf-8")
     checkpoint = load_checkpoint(model_file)
     names = ["</s>" if token == "\n" else token for token in checkpoint.tokenizer.tokens]
@@ -18,7 +18,7 @@ def test_what_is_exported_are_the_models_vectors(model_file: Path) -> None:
     np.testing.assert_array_equal(np.array(list(found.values())), checkpoint.tensors["embedding.weight"])
 
 
-def test_neighbours_are_the_same_in_a_model_and_in_what_it_exports(model_file: Path) -> None:
+def test_nearest_words_are_the_same_in_a_model_and_in_its_export(model_file: Path) -> None:
     Path("v.txt").write_text(run("vectors", "export", "-m", "tiny").stdout, encoding="utf-8")
     in_model = run("vectors", "nearest", "e", "--top", "5").stdout
     assert in_model.count("\n") == 5
@@ -30,7 +30,7 @@ def test_neighbours_are_the_same_in_a_model_and_in_what_it_exports(model_file: P
     assert [entry["cosine"] for entry in answer] == pytest.approx(cosines, abs=1e-4)
 
 
-def test_an_unknown_word_and_contradictions_are_one_line(model_file: Path) -> None:
+def test_unknown_words_and_contradictory_options_are_errors(model_file: Path) -> None:
     done = run("vectors", "nearest", "zyzzy", code=1)
     assert done.stderr == "Error: 'zyzzy': not in the vocabulary of checkpoints/tiny/model.safetensors\n"
     done = run("vectors", "nearest", "e", "--file", "none.txt", code=1)

@@ -18,7 +18,7 @@ WORDS = ["--tokenizer", "word", *SMALL]
 
 
 def run(*arguments: object, stdin: str = "", code: int = 0) -> click.testing.Result:
-    """The command line in this very process, which training leaves as it found it."""
+    """Run the command line in this process, and undo what training changes in it."""
     done = click.testing.CliRunner().invoke(main, list(map(str, arguments)), input=stdin)
     torch.set_flush_denormal(False)
     assert done.exit_code == code, done.output
@@ -54,7 +54,7 @@ def test_a_word_model_is_trained_sampled_and_scored(play: Path) -> None:
     assert figures["characters"] == len(VERSE) * 8
 
 
-def test_perplexity_and_bits_a_character_are_of_the_validation_text(play: Path) -> None:
+def test_perplexity_and_bits_per_char_are_those_of_the_validation_text(play: Path) -> None:
     held_out = Path("held-out.txt")
     held_out.write_text("To be, and   to sleep:\nNo more outrageous fortune.\n", encoding="utf-8")
     run("train", play, "--validation", held_out, "--name", "words", *WORDS)
@@ -72,7 +72,7 @@ def test_perplexity_and_bits_a_character_are_of_the_validation_text(play: Path) 
     assert f"{best['val_perplexity']:,.5g}" in run("info").stdout
 
 
-def test_a_text_split_at_white_space_has_line_ends_for_tokens() -> None:
+def test_a_text_split_at_whitespace_has_a_token_for_each_newline() -> None:
     Path("ptb.txt").write_text(" no it was <unk> \n we 're <unk> N \n" * 60, encoding="utf-8")
     run("train", "ptb.txt", "--split", "whitespace", "--name", "w", *WORDS)
     figures = json.loads(run("score", "--total", "ptb.txt", "--json").stdout)
@@ -82,7 +82,7 @@ def test_a_text_split_at_white_space_has_line_ends_for_tokens() -> None:
     assert not {"<eos>", "<unk>"} & set(text.split())
 
 
-def test_validation_of_its_own_needs_no_share_of_the_corpus(play: Path) -> None:
+def test_a_validation_text_replaces_the_validation_fraction(play: Path) -> None:
     run("train", play, "--validation", play, "--name", "a", "--tokenizer", "char", *SMALL)
     metadata = load_checkpoint(Path("checkpoints/a/model.safetensors")).metadata
     assert metadata["validation"]["sources"] == ["play.txt"]
@@ -92,10 +92,10 @@ def test_validation_of_its_own_needs_no_share_of_the_corpus(play: Path) -> None:
 
 
 class StopAfterThree:
-    """Stands in for the signals: Ctrl-C after three updates."""
+    """Replacement for `StopSignals` that acts as if Ctrl-C were pressed after three updates."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.times_read = 0
 
     def __enter__(self) -> "StopAfterThree":
         return self
@@ -104,11 +104,11 @@ class StopAfterThree:
 
     @property
     def number(self) -> int:
-        self.asked += 1
-        return signal.SIGINT if self.asked > 3 else 0
+        self.times_read += 1
+        return signal.SIGINT if self.times_read > 3 else 0
 
 
-def test_a_word_run_goes_on_as_if_it_had_not_been_interrupted(
+def test_a_resumed_word_training_equals_an_uninterrupted_one(
     play: Path, vectors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drop = ["--dropout", "0.2", "--dropout-input", "0.2", "--dropout-tokens", "0.1", "--dropconnect", "0.2"]
@@ -127,7 +127,7 @@ def test_a_word_run_goes_on_as_if_it_had_not_been_interrupted(
     assert "nothing to resume" in run("train", "--resume", "whole", code=1).stderr
 
 
-def test_word_vectors_begin_the_embedding_and_may_stay(play: Path, vectors: Path) -> None:
+def test_word_vectors_initialise_the_embedding_and_can_be_frozen(play: Path, vectors: Path) -> None:
     done = run("train", play, "--glove", vectors, "--freeze-embeddings", "--name", "frozen", *WORDS)
     assert "words found" in done.stderr
     assert "most frequent not found" in done.stderr
@@ -144,7 +144,7 @@ def test_word_vectors_begin_the_embedding_and_may_stay(play: Path, vectors: Path
     assert abs(tuned - [4, 3, 2, 1]).max() < 0.5
 
 
-def test_tied_vectors_set_the_number_of_units(play: Path, vectors: Path) -> None:
+def test_word_vectors_set_the_hidden_size_of_a_tied_model(play: Path, vectors: Path) -> None:
     few = ["--tokenizer", "word", "--steps", "3", "--batch-size", "2", "--seq-len", "8"]
     run("train", play, "--glove", vectors, "--tie", "--name", "tied", *few)
     assert load_checkpoint(Path("checkpoints/tied/model.safetensors")).config.hidden_size == 4
@@ -155,9 +155,9 @@ def test_tied_vectors_set_the_number_of_units(play: Path, vectors: Path) -> None
     [
         (["--glove", "vectors.txt"], 2, "--glove contains vectors of words: set --tokenizer to word"),
         (["--tokenizer", "word", "--glove", "vectors.txt", "--embed", "50"], 2, "--embed 50: the vectors of vectors"),
-        (["--tokenizer", "word", "--glove", "short.txt"], 1, "short.txt, line 2: 2 numbers where there should be 4"),
+        (["--tokenizer", "word", "--glove", "short.txt"], 1, "short.txt: line 2: 2 numbers instead of 4"),
         (["--tokenizer", "word", "--glove", "empty.txt"], 1, "empty.txt: empty"),
-        (["--tokenizer", "word", "--glove", "latin.txt"], 1, "latin.txt, line 2: not UTF-8"),
+        (["--tokenizer", "word", "--glove", "latin.txt"], 1, "latin.txt: line 2: not valid UTF-8"),
         (["--tokenizer", "word", "--glove", "none.txt"], 1, "none.txt: cannot be read"),
         (["--tokenizer", "word", "--glove", "other.txt"], 1, "other.txt: none of the"),
         (["--tokenizer", "word", "--freeze-embeddings"], 2, "--freeze-embeddings keeps the vectors of --glove"),
@@ -171,7 +171,9 @@ def test_tied_vectors_set_the_number_of_units(play: Path, vectors: Path) -> None
         (["--tokenizer", "word", "--min-count", "10000"], 1, "only one distinct word"),
     ],
 )
-def test_bad_input_is_one_clear_line(options: list[str], code: int, message: str, play: Path, vectors: Path) -> None:
+def test_invalid_input_is_reported_in_one_line(
+    options: list[str], code: int, message: str, play: Path, vectors: Path
+) -> None:
     Path("short.txt").write_text("to 1 2 3 4\nbe 1 2\n", encoding="utf-8")
     Path("empty.txt").touch()
     Path("latin.txt").write_bytes(b"to 1 2 3 4\ncaf\xe9 1 2 3 4\n")

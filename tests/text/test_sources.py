@@ -32,5 +32,5 @@ def test_a_missing_text_suggests_similar_names() -> None:
         CorpusError, match=r"^vers\.txt: no such file, folder or named corpus; did you mean verse\.txt\?$"
     ):
         CorpusReader(["vers.txt"])
-    with pytest.raises(CorpusError, match=r"^zyzzy: no such named corpus; named corpora: hello, "):
+    with pytest.raises(CorpusError, match=r"^zyzzy: no such named corpus; the named corpora are hello, "):
         read_named("zyzzy")
