@@ -50,6 +50,8 @@ class CharlmError(Exception):
     def worded(self, names: Mapping[str, str]) -> str:
         """Return the message with the first mention of each field replaced by its name in `names`.
 
+        A field's name inside a path, such as `errors.log`, is no mention of it.
+
         Example:
             >>> error = ConfigError("hidden_size 0: must be at least 1", fields=["hidden_size"])
             >>> error.worded({"hidden_size": "--hidden"})
@@ -58,7 +60,7 @@ class CharlmError(Exception):
         message = str(self)
         for field in self.fields:
             name = names.get(field, field)
-            message = re.sub(rf"(?<!\w){field}(?!\w)", name.replace("\\", r"\\"), message, count=1)
+            message = re.sub(rf"(?<![\w./\\-]){field}(?![\w/\\-]|\.\w)", name.replace("\\", r"\\"), message, count=1)
         return message
 
 

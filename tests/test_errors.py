@@ -7,5 +7,11 @@ def test_a_message_uses_the_names_of_the_front_end() -> None:
     assert error.worded({}) == str(error)
 
 
+def test_a_field_inside_a_path_stays() -> None:
+    for path in ("errors.log", "my/errors", "old-errors", "errors/x", ".errors"):
+        error = ConfigError(f"{path}: not valid utf-8; set errors.", fields=["errors"])
+        assert error.worded({"errors": "--errors"}) == f"{path}: not valid utf-8; set --errors."
+
+
 def test_a_name_of_the_front_end_is_literal_text() -> None:
     assert ConfigError("path x", fields=["path"]).worded({"path": r"\1\g<0>"}) == r"\1\g<0> x"
