@@ -115,11 +115,11 @@ def measure(hidden: int, threads: int, stretches: int) -> dict[str, float]:
     import torch
 
     from charlm.training.distributed import joined_workers
-    from charlm.training.throughput import learns_in_bf16
+    from charlm.training.throughput import can_train_in_bf16
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    precisions = PRECISIONS if learns_in_bf16(torch.device("cpu")) else PRECISIONS[:1]
+    precisions = PRECISIONS if can_train_in_bf16(torch.device("cpu")) else PRECISIONS[:1]
     found: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder, joined_workers(torch.device("cpu")) as workers:
         trainers, counts = {}, {}

@@ -200,7 +200,7 @@ def _find_machine(stack: ExitStack, device_name: str, threads: int | None, start
     if threads is not None:
         torch.set_num_threads(threads)
     device = find_device(device_name)
-    return Machine(device, stack.enter_context(joined_workers(device)), started, fewer=threads is None)
+    return Machine(device, stack.enter_context(joined_workers(device)), started, may_use_fewer_threads=threads is None)
 
 
 def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
@@ -212,13 +212,14 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.novelty import keep_text
     from charlm.training.callbacks import Callbacks
-    from charlm.training.throughput import learns_in_bf16
+    from charlm.training.throughput import can_train_in_bf16
     from charlm.training.trainer import Trainer
 
     config, workers = job.train_config, machine.workers
-    if machine.fewer and config.threads is not None:  # a resumed training's too: with others its last bits would differ
+    # A resumed training must have the threads that it began with: with others its last bits would differ.
+    if machine.may_use_fewer_threads and config.threads is not None:
         torch.set_num_threads(config.threads)
-    if config.precision == "bf16" and not learns_in_bf16(machine.device):
+    if config.precision == "bf16" and not can_train_in_bf16(machine.device):
         note("the run began in bf16, in which this processor does not learn: going on in fp32", quiet=quiet)
     with StopSignals() as stop, ProgressView(config, job.dataset.chars_per_token, quiet=quiet) as view:
         model = _fresh_model(job).to(machine.device)

@@ -15,7 +15,7 @@ from charlm.text.ids import UNKNOWN_ID, Ids, count_ids, in_blocks
 from charlm.text.tokenizer import Tokenizer, make_tokenizer
 from charlm.text.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
 from charlm.training.finetune import extended
-from charlm.training.planner import share_to_validate, words_to_know
+from charlm.training.recipe import default_val_fraction, with_default_min_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,8 @@ class Dataset:
             tokenizer = _vocabulary(tokenizer_config, texts.blocks(), known)
         else:
             texts.read_through()
-        tokenizer_config = words_to_know(texts.chars, tokenizer_config)
-        fraction = 0.0 if held_out else share_to_validate(texts.chars, val_fraction)
+        tokenizer_config = with_default_min_count(texts.chars, tokenizer_config)
+        fraction = 0.0 if held_out else default_val_fraction(texts.chars, val_fraction)
         if tokenizer_config.tokenizer == "char" and held_out is None:
             assert tokenizer is not None, "made above"
             ids, path = encode_texts(texts, tokenizer, folder)

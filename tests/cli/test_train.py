@@ -308,4 +308,4 @@ def test_a_plan_is_printed_and_nothing_is_made(charlm: Charlm, verse: Path) -> N
 
 def test_a_training_without_an_end_says_when_it_will_end(charlm: Charlm, verse: Path) -> None:
     done = charlm("train", verse, "--plan")
-    assert "no --minutes, --epochs or --steps given: training for 500 steps" in done.stderr
+    assert "no training length given: training for 500 updates" in done.stderr
