@@ -21,10 +21,7 @@ def test_each_stream_reads_the_ring_on_without_a_break() -> None:
 @pytest.mark.parametrize("workers", [2, 3])
 def test_processes_share_the_streams_that_one_would_have(workers: int) -> None:
     whole = StreamBatches(IDS, 2 * workers, 4, start_id=1, reset_prob=0.4, seed=3)
-    parts = [
-        StreamBatches(IDS, 2, 4, start_id=1, reset_prob=0.4, seed=3, workers=workers, rank=rank)
-        for rank in range(workers)
-    ]
+    parts = [whole.shard(rank, workers) for rank in range(workers)]
     for step in range(5):
         for index in range(2):
             together = np.concatenate([part.inputs_and_targets(step)[index] for part in parts])

@@ -152,11 +152,11 @@ def test_two_processes_train_one_model_and_another_number_resumes_it() -> None:
     assert saved.tensors["resume/stream.0"].shape == (1, 4, 8)
 
     alone = start_ranks(1, ["-m", "charlm", "train", "--resume", "long"])[0]
-    while (line := alone.stderr.readline() if alone.stderr else "") and "dealt anew" not in line:
+    while (line := alone.stderr.readline() if alone.stderr else "") and "new positions" not in line:
         pass
     alone.terminate()
     alone.communicate(timeout=SECONDS)
-    assert "saved by 2 process(es), going on with 1: the streams are dealt anew" in line
+    assert "saved by 2 process(es), continued by 1: the streams start at new positions" in line
     again = load_checkpoint(Path("checkpoints/long/last.safetensors"), with_resume=True)
     assert again.metadata["resume"]["step"] >= saved.metadata["resume"]["step"]
     assert again.tensors["resume/stream.0"].shape == (1, 2, 8)

@@ -22,28 +22,28 @@ def test_updates_alone_decide_where_no_clock_does() -> None:
     schedule = Schedule(TrainConfig(epochs=2), Stopwatch(iter(range(0, 10**6, 1000)).__next__), BATCHES, 10)
     steps = 2 * BATCHES.steps_per_epoch
     assert schedule.fraction(round(steps / 2)) == pytest.approx(0.5, abs=0.01)
-    schedule.validated(1e9)
-    assert schedule.bears_validation()
+    schedule.record_validation(1e9)
+    assert schedule.has_time_to_validate()
 
 
 def test_by_the_clock_the_last_validation_has_its_time() -> None:
     now = [0.0]
     schedule = Schedule(TrainConfig(minutes=1), Stopwatch(lambda: now[0]), BATCHES, 10)
-    schedule.validated(1.0)
+    schedule.record_validation(1.0)
     now[0] = 29.5
     assert schedule.fraction(0) == 0.5
-    assert not schedule.bears_validation()
-    assert schedule.tokens_to_validate(0.01) == 600
+    assert not schedule.has_time_to_validate()
+    assert schedule.max_validation_tokens(0.01) == 600
 
 
 def test_by_the_clock_validations_keep_their_distance_from_each_other_and_from_the_last() -> None:
     now = [0.0]
     schedule = Schedule(TrainConfig(minutes=2), Stopwatch(lambda: now[0]), BATCHES, 10)
-    schedule.validated(1.0)
+    schedule.record_validation(1.0)
     borne = []
     for now[0] in range(1, 120):
-        if schedule.bears_validation():
+        if schedule.has_time_to_validate():
             borne.append(now[0])
-            schedule.validated(1.0)
+            schedule.record_validation(1.0)
     assert borne == [40, 80]
     assert schedule.fraction(0) == 1

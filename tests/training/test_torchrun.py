@@ -85,12 +85,12 @@ def test_a_signal_to_torchrun_saves_and_one_process_goes_on(number: signal.Signa
         [sys.executable, "-m", "charlm", "train", "--resume", "long"], stderr=subprocess.PIPE, text=True
     )
     assert again.stderr is not None
-    while (line := again.stderr.readline()) and "dealt anew" not in line:
+    while (line := again.stderr.readline()) and "new positions" not in line:
         pass
     again.send_signal(number)
     again.communicate(timeout=SECONDS)
     assert again.returncode == 128 + number
-    assert "saved by 2 process(es), going on with 1: the streams are dealt anew" in line
+    assert "saved by 2 process(es), continued by 1: the streams start at new positions" in line
     assert load_checkpoint(Path("checkpoints/long/last.safetensors")).metadata["resume"]["workers"] == 1
     done = charlm("sample", "-m", "long", "-n", "5")
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError, TrainingError
 from charlm.text.tokenizer import CharTokenizer
-from charlm.training import schedule, trainer
+from charlm.training import schedule, validation
 from charlm.training.callbacks import Callbacks
 from charlm.training.dataset import Dataset
 from charlm.training.loss import sequence_loss
@@ -167,7 +167,7 @@ def test_a_loss_that_is_no_number_sends_back_to_the_last_good_state_with_a_small
     assert end.step == 30
     assert len(warnings) == 2
     assert "step 12" in warnings[0]
-    assert "0.3 of the learning rate" in warnings[0]
+    assert "0.3 times the learning rate" in warnings[0]
     saved = load_checkpoint(Path("run/last.safetensors"))
     assert saved.metadata["resume"]["recoveries"] == 2
     assert saved.metadata["resume"]["rate_scale"] == pytest.approx(0.09)
@@ -176,7 +176,7 @@ def test_a_loss_that_is_no_number_sends_back_to_the_last_good_state_with_a_small
 
 def test_a_loss_that_explodes_again_and_again_is_a_clear_end() -> None:
     warnings: list[str] = []
-    with pytest.raises(TrainingError, match=r"explodes.*smaller --lr than 1e\+30"):
+    with pytest.raises(TrainingError, match=r"diverged at step .*; set learning_rate below 1e\+30"):
         make_trainer("run", replace(QUICK, learning_rate=1e30), warn=warnings.append).train()
     assert len(warnings) == 3
 
@@ -215,8 +215,8 @@ def test_a_full_disk_is_a_warning_on_the_way_and_an_error_at_the_end(monkeypatch
 
 def test_the_best_model_waits_in_memory_for_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([2.0, 1.0] + [3.0] * 20)
-    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
-    monkeypatch.setattr(schedule, "LEARNING_COST", 1000)  # many validations in few updates
+    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
     monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
     whole = make_trainer("whole")
     whole.train()
@@ -297,15 +297,15 @@ def test_the_decoder_learns_faster_unless_it_is_the_embedding_too(tied: bool) ->
 def test_the_kept_model_is_the_mean_of_the_last_weights() -> None:
     trainer = make_trainer("run", replace(QUICK, steps=96, learning_rate=0.05))
     seen: list[dict[str, torch.Tensor]] = []
-    step = trainer._learner.optimizer.step
+    step = trainer._state.optimizer.step
 
     def keep() -> None:
         step()
         seen.append({name: weight.detach().clone() for name, weight in trainer.model.named_parameters()})
 
-    trainer._learner.optimizer.step = keep  # type: ignore[method-assign, assignment]
+    trainer._state.optimizer.step = keep  # type: ignore[method-assign, assignment]
     trainer.train()
-    for name, average in trainer._learner.averages.items():
+    for name, average in trainer._state.average.weights.items():
         mean = seen[0][name]
         for number, weights in enumerate(seen, start=1):
             if number > 64 and number % 8:
@@ -324,7 +324,7 @@ def test_the_kept_model_is_the_mean_of_the_last_weights() -> None:
     best = min(line["val_nats"] for line in figures)
     trainer.model.load_tensors(kept.tensors)
     start = int(TOKENIZER.encode("\n")[0])
-    assert validation_loss(trainer.model, trainer._val_ids, start) == pytest.approx(best, abs=1e-6)
+    assert validation_loss(trainer.model, trainer._validator.ids, start) == pytest.approx(best, abs=1e-6)
 
 
 def test_a_model_in_half_precision_is_validated_as_it_is_kept() -> None:
@@ -337,12 +337,12 @@ def test_a_model_in_half_precision_is_validated_as_it_is_kept() -> None:
     }
     trainer.model.load_tensors(kept.tensors)
     start = int(TOKENIZER.encode("\n")[0])
-    assert validation_loss(trainer.model, trainer._val_ids, start) == pytest.approx(end.best_nats, abs=1e-6)
+    assert validation_loss(trainer.model, trainer._validator.ids, start) == pytest.approx(end.best_nats, abs=1e-6)
 
 
 def test_a_training_with_patience_ends_when_validation_gets_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
-    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
     end = make_trainer("run", replace(QUICK, steps=400, patience=3)).train()
     assert end.fraction == 1
     assert end.step == 52  # the fifth of 40 validations, three after the best; each with a line of the log
@@ -355,7 +355,7 @@ def test_validations_take_a_small_part_of_a_training_that_no_clock_ends(
     steps: int, validations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    monkeypatch.setattr(trainer, "validation_loss", lambda model, ids, *others: read.append(len(ids)) or 1.0)
+    monkeypatch.setattr(validation, "validation_loss", lambda model, ids, *others: read.append(len(ids)) or 1.0)
     made = make_trainer("run", replace(QUICK, steps=steps))
     made.train()
     assert len(read) == validations
@@ -364,7 +364,7 @@ def test_validations_take_a_small_part_of_a_training_that_no_clock_ends(
 
 def test_patience_lasts_over_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
-    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
     config = replace(QUICK, steps=400, patience=3)
     assert make_trainer("run", config, stop=stop_after(35)).train().fraction < 1
     assert make_trainer("run", config, resume=True).train().step == 52
