@@ -36,7 +36,7 @@ def sequence_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None
         return losses
     total = weights.sum()
     if total == 0:
-        raise TrainingError("sequence_loss: the mean is undefined because all weights are 0", fields=["weights"])
+        raise TrainingError("sequence_loss: the mean is undefined because all weights are zero")
     return torch.dot(losses, weights.flatten().to(losses.dtype)) / total
 
 
