@@ -21,7 +21,6 @@ from charlm.engine.sampler import Sampler
 from charlm.engine.scorer import ModelScorer
 from charlm.lessons import LessonOptions, Say
 from charlm.text.corpus import Corpus, read_corpus, split_ids
-from charlm.text.ids import count_ids
 from charlm.text.tokenizer import CharTokenizer
 from charlm.training.callbacks import Callbacks
 from charlm.training.dataset import Dataset
@@ -70,7 +69,7 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
     planned = plan(len(train_ids), tokenizer.vocab_size, asked, Machine())
     shape, config = planned.model, planned.train
     model = LanguageModel(shape)
-    model.start_from_frequencies(torch.from_numpy(count_ids(train_ids, tokenizer.vocab_size)))
+    model.start_from_frequencies(torch.from_numpy(dataset.counts()))
     say(f"The plays: {len(text):,} characters, {tokenizer.vocab_size - 1} different ones, the last tenth for")
     say(f"validation. An {shape.cell} of {shape.num_layers} x {shape.hidden_size} units learns the rest.")
     due = list(range(1, MINUTES))
@@ -80,15 +79,13 @@ def train(say: Say, corpus: Corpus, options: LessonOptions) -> tuple[Run, dict[s
         if due and minutes >= due[0]:
             due.pop(0)
             network = RecurrentNetwork(Checkpoint(config=shape, tokenizer=tokenizer, tensors=model.to_tensors()))
-            say("")
-            say(f"After {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
+            say(f"\nAfter {progress.seconds:.0f} seconds, {progress.train_nats:.2f} nats a character in training:")
             say("\n".join(wrap(write(network, 0.8, options.seed, 200), 80)))
 
     about = {"name": corpus.name, "sources": list(corpus.sources), "characters": len(text), "sha256": corpus.sha256}
     metadata = {"command": "charlm lesson shakespeare", "corpus": {**about, "encoding": "utf-8", "errors": "strict"}}
     with Run.create(None, "lesson") as folder:
-        callbacks = Callbacks(report=report)
-        end = Trainer(model, dataset, config, run=folder, metadata=metadata, callbacks=callbacks).train()
+        end = Trainer(model, dataset, config, run=folder, metadata=metadata, callbacks=Callbacks(report=report)).train()
     say("")
     say(f"After {end.seconds:.0f} seconds, {end.epoch:.1f} epochs: {end.best_nats:.3f} nats a character on the tenth")
     say("of the text that it never learnt.")
