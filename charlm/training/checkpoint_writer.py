@@ -11,7 +11,7 @@ from charlm.config import TrainConfig
 from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, save_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CharlmError
-from charlm.text.tokenizer import Tokenizer
+from charlm.training.dataset import Dataset
 from charlm.training.network import LanguageModel
 from charlm.training.progress import Progress
 from charlm.training.state import Counters
@@ -26,31 +26,34 @@ class CheckpointWriter:
     Args:
         run: Folder of the training.
         model: The model.
-        tokenizer: Vocabulary of the model.
+        dataset: Its vocabulary is that of the model.
         config: Settings of the training.
         metadata: Metadata of the model files besides settings and metrics.
-        chars_per_token: Mean number of characters per token, for the metrics.
         warn: Function that shows a message to the user.
+
+    Attributes:
+        last_save_seconds: Time of the last save, in seconds of the training.
     """
 
     def __init__(
         self,
         run: Run,
         model: LanguageModel,
-        tokenizer: Tokenizer,
+        dataset: Dataset,
         config: TrainConfig,
         *,
         metadata: dict[str, Any],
-        chars_per_token: float,
         warn: Callable[[str], None],
     ) -> None:
         self._run = run
         self._model = model
-        self._tokenizer = tokenizer
+        self._tokenizer = dataset.tokenizer
         self._metadata = {**metadata, "training": asdict(config)}
         self._dtype = np.float16 if config.half else np.float32
-        self._chars_per_token = chars_per_token
+        self._chars_per_token = dataset.chars_per_token
         self._warn = warn
+        self._save_every = config.save_every
+        self.last_save_seconds = 0.0
         self._unsaved_best: Checkpoint | None = None
         self._has_warned = False
 
@@ -59,18 +62,22 @@ class CheckpointWriter:
         """Whether there is a best model, on disk or in memory."""
         return self._run.model.exists() or self._unsaved_best is not None
 
+    def is_save_due(self, seconds: float) -> bool:
+        """Return whether the last save was long enough ago at this time of the training."""
+        return seconds - self.last_save_seconds >= self._save_every
+
     def log(self, progress: Progress) -> None:
         """Append a line to the log, if possible."""
         self._try_to_write(lambda: self._run.append_log(progress.to_metrics(self._chars_per_token)))
 
     def write_best(self, progress: Progress) -> None:
-        """Write the present weights as the best model, if possible; otherwise keep a copy of them in memory."""
+        """Write the weights that the model has now as the best model; if that fails, keep a copy in memory."""
         self._unsaved_best = self._checkpoint(progress, self._model_tensors())
         if not self._try_to_write(self.flush):
             self.keep_best(progress)
 
     def keep_best(self, progress: Progress) -> None:
-        """Keep a copy of the present weights in memory as the best model, until the next save."""
+        """Keep a copy of the weights that the model has now as the best model, until the next save."""
         copies = {name: np.array(array) for name, array in self._model_tensors().items()}
         self._unsaved_best = self._checkpoint(progress, copies)
 
@@ -94,11 +101,12 @@ class CheckpointWriter:
             counters: Counters of the training.
             tensors: State of the training, without the weights.
             finished: Whether the training is complete.
-            must: Raise an error if it is not possible; otherwise it is tried again at the next save.
+            must: Raise an error if a file cannot be written; otherwise warn, and try again at the next save.
 
         Raises:
             CheckpointError: If a file cannot be written and `must` is set.
         """
+        self.last_save_seconds = counters.seconds
 
         def write() -> None:
             self.flush()

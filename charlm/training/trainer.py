@@ -2,8 +2,6 @@
 
 Batches, learning rate and random numbers depend only on what a save contains, so that a resumed training equals an
 uninterrupted one bit for bit.
-
-Shapes: B streams of a process, T tokens, L layers, H hidden.
 """
 
 import math
@@ -83,19 +81,10 @@ class Trainer:
             counters=Counters(next_validation=self._schedule.next_validation(0)),
         )
         self._guard = DivergenceGuard(self._state, config.learning_rate, run, callbacks.warn)
-        self._writer = CheckpointWriter(
-            run,
-            model,
-            dataset.tokenizer,
-            config,
-            metadata=metadata,
-            chars_per_token=dataset.chars_per_token,
-            warn=callbacks.warn,
-        )
+        self._writer = CheckpointWriter(run, model, dataset, config, metadata=metadata, warn=callbacks.warn)
         self._fraction_done = 0.0  # of the first process
         self._is_complete = False
-        self._last_save = self._began_seconds = 0.0
-        self._began_step = 0
+        self._began_seconds, self._began_step = 0.0, 0
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a save.
@@ -160,7 +149,7 @@ class Trainer:
         """Prepare the first update."""
         self.model.train()
         self._began_seconds, self._began_step = self._watch.read(), self._state.counters.step
-        self._last_save = self._began_seconds
+        self._writer.last_save_seconds = self._began_seconds
         self._guard.keep_snapshot()
         if not self._workers.is_first or not len(self._validator.ids):
             return
@@ -192,7 +181,7 @@ class Trainer:
         counters.loss_steps += 1
 
     def _forward_and_backward(self) -> tuple[float, State]:
-        """Compute the gradients of the next batch; return the loss in nats per token and the new stream states."""
+        """Compute the gradients of a batch; return its loss in nats per token and the new state of the streams."""
         step, device = self._state.counters.step, self._machine.device
         ids, targets = (torch.from_numpy(part).to(device) for part in self._batches.inputs_and_targets(step))
         streams = reset_state(self._state.streams, self._batches.resets(step))
@@ -203,15 +192,15 @@ class Trainer:
         return self._workers.average_gradients(self.model, float(loss.detach())), streams
 
     def _agree(self) -> tuple[bool, bool, bool]:
-        """Return whether to stop, to save and to keep a snapshot, which is the same in all processes.
+        """Return whether to stop, to save and to keep a snapshot.
 
-        The clock of the first process decides.
+        The answers are the same in all processes, because the clock of the first process decides.
         """
         first = self._workers.is_first
         values = [
             self._fraction() if first else 0.0,
             self._callbacks.stop(),
-            first and self._watch.read() - self._last_save >= self.config.save_every,
+            first and self._writer.is_save_due(self._watch.read()),
             self._guard.is_due,
         ]
         reduced = self._workers.all_reduce_max([float(value) for value in values], self._machine.device)
@@ -285,8 +274,7 @@ class Trainer:
         tensors = self._state.to_tensors(self._workers)
         if not self._workers.is_first:
             return
-        self._last_save = self._watch.read()
-        counters = replace(self._state.counters, seconds=self._last_save, workers=self._workers.count)
+        counters = replace(self._state.counters, seconds=self._watch.read(), workers=self._workers.count)
         self._writer.save(self._progress(), counters, tensors, finished=self._is_complete, must=must)
 
     def _fraction(self) -> float:

@@ -10,6 +10,7 @@ from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError
 from charlm.training.checkpoint_writer import CheckpointWriter
+from charlm.training.dataset import Dataset
 from charlm.training.progress import Progress
 from charlm.training.state import Counters
 from tests.conftest import make_checkpoint
@@ -31,9 +32,9 @@ def test_a_best_model_that_cannot_be_written_is_kept_as_it_was(monkeypatch: pyte
     model, made = make_checkpoint()
     warnings: list[str] = []
     config, run = TrainConfig(steps=1), Run(Path("run"))
-    writer = CheckpointWriter(
-        run, model, made.tokenizer, config, metadata={"x": 1}, chars_per_token=2.0, warn=warnings.append
-    )
+    ids = np.zeros(1, dtype=np.uint8)
+    dataset = Dataset(tokenizer=made.tokenizer, train_ids=ids, val_ids=ids, chars_per_token=2.0)
+    writer = CheckpointWriter(run, model, dataset, config, metadata={"x": 1}, warn=warnings.append)
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
