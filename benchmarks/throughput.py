@@ -115,11 +115,11 @@ def measure(hidden: int, threads: int, stretches: int) -> dict[str, float]:
     import torch
 
     from charlm.training.distributed import joined_workers
-    from charlm.training.throughput import learns_in_bf16
+    from charlm.training.throughput import can_train_in_bf16
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    precisions = PRECISIONS if learns_in_bf16(torch.device("cpu")) else PRECISIONS[:1]
+    precisions = PRECISIONS if can_train_in_bf16(torch.device("cpu")) else PRECISIONS[:1]
     found: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder, joined_workers(torch.device("cpu")) as workers:
         trainers, counts = {}, {}
@@ -198,7 +198,7 @@ def watch_training(text: Path, minutes: float) -> dict[str, float]:
     from charlm.cli import main as charlm
     from charlm.cli.progress import ProgressView
     from charlm.engine.runs import Run
-    from charlm.training import trainer
+    from charlm.training import checkpoint_writer, divergence, trainer, validation
 
     spent: dict[str, float] = defaultdict(float)
 
@@ -217,9 +217,9 @@ def watch_training(text: Path, minutes: float) -> dict[str, float]:
         setattr(owner, name, timed)
 
     watch(trainer.Trainer, "_update", "updates")
-    watch(trainer, "validation_loss", "validation")
-    watch(trainer, "save_checkpoint", "saving models")
-    watch(trainer.Trainer, "_keep_good", "copies in memory, to go back to")
+    watch(validation, "validation_loss", "validation")
+    watch(checkpoint_writer, "save_checkpoint", "saving models")
+    watch(divergence.DivergenceGuard, "keep_snapshot", "copies in memory, to go back to")
     watch(Run, "append_log", "log")
     watch(ProgressView, "__call__", "progress line")
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks import found_by_children
 from benchmarks.report import table, write_section
 from charlm.text.tokenizer import WhitespaceTokenizer, WordTokenizer
-from charlm.training.planner import SOFTMAX_SAMPLES, WORD_SETTINGS
+from charlm.training.recipe import SOFTMAX_SAMPLES, WORD_BATCH_SIZE, WORD_SEQ_LEN
 
 ROUNDS = 5
 
@@ -110,7 +110,7 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     torch.manual_seed(1)
     shape = ModelConfig(vocab_size=vocab_size, num_layers=2, hidden_size=400, embedding_dim=400, tie_weights=True)
     model = LanguageModel(shape)
-    config = TrainConfig.pick({**WORD_SETTINGS, "steps": 1})
+    config = TrainConfig(batch_size=WORD_BATCH_SIZE, seq_len=WORD_SEQ_LEN, steps=1)
     cpu = torch.device("cpu")
     precision = Machine().measure_throughput(shape, config).precision
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)

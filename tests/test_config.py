@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from charlm.config import ModelConfig, Rule, SampleConfig, TrainConfig, from_dict
 from charlm.errors import ConfigError
-from charlm.training.state import Position
+from charlm.training.state import Counters
 
 CLASSES = [ModelConfig, TrainConfig, SampleConfig]
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers())
@@ -56,7 +56,7 @@ def test_what_is_missing_in_a_file_has_its_default_and_what_is_unknown_is_from_a
         from_dict(ModelConfig, {"zoneout": 0.1})
 
 
-@given(st.sampled_from([*CLASSES, Position]), st.data())
+@given(st.sampled_from([*CLASSES, Counters]), st.data())
 def test_any_values_make_settings_that_keep_their_types_or_are_refused(kind: type[Any], data: st.DataObject) -> None:
     values = data.draw(st.dictionaries(st.sampled_from([spec.name for spec in fields(kind)]), ANYTHING, max_size=3))
     try:

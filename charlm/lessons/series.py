@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.lessons import LessonOptions, Say
-from charlm.training.network import Forecaster, RecurrentCore
+from charlm.training.network import CoreOptions, Forecaster, RecurrentCore
 
 END, RESOLUTION, STEPS = 30.0, 0.1, 20
 UNITS, BATCHES, BATCH = 100, 1500, 50
@@ -45,7 +45,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     inputs, targets = windows(torch.tensor([SHOWN]))
     for layers, name in DEPTHS.items():
         torch.manual_seed(options.seed)
-        model = Forecaster(RecurrentCore("rnn", 1, UNITS, layers, nonlinearity="relu"), 1)
+        model = Forecaster(RecurrentCore("rnn", 1, UNITS, layers, options=CoreOptions(nonlinearity="relu")), 1)
         for batch, error in train(model, batches):
             errors[name] = error
             say(f"{batch:7,}  {layers:6d}  {error:.4f}")

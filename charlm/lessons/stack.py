@@ -14,7 +14,7 @@ import torch
 
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.show import greatest_difference, matrix
-from charlm.training.network import RecurrentCore
+from charlm.training.network import CoreOptions, RecurrentCore
 
 UNITS, LAYERS = 5, 3
 LENGTHS = torch.tensor([2, 3, 1])
@@ -58,7 +58,7 @@ def carried(say: Say, inputs: torch.Tensor) -> dict[str, Any]:
 
 def both_ways(say: Say, inputs: torch.Tensor) -> dict[str, Any]:
     """Read in both directions, and check the backward one against a plain layer fed from each end."""
-    core = RecurrentCore("rnn", 3, 2, bidirectional=True)
+    core = RecurrentCore("rnn", 3, 2, options=CoreOptions(bidirectional=True))
     inputs = inputs[:, :3] / 45  # between 0 and 1: tanh of large numbers is 1, whatever they are
     outputs, (state,) = core(inputs, lengths=LENGTHS)
     backward = RecurrentCore("rnn", 3, 2)

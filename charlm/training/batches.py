@@ -1,14 +1,14 @@
-"""Deals a text to parallel streams, and makes short texts equally long.
+"""Batches of a text that is read in parallel streams, and padding of short sequences.
 
-The text, with a start token before it, is a ring: its end and its beginning meet at a start, so that a model
-learns how a text begins. B streams start at places a B-th of it apart and each reads on forever, T tokens an update,
-so that every stream's state can be carried from update to update without a break. What a batch holds depends on
-the number of the update alone, which makes resuming exact, and since T rarely divides the ring, the cuts fall
-elsewhere in every epoch.
+The text, with a start token before it, is read as a ring: its beginning follows its end, so that a model learns how a
+text begins. B streams start at equal distances on the ring and read T tokens per update without end, so that the state
+of a stream can be carried from update to update. A batch depends on the number of its update only, which makes resuming
+exact. Because T rarely divides the length of the ring, the sequences start at other places in every epoch.
 
-Shapes: B streams, T tokens.
+Shapes: N length of the text, B streams, T tokens per stream and update.
 """
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,18 +18,16 @@ from charlm.text.tokenizer import Ids
 
 
 class StreamBatches:
-    """The batches of a text.
+    """Batches of a text.
 
     Args:
-        ids: The text, (N,); it may lie in a file, of which only what is asked for is read.
-        batch_size: B.
-        seq_len: T.
-        start_id: The start token.
-        reset_prob: The chance that a stream begins an update from the zero state. Without resets a model comes to
-            rely on a state that is never zero, and fails where a text begins.
-        seed: Of where the streams start, and of the resets.
-        workers: Processes among which the streams are dealt: this one has its own B of `workers` * B.
-        rank: This process's number.
+        ids: The text, (N,). It may be a file, from which only the tokens of a batch are read.
+        batch_size: B, number of streams.
+        seq_len: T, number of tokens per stream and update.
+        start_id: Start token.
+        reset_prob: Probability that a stream starts an update from the zero state. Without resets a model relies on a
+            state that is never zero, and fails at the beginning of a text.
+        seed: Seed of the positions where streams start, and of the resets.
     """
 
     def __init__(
@@ -41,59 +39,66 @@ class StreamBatches:
         start_id: int,
         reset_prob: float = 0.0,
         seed: int = 0,
-        workers: int = 1,
-        rank: int = 0,
     ) -> None:
         self._ids = ids
         self._ring = len(ids) + 1
         self._start_id = start_id
+        self._batch_size = batch_size
         self._seq_len = seq_len
         self._reset_prob = reset_prob
         self._seed = seed
-        self._streams = batch_size * workers
-        self._own = slice(rank * batch_size, (rank + 1) * batch_size)
+        self._own = slice(0, batch_size)
         first = np.random.default_rng(seed).integers(self._ring)
-        starts = (first + np.arange(self._streams) * self._ring // self._streams) % self._ring
-        self._starts = starts[self._own]
+        self._starts = (first + np.arange(batch_size) * self._ring // batch_size) % self._ring
         self._offsets = np.arange(seq_len + 1)
+
+    def shard(self, rank: int, count: int) -> "StreamBatches":
+        """Return the part of these batches that one of `count` processes has: B / count of the streams."""
+        part, size = copy.copy(self), self._batch_size // count
+        part._own = slice(rank * size, (rank + 1) * size)
+        return part
 
     @property
     def tokens_per_step(self) -> int:
-        """B * T, of all processes together."""
-        return self._streams * self._seq_len
+        """B * T, number of tokens per update, of all processes together."""
+        return self._batch_size * self._seq_len
 
     @property
     def steps_per_epoch(self) -> float:
-        """Updates in which as many tokens are read as the text has."""
+        """Number of updates that read as many tokens as the text has."""
         return self._ring / self.tokens_per_step
 
     def inputs_and_targets(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The tokens that update `step` reads, and those that follow each of them, (B, T)."""
-        places = (self._starts[:, None] + step * self._seq_len + self._offsets) % self._ring
+        """Return the tokens that an update reads, and the token after each of them, (B, T) each.
+
+        Args:
+            step: Number of the update, from 0.
+        """
+        places = (self._starts[self._own, None] + step * self._seq_len + self._offsets) % self._ring
         window = self._ids[np.maximum(places - 1, 0)].astype(np.int64)
         window[places == 0] = self._start_id
         return window[:, :-1], window[:, 1:]
 
     def resets(self, step: int) -> npt.NDArray[np.bool_]:
-        """The streams that begin update `step` from the zero state, (B,); all do at the first."""
+        """Return whether each stream starts an update from the zero state, (B,). At the first update, all do."""
         if step == 0:
-            return np.ones(len(self._starts), dtype=np.bool_)
-        drawn = np.random.default_rng((self._seed, step)).random(self._streams)[self._own]
+            return np.ones(len(self._starts[self._own]), dtype=np.bool_)
+        drawn = np.random.default_rng((self._seed, step)).random(self._batch_size)[self._own]
         return drawn < self._reset_prob
 
 
 def pad_front(sequences: Sequence[Sequence[int]], length: int, pad_id: int = 0) -> npt.NDArray[np.int64]:
-    """Make sequences equally long: what is short is filled in front, what is long is cut there.
+    """Pad sequences at the front to the same length, and cut longer ones there.
 
-    In front, so that a model that answers at the end has just read the last real tokens.
+    A model that gives its output at the end has then just read the last tokens of each sequence.
 
     Args:
-        sequences: Token ids, each sequence of any length.
-        length: T, the length to make of each.
-        pad_id: What to fill with.
+        sequences: Token ids.
+        length: T, length of the result.
+        pad_id: Token for the padding.
 
     Returns:
-        (len(sequences), T), int64.
+        (number of sequences, T), int64.
     """
     padded = np.full((len(sequences), length), pad_id, dtype=np.int64)
     for row, sequence in zip(padded, sequences, strict=True):

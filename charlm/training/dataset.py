@@ -15,7 +15,7 @@ from charlm.text.ids import UNKNOWN_ID, Ids, count_ids, in_blocks
 from charlm.text.tokenizer import Tokenizer, make_tokenizer
 from charlm.text.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
 from charlm.training.finetune import extend_vocabulary
-from charlm.training.planner import share_to_validate, words_to_know
+from charlm.training.recipe import default_val_fraction, with_default_min_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +115,8 @@ def read_dataset(
         tokenizer = build_vocabulary(config, corpus.blocks(), base)  # this is also the first pass over the text
     else:
         corpus.read_through()
-    config = words_to_know(corpus.num_chars, config)
-    fraction = 0.0 if sources.validation else share_to_validate(corpus.num_chars, sources.val_fraction)
+    config = with_default_min_count(corpus.num_chars, config)
+    fraction = 0.0 if sources.validation else default_val_fraction(corpus.num_chars, sources.val_fraction)
     if config.tokenizer == "char" and sources.validation is None:
         assert tokenizer is not None, "built above"
         split = _encode_whole(sources, tokenizer, fraction)

@@ -1,7 +1,8 @@
-"""Where a training computes: on which device, and in how many processes.
+"""Device of a training, and the processes that train together.
 
 `torchrun --nproc-per-node N -m charlm train ...` starts N processes, which find each other through torch.distributed.
-Each has its own streams; gradients are averaged before every update, so that all hold the same weights.
+Each process has its own streams of the text. Gradients are averaged before every update, so that all processes have the
+same weights.
 """
 
 import os
@@ -20,11 +21,13 @@ from charlm.training.launch import rank_and_count
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes of a training, as one of them sees it; alone, none of this does anything.
+    """The processes of a training, from the point of view of one of them.
+
+    With a single process, every method returns its argument at once.
 
     Attributes:
-        rank: This process's number; process 0 writes and reports.
-        count: How many there are.
+        rank: Number of this process. Process 0 writes files and reports progress.
+        count: Number of processes.
     """
 
     rank: int = 0
@@ -32,20 +35,24 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes and reports."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def average_gradients(self, model: nn.Module, nats: float) -> float:
-        """Average all gradients over the processes, in place, and the loss along with them.
+        """Average all gradients over the processes, in place, and the loss.
+
+        Args:
+            model: Model whose parameters have gradients.
+            nats: Loss of this process in nats per token.
 
         Returns:
-            The mean loss. One that is no number anywhere is none everywhere, so that all processes act alike.
+            The mean loss. It is NaN in all processes if it is NaN in one, so that all processes act alike.
         """
         if self.count == 1:
             return nats
         grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads] + [grads[0].new_tensor([nats])])
-        with _together():
+        with _peer_errors():
             dist.all_reduce(flat)
         flat /= self.count
         parts = torch.split(flat[:-1], [grad.numel() for grad in grads])
@@ -54,36 +61,37 @@ class Workers:
         return float(flat[-1])
 
     def all_reduce_max(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """The greatest value that any process has, for each of several."""
+        """Return, for each of several values, its maximum over all processes."""
         if self.count == 1:
             return list(values)
-        together = torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        with _together():
-            dist.all_reduce(together, op=dist.ReduceOp.MAX)
-        return together.tolist()
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        reduced = torch.tensor(values, dtype=dtype, device=device)
+        with _peer_errors():
+            dist.all_reduce(reduced, op=dist.ReduceOp.MAX)
+        return reduced.tolist()
 
     def gather(self, part: Tensor, dim: int) -> Tensor:
-        """Join what each process has along a dimension, by rank; all processes get it."""
+        """Return the tensors of all processes, in order of rank, concatenated along a dimension."""
         if self.count == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.count)]
-        with _together():
+        with _peer_errors():
             dist.all_gather(parts, part.contiguous())
         return torch.cat(parts, dim=dim)
 
 
 @contextmanager
 def joined_workers(device: torch.device) -> Iterator[Workers]:
-    """Meet the other processes that torchrun started, if it did.
+    """Connect to the other processes that torchrun started, if any, and disconnect at the end.
 
     Raises:
-        PeerLostError: If one of them is gone before, or while they learn.
+        PeerLostError: If another process ends before the connection is complete.
     """
     rank, count = rank_and_count()
     if count == 1:
         yield Workers()
         return
-    with _together(), _signals_end_at_once():
+    with _peer_errors(), _default_signal_handlers():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Workers(rank, count)
@@ -92,20 +100,24 @@ def joined_workers(device: torch.device) -> Iterator[Workers]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Say it in one line when another process is gone."""
+def _peer_errors() -> Iterator[None]:
+    """Turn PyTorch's error about a lost connection into `PeerLostError`."""
     try:
         yield
     except RuntimeError:
         raise PeerLostError(
-            "another process of this training has ended: see what it says; charlm train --resume goes on from the "
-            "last save"
+            "another process of this training has ended, see its message; use resume to continue from the last save",
+            fields=["resume"],
         ) from None
 
 
 @contextmanager
-def _signals_end_at_once() -> Iterator[None]:
-    """While waiting for others, which may never come, nothing is there to be saved, and no handler would be called."""
+def _default_signal_handlers() -> Iterator[None]:
+    """Let signals end the process at once.
+
+    While a process waits for another one, which may never come, Python would not call a handler. There is nothing to
+    save yet.
+    """
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -115,28 +127,39 @@ def _signals_end_at_once() -> Iterator[None]:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name.
+    """Return a device by name.
 
     Args:
-        name: cpu, cuda, mps, or auto for the first of cuda, mps and cpu that this machine has.
+        name: cpu, cuda or mps, or auto for the first of cuda, mps and cpu that is available.
 
     Raises:
-        ConfigError: If this machine, or this PyTorch, has none of the name, or not one for each process.
+        ConfigError: If the device is not available, or there are fewer GPUs than processes.
     """
     several = rank_and_count()[1] > 1
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and not several, "cpu": True}
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available() and not several,
+        "cpu": True,
+    }
     if name == "auto":
-        name = next(kind for kind, found in there.items() if found)
-    if not there[name]:
-        of_them = " that several processes could use" if several else ""
+        name = next(kind for kind, found in available.items() if found)
+    if not available[name]:
+        use = " for several processes" if several else ""
         raise ConfigError(
-            f"--device {name}: PyTorch {torch.__version__} finds none here{of_them}; leave it out, or take cpu"
+            f"device {name}: not available{use} on this machine with PyTorch {torch.__version__}; use auto or cpu",
+            fields=["device"],
         )
-    if name == "cuda":  # one of several processes on a machine takes the device of its number
-        number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if number >= count:
-            raise ConfigError(
-                f"--device cuda: more processes than GPUs, of which this machine has {count}; or take cpu"
-            )
-        torch.cuda.set_device(number)
+    if name == "cuda":
+        _select_gpu(int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device(name)
+
+
+def _select_gpu(number: int) -> None:
+    """Make a GPU the current one; each process of a machine has its own."""
+    count = torch.cuda.device_count()
+    if number >= count:
+        raise ConfigError(
+            f"device cuda: this machine has {count} GPU(s), fewer than processes; start fewer, or use cpu",
+            fields=["device"],
+        )
+    torch.cuda.set_device(number)

@@ -1,6 +1,6 @@
-"""The losses: of sequences, and of words against drawn ones.
+"""Loss functions: cross-entropy of sequences, and estimates of it from sampled words.
 
-Shapes: B batch, T time steps, N = B * T, E embedding, H hidden, V vocabulary, K noise words.
+Shapes: B batch, T time steps, N = B * T, E embedding, H hidden, V vocabulary, K sampled words.
 """
 
 import math
@@ -13,21 +13,21 @@ from charlm.errors import TrainingError
 
 
 def sequence_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Weighted mean of the cross-entropy over all steps of all sequences.
+    """Return the weighted mean of the cross-entropy over all time steps of all sequences.
 
     Args:
         logits: Unnormalised log-probabilities, (B, T, V), floating point.
-        targets: The true tokens, (B, T), int64.
-        weights: How much each step counts, (B, T); 0 takes a step out of the mean. All count 1 if left out.
+        targets: Correct tokens, (B, T), int64.
+        weights: Weight of each time step, (B, T); 0 excludes the step from the mean. All are 1 by default.
 
     Returns:
-        The mean in nats a token, a scalar.
+        The mean in nats per token, a scalar.
 
     Raises:
-        TrainingError: If the weights sum to zero: the mean of nothing is undefined.
+        TrainingError: If all weights are 0: the mean is undefined.
 
     Source:
-        The sum of weighted losses over the sum of weights, as `tfa.seq2seq.sequence_loss` has it.
+        The weighted losses divided by the sum of the weights, as in `tfa.seq2seq.sequence_loss`.
     """
     losses = F.cross_entropy(
         logits.flatten(0, -2), targets.flatten(), reduction="none" if weights is not None else "mean"
@@ -36,42 +36,43 @@ def sequence_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None
         return losses
     total = weights.sum()
     if total == 0:
-        raise TrainingError("sequence_loss: all weights are zero, the mean over no step is undefined")
+        raise TrainingError("sequence_loss: the mean is undefined because all weights are zero")
     return torch.dot(losses, weights.flatten().to(losses.dtype)) / total
 
 
 def sampled_softmax_loss(outputs: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, samples: int) -> Tensor:
-    """Estimate the cross-entropy from some words instead of all, for vocabularies so large that the sum is costly.
+    """Estimate the cross-entropy from a sample of the words, for a vocabulary so large that the exact sum is slow.
 
-    The target's logit is exact. The sum over the other words is estimated from `samples` draws that all steps
-    share, each word weighted by one over the chance that it is among them. Ids must be by falling frequency: a word
-    is drawn with the log-uniform distribution of its rank, so that the frequent ones are as good as always there.
-    In use the whole softmax serves.
+    The logit of the target is exact. The sum over the other words is estimated from `samples` words, which all time
+    steps share. Each sampled word is weighted by the inverse of its probability of being in the sample. Words are drawn
+    from the log-uniform distribution of their id, so that the sample almost always has the frequent words if ids are in
+    order of falling frequency. This is for training; the trained model uses the exact softmax.
 
     Args:
-        outputs: What the decoder is given, (N, H), floating point.
-        targets: The true tokens, (N,), int64.
-        weight: The decoder's matrix, (V, H).
-        bias: The decoder's bias, (V,).
-        samples: Draws, with replacement.
+        outputs: Inputs of the decoder, (N, H), floating point.
+        targets: Correct tokens, (N,), int64.
+        weight: Matrix of the decoder, (V, H).
+        bias: Bias of the decoder, (V,).
+        samples: K, number of words to draw, with replacement.
 
     Returns:
-        The mean in nats a token, a scalar. It is a little too small on average, as the log of an estimate is.
+        The mean in nats per token, a scalar. It is slightly too small on average, because the logarithm of an unbiased
+        estimate is too small on average.
 
     Source:
         Bengio and Senecal 2008; Jean et al., arXiv 1412.2007.
     """
     vocab_size = len(weight)
     drawn = torch.unique(log_uniform_sample(samples, vocab_size))
-    chances = log_uniform_probs(vocab_size)[drawn]
-    log_presence = torch.log(-torch.expm1(samples * torch.log1p(-chances))).float().to(targets.device)
+    probs = log_uniform_probs(vocab_size)[drawn]
+    log_inclusion = torch.log(-torch.expm1(samples * torch.log1p(-probs))).float().to(targets.device)
     drawn = drawn.to(targets.device)
-    # One look-up for all: each has a gradient of the size of the whole matrix.
+    # One look-up for targets and sample: the gradient of each look-up has the size of the whole matrix.
     ids = torch.cat([targets, drawn])
     rows, biases = F.embedding(ids, weight), bias[ids]
     steps = len(targets)
     true_logits = (outputs.float() * rows[:steps]).sum(dim=-1) + biases[:steps]
-    logits = F.linear(outputs, rows[steps:], biases[steps:]).float() - log_presence
+    logits = F.linear(outputs, rows[steps:], biases[steps:]).float() - log_inclusion
     logits = logits.masked_fill(targets[:, None] == drawn, -math.inf)
     return (torch.logsumexp(torch.cat([true_logits[:, None], logits], dim=1), dim=1) - true_logits).mean()
 
@@ -79,27 +80,27 @@ def sampled_softmax_loss(outputs: Tensor, targets: Tensor, weight: Tensor, bias:
 def nce_loss(
     inputs: Tensor, targets: Tensor, weights: Tensor, bias: Tensor, *, num_sampled: int, noise: Tensor | None = None
 ) -> Tensor:
-    """Noise-contrastive estimation: tell the true word from words drawn by frequency, without a sum over all V.
+    """Return the loss of noise-contrastive estimation: classify words as the target or as noise.
 
-    A word v has the score s(v) = inputs . weights[v] + bias[v] and is drawn as noise with the probability q(v). That
-    it is true and not one of K noise words has the probability sigmoid(s(v) - ln(K q(v))), and so an example costs
-    -ln sigmoid(s(target) - ln(K q(target))) - sum over the noise of ln(1 - sigmoid(s(v) - ln(K q(v)))). Where
-    that is least, s(v) is the log-probability of v, which sums to 1 of itself.
+    It needs no sum over the vocabulary. Word v has the score s(v) = inputs . weights[v] + bias[v] and occurs as noise
+    with probability q(v). It is classified as the target with probability sigmoid(s(v) - ln(K q(v))). The loss of an
+    example is -ln sigmoid(s(target) - ln(K q(target))), minus the sum of ln(1 - sigmoid(s(v) - ln(K q(v)))) over its K
+    noise words. At the minimum, s(v) is the normalised log-probability of v.
 
     Args:
-        inputs: What the words are predicted from, (B, E), floating point.
-        targets: The true words, (B,), int64, the most frequent ones first.
-        weights: The words' output vectors, (V, E).
-        bias: The words' biases, (V,).
-        num_sampled: K, the noise words, drawn anew at each call and shared by all examples.
-        noise: The noise words, (K,), int64; drawn by `log_uniform_sample` if left out.
+        inputs: Inputs from which the words are predicted, (B, E), floating point.
+        targets: Correct words, (B,), int64; ids are in order of falling frequency.
+        weights: Output vectors of the words, (V, E).
+        bias: Biases of the words, (V,).
+        num_sampled: K, number of noise words; all examples share them.
+        noise: The noise words, (K,), int64; drawn by `log_uniform_sample` by default.
 
     Returns:
-        The mean over the examples, in nats, a scalar.
+        The mean over the examples in nats, a scalar.
 
     Source:
-        Gutmann and Hyvarinen 2010; for language models Mnih and Teh, arXiv 1206.6426. Drawn with replacement, so that
-        the gradient's expectation is that of the sum over all words, K q(v) times each.
+        Gutmann and Hyvarinen 2010; for language models Mnih and Teh, arXiv 1206.6426. Noise is drawn with replacement,
+        so that the expected gradient is that of the sum over all words, each weighted with K q(v).
     """
     vocab_size = len(weights)
     log_expected = log_uniform_probs(vocab_size).to(inputs).log() + math.log(num_sampled)
@@ -110,18 +111,19 @@ def nce_loss(
 
 
 def log_uniform_probs(vocab_size: int) -> Tensor:
-    """The noise that `nce_loss` draws: q(v) = ln((v + 2) / (v + 1)) / ln(V + 1), (V,), float64.
+    """Return the log-uniform distribution q(v) = ln((v + 2) / (v + 1)) / ln(V + 1), (V,), float64.
 
-    It falls like 1 / v, as the frequencies of words do by Zipf's law if the most frequent come first.
+    It falls like 1 / v, as word frequencies do by Zipf's law if ids are in order of falling frequency.
     """
     return torch.arange(1, vocab_size + 2, dtype=torch.float64).log().diff() / math.log(vocab_size + 1)
 
 
 def log_uniform_sample(count: int, vocab_size: int) -> Tensor:
-    """Draw words with `log_uniform_probs`, with replacement, (count,), int64.
+    """Draw words from `log_uniform_probs`, with replacement, (count,), int64.
 
-    With u uniform on [0, 1), exp(u ln(V + 1)) - 1 is below v with the chance ln(v + 1) / ln(V + 1): round it down.
+    If u is uniform on [0, 1), the value exp(u ln(V + 1)) - 1 is below v + 1 with probability ln(v + 2) / ln(V + 1), so
+    that its integer part has the wanted distribution.
     """
     uniform = torch.rand(count, dtype=torch.float64)
     drawn = (uniform * math.log(vocab_size + 1)).exp().long() - 1
-    return drawn.clamp_(max=vocab_size - 1)  # u next to 1 may round up
+    return drawn.clamp_(max=vocab_size - 1)  # rounding may give V if u is close to 1

@@ -1,15 +1,16 @@
-"""The networks: one recurrent core, and what is built around it.
+"""Recurrent networks: one recurrent core, and the models built around it.
 
-`LanguageModel` gives the logits of the next token; `Forecaster` answers at every step, `Classifier` once, from the
-last state. All three read through the same `RecurrentCore`.
+`LanguageModel` predicts the next token. `Forecaster` gives an output at every time step, `Classifier` one output per
+sequence. All three have a `RecurrentCore`.
 
-Shapes: B batch, T time steps, E embedding, H hidden, L layers, D directions (1 or 2), V vocabulary.
+Shapes: B batch, T time steps, E embedding, H hidden, L layers, D directions (1 or 2), V vocabulary, I inputs.
 """
 
 import functools
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,152 +23,119 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from charlm.config import CELLS, ModelConfig
 from charlm.engine.checkpoint import Tensors
 from charlm.errors import ConfigError
+from charlm.training.dropout import LockedDropout, drop_recurrent_weights
 from charlm.training.loss import sampled_softmax_loss, sequence_loss
 
-warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-"""So PyTorch speaks of dropped connections on a GPU, where it copies the weights of every update into one chunk."""
-
 State = tuple[Tensor, ...]
-"""(h, c) of an lstm, (h,) of a gru or rnn, each (L * D, B, H): layer by layer, forward before backward."""
+"""Recurrent state: (h, c) of an LSTM, (h,) of a GRU or RNN; (L * D, B, H) each, the forward direction of a layer before
+its backward direction."""
+
+COPY_WARNING = "RNN module weights are not part of single contiguous chunk"
+"""PyTorch's warning on a GPU if recurrent weights are dropped: it has to copy the weights of every update."""
 
 
 def reset_state(state: State, resets: npt.NDArray[np.bool_]) -> State:
-    """Set the state of some sequences, (B,), to zero."""
+    """Set the state of some sequences to zero.
+
+    Args:
+        state: The state of B sequences.
+        resets: Whether to reset each sequence, (B,).
+    """
     if not resets.any():
         return state
     keep = torch.from_numpy(~resets).to(state[0].device)[None, :, None]
     return tuple(part * keep for part in state)
 
 
-class LockedDropout(nn.Module):
-    """Dropout with one mask for all time steps of a sequence: what is dropped stays dropped.
-
-    Args:
-        share: The share dropped in training.
-
-    Source:
-        Gal and Ghahramani, arXiv 1512.05287; as in AWD-LSTM, arXiv 1708.02182.
-    """
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Drop from (B, T, H)."""
-        if not self.training or self.share == 0:
-            return inputs
-        mask = inputs.new_empty((len(inputs), 1, inputs.shape[-1])).bernoulli_(1 - self.share)
-        return inputs * mask.div_(1 - self.share)
-
-
-def without_some_connections(layer: nn.Module, share: float) -> dict[str, Tensor]:
-    """The recurrent weights of a layer with a share of them dropped, by name: DropConnect.
-
-    Called through `functional_call` the layer stays on PyTorch's fast path.
-
-    Source:
-        Wan et al. 2013, on recurrent weights as in AWD-LSTM, arXiv 1708.02182.
-    """
-    return {
-        name: weight * quick_mask(weight, share) for name, weight in layer.named_parameters() if "weight_hh" in name
-    }
-
-
-def quick_mask(like: Tensor, share: float) -> Tensor:
-    """A mask for inverted dropout of a large matrix: on a CPU, a random byte decides on each entry.
-
-    To draw a float for each would take as long as half an update there.
-
-    Args:
-        like: A tensor of the shape, dtype and device wanted.
-        share: The share of zeros; rounded to a 256th.
-    """
-    threshold = min(255, round(256 * share))
-    kept_share = 1 - threshold / 256
-    if like.device.type != "cpu":
-        return torch.empty_like(like).bernoulli_(kept_share).div_(kept_share)
-    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-    kept = words.view(torch.uint8)[: like.numel()].view(like.shape) >= threshold
-    return kept.to(like.dtype).div_(kept_share)
-
-
 def recurrent_precision(device: torch.device) -> AbstractContextManager[object]:
-    """The arithmetic of recurrent layers: on a CPU what autocast asks for, on a GPU float32.
+    """Return the context in which recurrent layers run: autocast's number format on a CPU, float32 on a GPU.
 
-    Autocast gives cuDNN's layers float16, whichever type it was asked for. There half of the gradients that reach them
-    from a mean over 16 x 64 tokens, and 85 % of 64 x 64, are below the least normal number (measured). Their float32
-    is TF32 in the products anyway, where a GPU has it.
+    Autocast gives cuDNN's recurrent layers float16, even if bfloat16 was requested. Then half of the gradients that
+    reach them from a mean over 16 x 64 tokens, and 85 % from 64 x 64, are below the smallest normal number (measured).
+    On a GPU that has TF32, matrix products in float32 use it anyway.
     """
     return torch.autocast(device.type, enabled=False) if device.type in ("cuda", "mps") else nullcontext()
 
 
-class RecurrentCore(nn.Module):
-    """Stacked recurrent layers with dropout between them and on the output.
-
-    Args:
-        cell: The kind of cell.
-        input_size: Width of the inputs.
-        hidden_size: Units in each layer.
-        num_layers: Layers.
-        dropout: Share of each layer's outputs dropped in training, the same at all time steps.
-        recurrent_dropout: Share of the recurrent weights dropped in training.
-        nonlinearity: What an rnn's units do with their sum; lstm and gru have their own.
-        bidirectional: Read backward too, each sequence from its own end. Not for a model that writes: it would see
-            what it is to say.
-        skip_connections: Answer with the sum of all layers' outputs, so that the lower ones need not learn through
-            the upper ones alone.
+@dataclass(frozen=True, kw_only=True)
+class CoreOptions:
+    """Options of a recurrent core.
 
     Attributes:
-        output_size: Width of the outputs, D * H.
+        dropout: Share of each layer's outputs that is dropped during training, with the same mask at all time steps.
+        recurrent_dropout: Share of the recurrent weights that is dropped during training.
+        nonlinearity: Activation of an RNN cell. LSTM and GRU always use tanh.
+        bidirectional: Whether each layer also reads every sequence backward from its end. A language model cannot use
+            it, because it would see the tokens that it has to predict.
+        skip_connections: Whether the output is the sum of all layers' outputs, so that lower layers also learn
+            directly. Source: Graves, arXiv 1308.0850.
+    """
 
-    Source:
-        Skip connections from all layers to the output: Graves, arXiv 1308.0850.
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    bidirectional: bool = False
+    skip_connections: bool = False
+
+
+class RecurrentCore(nn.Module):
+    """Stacked recurrent layers.
+
+    Args:
+        cell: Kind of cell, a key of `charlm.config.CELLS`.
+        input_size: I, size of the inputs.
+        hidden_size: H, number of units in each layer.
+        num_layers: L, number of layers.
+        options: Dropout, directions and connections.
+
+    Attributes:
+        output_size: Size of the outputs, D * H.
+
+    Raises:
+        ConfigError: If the cell does not have the nonlinearity.
+
+    Example:
+        >>> core = RecurrentCore("lstm", 3, 5, num_layers=2)
+        >>> outputs, (h, c) = core(torch.zeros(4, 7, 3))
+        >>> outputs.shape, h.shape
+        (torch.Size([4, 7, 5]), torch.Size([2, 4, 5]))
     """
 
     def __init__(
-        self,
-        cell: str,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        *,
-        nonlinearity: Literal["tanh", "relu"] = "tanh",
-        bidirectional: bool = False,
-        skip_connections: bool = False,
+        self, cell: str, input_size: int, hidden_size: int, num_layers: int = 1, *, options: CoreOptions | None = None
     ) -> None:
         super().__init__()
-        has_sigmoids = len(CELLS[cell].gates) > 1
-        if nonlinearity != "tanh" and has_sigmoids:
-            raise ConfigError(f"nonlinearity {nonlinearity}: the units of a cell of kind {cell} always use tanh")
+        options = options or CoreOptions()
         self.spec = CELLS[cell]
-        layer_class: Callable[..., nn.RNNBase] = getattr(nn, self.spec.torch_class)
         self.hidden_size = hidden_size
-        self.directions = 2 if bidirectional else 1
+        self.directions = 2 if options.bidirectional else 1
         self.output_size = self.directions * hidden_size
-        kind: dict[str, Any] = {} if has_sigmoids else {"nonlinearity": nonlinearity}
         self.layers = nn.ModuleList(
-            layer_class(
-                self.output_size if layer else input_size,
-                hidden_size,
-                batch_first=True,
-                bidirectional=bidirectional,
-                **kind,
-            )
-            for layer in range(num_layers)
+            self._new_layer(cell, self.output_size if index else input_size, options) for index in range(num_layers)
         )
-        self.dropout = LockedDropout(dropout)
-        self.recurrent_dropout = recurrent_dropout
-        self.skip_connections = skip_connections
+        self.dropout = LockedDropout(options.dropout)
+        self.recurrent_dropout = options.recurrent_dropout
+        self.skip_connections = options.skip_connections
+        if self.recurrent_dropout:
+            warnings.filterwarnings("ignore", message=COPY_WARNING)
         self.reset_parameters()
 
+    def _new_layer(self, cell: str, input_size: int, options: CoreOptions) -> nn.RNNBase:
+        layer_class: Callable[..., nn.RNNBase] = getattr(nn, self.spec.torch_class)
+        extra: dict[str, Any] = {}
+        if len(self.spec.gates) == 1:  # the cells with gates have fixed activations
+            extra["nonlinearity"] = options.nonlinearity
+        elif options.nonlinearity != "tanh":
+            raise ConfigError(f"nonlinearity {options.nonlinearity}: cell {cell} always uses tanh")
+        return layer_class(input_size, self.hidden_size, batch_first=True, bidirectional=options.bidirectional, **extra)
+
     def reset_parameters(self) -> None:
-        """Draw orthogonal recurrent weights, input weights at Glorot's scale, and a forget bias of 1 in all.
+        """Initialise recurrent weights as orthogonal, input weights by Glorot's rule, and biases with 0.
+
+        The forget bias is 1 in total; PyTorch adds two biases, so that one of them is 1.
 
         Source:
-            Forget bias: Gers et al. 2000, Jozefowicz et al. 2015; PyTorch adds two biases, so one of them has it.
+            Forget bias: Gers et al. 2000, Jozefowicz et al. 2015.
         """
         for name, weights in self.named_parameters():
             if "weight_hh" in name:
@@ -182,7 +150,7 @@ class RecurrentCore(nn.Module):
                     torch.split(weights.detach(), self.hidden_size)[self.spec.gates.index("forget")].fill_(1.0)
 
     def zero_state(self, batch_size: int) -> State:
-        """The state before the first step."""
+        """Return the state before the first time step."""
         like = next(self.parameters())
         shape = (len(self.layers) * self.directions, batch_size, self.hidden_size)
         return tuple(like.new_zeros(shape) for _ in self.spec.state)
@@ -190,34 +158,34 @@ class RecurrentCore(nn.Module):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Go over sequences.
+        """Process sequences.
 
         Args:
-            inputs: (B, T, inputs), float.
-            state: The state to start from; zero if left out.
-            lengths: The true length of each sequence, (B,), int64, at least 1; all T if left out.
+            inputs: (B, T, I), float.
+            state: State before the first time step; the zero state by default.
+            lengths: Length of each sequence, (B,), int64, at least 1; T by default.
 
         Returns:
-            The last layer's outputs, or those of all layers added up, (B, T, D * H), zero past a sequence's end, and
-            the state at each sequence's last step, (L * D, B, H) each; a backward layer's last step is the sequence's
-            first.
+            The outputs of the last layer, or with skip connections the sum over all layers, (B, T, D * H), zero after
+            the end of a sequence; and the state after the last time step of each sequence, (L * D, B, H) each. The last
+            time step of a backward layer is the first of the sequence.
         """
         state = self.zero_state(len(inputs)) if state is None else state
         ends: list[State] = []
-        outputs, answers = inputs, []
+        outputs, layer_outputs = inputs, []
         for index, layer in enumerate(self.layers):
             start = tuple(part[index * self.directions : (index + 1) * self.directions] for part in state)
             with recurrent_precision(inputs.device):
                 outputs, end = self._run_layer(layer, outputs, start, lengths)
             outputs = self.dropout(outputs)
-            answers.append(outputs)
+            layer_outputs.append(outputs)
             ends.append(end)
         if self.skip_connections:
-            outputs = functools.reduce(torch.add, answers)
+            outputs = functools.reduce(torch.add, layer_outputs)
         return outputs, tuple(torch.cat(parts) for parts in zip(*ends, strict=True))
 
     def last_output(self, state: State) -> Tensor:
-        """What the last layer held at the end of each sequence, all directions side by side, (B, D * H)."""
+        """Return the last layer's output at the end of each sequence, its directions side by side, (B, D * H)."""
         return torch.cat(state[0][-self.directions :].unbind(), dim=-1)
 
     def _run_layer(
@@ -226,36 +194,33 @@ class RecurrentCore(nn.Module):
         packed: Any = inputs
         if lengths is not None:
             packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        weights = without_some_connections(layer, self.recurrent_dropout) if self._drops_connections() else {}
-        # PyTorch's lstm takes and gives a pair, its gru and rnn a single tensor.
+        drops = self.training and self.recurrent_dropout > 0
+        weights = drop_recurrent_weights(layer, self.recurrent_dropout) if drops else {}
+        # The state of PyTorch's LSTM is a pair, that of its GRU and RNN a tensor.
         outputs, end = functional_call(layer, weights, (packed, state if len(state) > 1 else state[0]))
         if lengths is not None:
             outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
         return outputs, end if len(state) > 1 else (end,)
 
-    def _drops_connections(self) -> bool:
-        return self.training and self.recurrent_dropout > 0
-
 
 class LanguageModel(nn.Module):
-    """Reads token ids and gives the logits of the token that follows each.
+    """Network that predicts the next token after each token.
 
     Args:
-        config: The shape.
+        config: Shape of the model.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
-        self.core = RecurrentCore(
-            config.cell,
-            config.embedding_dim,
-            config.hidden_size,
-            config.num_layers,
-            config.dropout,
-            config.recurrent_dropout,
+        options = CoreOptions(
+            dropout=config.dropout,
+            recurrent_dropout=config.recurrent_dropout,
             skip_connections=config.skip_connections,
+        )
+        self.core = RecurrentCore(
+            config.cell, config.embedding_dim, config.hidden_size, config.num_layers, options=options
         )
         self.input_dropout = LockedDropout(config.input_dropout)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
@@ -267,12 +232,12 @@ class LanguageModel(nn.Module):
         nn.init.zeros_(self.decoder.bias)
 
     def forward(self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """Read tokens.
+        """Read tokens and return the logits of the next ones.
 
         Args:
             ids: (B, T), int64.
-            state: The state to start from; zero if left out.
-            lengths: The true length of each sequence, (B,), int64; all T if left out.
+            state: State before the first token; the zero state by default.
+            lengths: Length of each sequence, (B,), int64; T by default.
 
         Returns:
             Logits, (B, T, V), and the state at the end, (L, B, H) each.
@@ -281,20 +246,20 @@ class LanguageModel(nn.Module):
         return self.decoder(outputs), state
 
     def read(self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """Read tokens as `forward` does, but give what the decoder is about to be given, (B, T, H)."""
+        """Read tokens as `forward` does, but return the inputs of the decoder, (B, T, H), instead of logits."""
         return self.core(self.input_dropout(self._embed(ids)), state, lengths)  # type: ignore[no-any-return]
 
     def loss(self, ids: Tensor, targets: Tensor, state: State, *, samples: int = 0) -> tuple[Tensor, State]:
-        """Read tokens, and compare what the model says of the next with what it is.
+        """Read tokens and return the loss of the next ones.
 
         Args:
             ids: (B, T), int64.
-            targets: The tokens that follow, (B, T), int64.
-            state: The state to start from.
-            samples: Estimate the softmax with so many words, see `sampled_softmax_loss`; 0 computes it with all.
+            targets: The token after each token, (B, T), int64.
+            state: State before the first token.
+            samples: Number of words sampled to estimate the softmax, see `sampled_softmax_loss`; 0 for the exact one.
 
         Returns:
-            The mean loss in nats a token, float32, and the state at the end.
+            The mean loss in nats per token, a float32 scalar, and the state at the end.
         """
         outputs, state = self.read(ids, state)
         if not samples:
@@ -311,35 +276,38 @@ class LanguageModel(nn.Module):
         return embedded * kept[ids]
 
     def start_from_frequencies(self, counts: Tensor) -> None:
-        """Set the decoder's bias to the log of the tokens' frequencies, (V,), so that learning starts past them.
+        """Set the decoder's bias to the log frequencies of the tokens, so that training need not learn them.
 
-        One is added to each count, so that an unseen token is improbable, not impossible.
+        One is added to each count, so that no token has probability 0.
+
+        Args:
+            counts: Number of occurrences of each token, (V,).
         """
         smoothed = counts.to(self.decoder.bias) + 1
         self.decoder.bias.detach().copy_((smoothed / smoothed.sum()).log())
 
     def to_tensors(self) -> dict[str, Any]:
-        """The weights by name, as NumPy arrays that share their memory; a tied decoder's matrix is left out."""
+        """Return the weights by name, as NumPy arrays that share their memory; without a tied decoder's matrix."""
         tensors = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
         if self.config.tie_weights:
             del tensors["decoder.weight"]
         return tensors
 
     def load_tensors(self, tensors: Tensors) -> None:
-        """Take weights from `to_tensors`, or from a model file."""
+        """Load weights that come from `to_tensors` or from a model file."""
         own = {name: torch.from_numpy(np.array(tensors[name], dtype=np.float32)) for name in self.to_tensors()}
         if self.config.tie_weights:
             own["decoder.weight"] = own["embedding.weight"]
         self.load_state_dict(own)
 
 
-class _Reader(nn.Module):
-    """A core with what comes in before it and a linear head behind it.
+class _CoreWithHead(nn.Module):
+    """Recurrent core with an optional embedding before it and a linear layer after it.
 
     Args:
-        core: The core, as wide as the real-valued inputs and the embedding together.
-        num_outputs: Width of an answer.
-        embedding: Makes numbers of token ids, if there are some to read.
+        core: The core. Its input size is that of the real-valued inputs and the embeddings together.
+        num_outputs: Size of an output.
+        embedding: Embedding of the token ids, if the inputs have any.
     """
 
     def __init__(self, core: RecurrentCore, num_outputs: int, embedding: nn.Embedding | None = None) -> None:
@@ -351,7 +319,7 @@ class _Reader(nn.Module):
     def read(
         self, values: Tensor | None, ids: Tensor | None, state: State | None, lengths: Tensor | None
     ) -> tuple[Tensor, State]:
-        """Read real numbers, (B, T, inputs), token ids, (B, T), or both side by side: the core's answer."""
+        """Run the core on real-valued inputs, (B, T, inputs), on token ids, (B, T), or on both side by side."""
         parts = [] if values is None else [values]
         if ids is not None:
             assert self.embedding is not None, "token ids need an embedding"
@@ -360,8 +328,8 @@ class _Reader(nn.Module):
         return outputs, state
 
 
-class Forecaster(_Reader):
-    """Answers at every step: what comes next, say."""
+class Forecaster(_CoreWithHead):
+    """Network with an output at every time step, for instance a forecast of the next value."""
 
     def forward(
         self,
@@ -370,26 +338,26 @@ class Forecaster(_Reader):
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """Read sequences.
+        """Process sequences.
 
         Args:
             values: Real-valued inputs, (B, T, inputs), float; or None.
             ids: Token ids, (B, T), int64; or None.
-            state: The state to start from; zero if left out.
-            lengths: The true length of each sequence, (B,), int64; all T if left out.
+            state: State before the first time step; the zero state by default.
+            lengths: Length of each sequence, (B,), int64; T by default.
 
         Returns:
-            Answers, (B, T, outputs), and the state at the end.
+            Outputs, (B, T, outputs), and the state at the end.
         """
         outputs, state = self.read(values, ids, state, lengths)
         return self.head(outputs), state
 
 
-class Classifier(_Reader):
-    """Answers once, from the last state: what the whole sequence is."""
+class Classifier(_CoreWithHead):
+    """Network with one output per sequence, computed from the last state."""
 
     def forward(self, values: Tensor | None = None, ids: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
-        """Read sequences from the zero state; arguments as `Forecaster` has them. Returns logits, (B, outputs)."""
+        """Process sequences from the zero state and return logits, (B, outputs); arguments as for `Forecaster`."""
         _, state = self.read(values, ids, None, lengths)
-        answers: Tensor = self.head(self.core.last_output(state))
-        return answers
+        logits: Tensor = self.head(self.core.last_output(state))
+        return logits

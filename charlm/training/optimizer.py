@@ -1,4 +1,4 @@
-"""How the weights move: AdamW, with a decay and a share of the learning rate for each weight."""
+"""Optimizer: AdamW with a weight decay and a learning-rate factor for each group of weights."""
 
 import inspect
 from collections import defaultdict
@@ -10,16 +10,18 @@ from charlm.config import TrainConfig
 from charlm.training.network import LanguageModel
 
 BETAS = (0.5, 0.99)
-"""AdamW's: the weights are averaged, so that there is no need to average many gradients (measured: docs/recipe.md)."""
+"""Decay rates of AdamW's moments. The first is below the usual 0.9, because the averaged weights average the gradients
+too. 1 x 256, Penn Treebank, 1.5 million characters: 0.9 reaches 1.190 nats per character, 0.5 reaches 1.177."""
 
 DECODER_RATE = 2.5
-"""What the decoder's matrix takes of the learning rate, unless it is the embedding's too (measured: docs/recipe.md)."""
+"""Factor of the learning rate for the decoder's matrix, unless it is also the embedding. 1 x 256, Penn Treebank, 1.5
+million characters: 1 reaches 1.201 nats per character, 2.5 reaches 1.190."""
 
 
 class AdamW(torch.optim.AdamW):
-    """PyTorch's, as it is without the wrappers that import PyTorch's compiler.
+    """PyTorch's AdamW without the decorators that import PyTorch's compiler.
 
-    That import takes two and a half seconds at the first update (measured), of the forty that a short training has.
+    That import takes 2.5 seconds at the first update (measured), of the 40 seconds of a short training.
     """
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
@@ -28,9 +30,10 @@ class AdamW(torch.optim.AdamW):
 
 
 def make_optimizer(model: LanguageModel, config: TrainConfig) -> AdamW:
-    """AdamW for a model, in groups of weights with the same decay and the same `rate`, which multiplies the training's.
+    """Return AdamW for a model.
 
-    Matrices decay, vectors don't.
+    Weights with the same weight decay and the same learning-rate factor form a group. The item `rate` of a group is
+    that factor. Matrices have weight decay, vectors have none.
     """
     own_decoder = None if model.config.tie_weights else model.decoder.weight
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)

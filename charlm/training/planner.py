@@ -1,140 +1,71 @@
-"""Fits a training to its text, its budget and the machine: chooses what was left open.
+"""Planner: chooses the settings of a training that are not given, for its text, its length and the machine.
 
-The rules were fitted to measurements, see docs/recipe.md. Three numbers decide: N, the tokens of the
-text; D, those that the budget pays for, which a few timed updates tell; and P, the weights that each of them goes
-through. A token costs 6 P operations, so that a budget buys either more weights or more tokens.
+Three numbers decide:
+
+    N   number of tokens of the training text
+    D   number of tokens that the training can process, repeated readings included; if the training is limited by time,
+        it follows from a few timed updates
+    P   number of weights that each token is multiplied with
+
+A token costs about 6 P operations, so that the same time buys either more weights or more tokens. The formulas and
+constants are in `charlm.training.recipe`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
+from charlm.config import ModelConfig, TrainConfig
 from charlm.engine.checkpoint import tensor_shapes
+from charlm.training.recipe import (
+    CHARACTER_SCALING,
+    DEFAULT_MAX_EPOCHS,
+    DEFAULT_MAX_MINUTES,
+    DEFAULT_PATIENCE,
+    DEFAULT_STEPS,
+    LARGE_VOCABULARY,
+    SHORT_TEXT,
+    SHORT_TEXT_SHAPE,
+    SOFTMAX_SAMPLES,
+    UPDATE_TIME_SHARE,
+    WORD_BATCH_SIZE,
+    WORD_SCALING,
+    WORD_SEQ_LEN,
+    Dropouts,
+    ScalingRule,
+    default_batch_size,
+    dropouts,
+    effective_tokens,
+    peak_learning_rate,
+    tokens_needed,
+    weight_decay,
+)
 
 if TYPE_CHECKING:
     from charlm.training.throughput import Machine, Throughput
 
-BUDGETS = {"minutes", "epochs", "steps"}
+LENGTH_SETTINGS = ("minutes", "epochs", "steps")
+"""Settings of which one ends the training."""
 
-LONGEST_MINUTES, MOST_EPOCHS = 60.0, 100.0
-"""Bounds of a training that is given none: it ends when its validation loss has stopped falling."""
+FIRST_SHAPE = (1, 384)
+"""Number of layers and units that are timed first, if they are among the candidates."""
 
-PATIENCE = 6
-"""Validations in a row without a better loss after which such a training ends."""
-
-DEFAULT_STEPS = 500
-"""For a text so short that minutes would be thousands of epochs."""
-
-SHORT_TEXT = 10_000
-"""Tokens below which a text is short: it is there to be learnt by heart."""
-
-TOO_SHORT_TO_SPLIT = 200
-"""Characters below which nothing is kept for validation, unless it is asked for."""
-
-SHORT_SHAPE = (1, 128)
-"""Of a model that learns a short text by heart."""
-
-FIRST_TIMED = (1, 384)
-"""The shape with which the search begins."""
-
-PART_LEARNING = 0.95
-"""Of the minutes left, what updates take; validation and saving take the rest."""
-
-MOST_DROPPED = 0.5
-"""The dropout that many epochs come close to."""
-
-HALFWAY_EPOCHS, WORDS_HALFWAY_EPOCHS = 12, 6
-"""The epochs that bear half of it, of characters and of words."""
-
-REREADING = 15.4
-"""Readings after the first that are worth something, all in all: what a text says again teaches ever less, as
-1 - exp(-readings / 15.4) of so many new texts; arXiv 2305.16264, R*."""
-
-DEEPER_TOKENS = 1.5
-"""What each layer above the first multiplies the tokens by that a weight asks for: depth pays later than width."""
-
-DEEPER_RATE = 0.75
-"""What each layer above the first takes of the learning rate."""
-
-DECAY_EPOCHS, MOST_DECAY = 2, 0.1
-"""The epochs after which weight decay has the weights forget an update, at the peak of the learning rate; and the bound
-of that decay, for texts of few updates."""
-
-STREAMS = (16, 32, 64)
-"""Streams to choose from: many go faster, but make fewer updates of the same tokens."""
-
-MANY_UPDATES = 8_000
-"""Updates from which more streams are better than more updates."""
-
-MEASUREMENTS = 3
-"""Shapes that are timed at most in search of the one that fits."""
-
-LARGE_VOCABULARY = 30_000
-"""Words from which the softmax is estimated in training: see `charlm.training.loss.sampled_softmax_loss`."""
-
-SOFTMAX_SAMPLES = 8192
-"""Words drawn for that."""
-
-WORD_SETTINGS = {"batch_size": 20, "seq_len": 35}
-"""How words are learnt."""
-
-RARE = 2
-"""In a text that is not short, a word that comes less often is left unknown, so that the unknown one is learnt too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How large a model its budget and its text ask for.
-
-    Attributes:
-        shapes: Layers and units that are chosen from, by growing size.
-        tokens_per_weight: The tokens to learn for each weight, D / P, at which a budget is spent best on one layer:
-            with fewer a model stays raw, with more a larger one would have come further. Read again, tokens count for
-            less, see `tokens_worth`.
-        rate_times_units: Peak learning rate times units: the wider the layers, the smaller the steps, as in
-            arXiv 2203.03466.
-        highest_rate: The bound of that rate.
-    """
-
-    shapes: tuple[tuple[int, int], ...]
-    tokens_per_weight: float
-    rate_times_units: float
-    highest_rate: float
-
-
-CHARACTER_SIZES = Sizes(
-    shapes=(
-        *((1, hidden) for hidden in (64, 96, 128, 192, 256, 384, 512)),
-        *((2, hidden) for hidden in (384, 512, 640, 768, 1024, 1280, 1536, 2048)),
-    ),
-    tokens_per_weight=3,
-    rate_times_units=6,
-    highest_rate=1.5e-2,
-)
-
-WORD_SIZES = Sizes(
-    shapes=((1, 192), (1, 256), (1, 384), (2, 400)),
-    tokens_per_weight=0.4,
-    rate_times_units=3,
-    highest_rate=1e-2,
-)
-"""Most weights of a model of words are its decoder's, a row for each word; fewer units than these save hardly any time,
-since the softmax over all words takes the same."""
+MAX_TIMINGS = 3
+"""Maximum number of models that are timed to find the one that fits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A training that fits.
+    """All settings of a training, and what to expect of it.
 
     Attributes:
-        model: The model's shape.
-        train: How to learn.
-        given: The settings that were asked for, by field name; all others were chosen.
-        throughput: How fast that goes here.
-        epochs: The passes over the text to expect.
-        notes: What was fitted to the text.
+        model: Shape of the model.
+        train: Settings of the training.
+        given: Field names of the settings that were given; all others were chosen.
+        throughput: Measured speed on this machine.
+        epochs: Expected number of passes over the training text.
+        notes: Messages for the user about choices that may surprise.
     """
 
     model: ModelConfig
@@ -145,225 +76,260 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def words_to_know(num_chars: int, config: TokenizerConfig) -> TokenizerConfig:
-    """Choose how rare a word may be, if that was left open."""
-    rare = RARE if config.split == "words" and num_chars >= SHORT_TEXT else 1
-    return replace(config, min_count=rare) if config.tokenizer == "word" and config.min_count is None else config
-
-
-def share_to_validate(num_chars: int, given: float | None) -> float:
-    """The share of a text to keep for validation: as asked for, else the default, but none of a very short text."""
-    if given is not None:
-        return given
-    return TrainConfig.val_fraction if num_chars >= TOO_SHORT_TO_SPLIT else 0.0
-
-
-@dataclass(frozen=True)
-class _Text:
-    """What a plan has to know of the text to learn."""
-
-    num_tokens: int
-    vocab_size: int
-    words: bool
-
-    @property
-    def short(self) -> bool:
-        return self.num_tokens < SHORT_TEXT
-
-    @property
-    def sizes(self) -> Sizes:
-        return WORD_SIZES if self.words else CHARACTER_SIZES
-
-
 def plan(
     num_tokens: int, vocab_size: int, given: Mapping[str, Any], machine: "Machine", *, words: bool = False
 ) -> Plan:
-    """Choose the settings of a training.
+    """Choose the settings of a training that are not given.
 
     Args:
-        num_tokens: N, the length of the text to learn.
-        vocab_size: Number of token types.
-        given: The settings asked for, by field name; None for what is left open.
-        machine: Where it is to be trained.
+        num_tokens: N, number of tokens of the training text.
+        vocab_size: V, number of tokens in the vocabulary.
+        given: Settings by field name; None stands for a setting that is not given.
+        machine: The machine that will train.
         words: Whether the tokens are words.
 
     Raises:
         ConfigError: If a setting is out of its range.
     """
-    text = _Text(num_tokens, vocab_size, words)
-    given = {name: value for name, value in given.items() if value is not None}
-    asked = given | {"vocab_size": vocab_size}
-    notes = []
-    if not BUDGETS & given.keys():
-        asked |= {"steps": DEFAULT_STEPS} if text.short else {"minutes": LONGEST_MINUTES, "patience": PATIENCE} | asked
-    settings, throughput, tokens = _fit(asked, text, machine)
-    if not BUDGETS & given.keys() and tokens > MOST_EPOCHS * num_tokens and not text.short:
-        del asked["minutes"]
-        settings, throughput, tokens = _fit(asked | {"epochs": MOST_EPOCHS}, text, machine)
-    train = TrainConfig.pick(settings)
-    if not BUDGETS & given.keys():
-        notes.append(f"no --minutes, --epochs or --steps given: training {_end(train)}")
-    streams, length = train.batch_size, train.seq_len
-    if length == num_tokens or streams == num_tokens // length:
-        notes.append(f"fitted to {num_tokens:,} tokens: {streams} parallel stream(s), {length} tokens an update")
+    known = {name: value for name, value in given.items() if value is not None}
+    has_length = any(name in known for name in LENGTH_SETTINGS)
+
+    # 1. Set a length if none is given.
+    task = _Task(num_tokens, vocab_size, words, known)
+    if not has_length:
+        task = task.with_default_length()
+
+    # 2. Find the largest model that can be trained well in that length.
+    fit = _fit(task, machine)
+
+    # 3. Limit the number of epochs of a training without a given length.
+    if not has_length and not task.is_short and fit.tokens > DEFAULT_MAX_EPOCHS * num_tokens:
+        fit = _fit(task.with_max_epochs(), machine)
+
+    train, throughput = fit.proposal.train, fit.throughput
     return Plan(
-        model=ModelConfig.pick(settings),
+        model=fit.proposal.model,
         train=replace(train, precision=throughput.precision, threads=throughput.threads),
-        given=frozenset(given),
+        given=frozenset(known),
         throughput=throughput,
-        epochs=tokens / num_tokens,
-        notes=tuple(notes),
+        epochs=fit.tokens / num_tokens,
+        notes=tuple(_notes(task, train, has_length=has_length)),
     )
 
 
-def _end(train: TrainConfig) -> str:
-    """When a training without a given end will end, in words."""
-    if train.steps is not None:
-        return f"for {train.steps} steps"
-    most = f"{train.epochs:g} epochs" if train.epochs is not None else f"{train.minutes:g} minutes"
-    return f"until the validation loss stops falling, {most} at most"
+@dataclass(frozen=True)
+class _Task:
+    """The text to train on and the settings that are given.
+
+    Attributes:
+        num_tokens: N, number of tokens of the training text.
+        vocab_size: V, number of tokens in the vocabulary.
+        words: Whether the tokens are words.
+        given: The settings by field name; none is None.
+    """
+
+    num_tokens: int
+    vocab_size: int
+    words: bool
+    given: Mapping[str, Any]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a model is meant to memorise the text."""
+        return self.num_tokens < SHORT_TEXT
+
+    @property
+    def scaling(self) -> ScalingRule:
+        """The rule for the size of the model."""
+        return WORD_SCALING if self.words else CHARACTER_SCALING
+
+    def with_default_length(self) -> "_Task":
+        """Return the task with a limit of updates for a short text, and with a limit of minutes for any other."""
+        length: dict[str, Any] = {"minutes": DEFAULT_MAX_MINUTES, "patience": DEFAULT_PATIENCE}
+        return replace(self, given={**({"steps": DEFAULT_STEPS} if self.is_short else length), **self.given})
+
+    def with_max_epochs(self) -> "_Task":
+        """Return the task with a limit of epochs instead of minutes."""
+        others = {name: value for name, value in self.given.items() if name != "minutes"}
+        return replace(self, given={**others, "epochs": DEFAULT_MAX_EPOCHS})
 
 
-def _fit(asked: Mapping[str, Any], text: _Text, machine: "Machine") -> tuple[dict[str, Any], "Throughput", float]:
-    """Find the largest shape that the budget pays for: settings, how fast that goes, and the tokens to be learnt."""
-    shapes = _shapes(asked, text)
-    shape = FIRST_TIMED if FIRST_TIMED in shapes else shapes[0]
-    settings = _filled(asked, text, shape, tokens=0.0)
-    for _ in range(MEASUREMENTS):
-        before = settings
-        throughput = machine.measure_throughput(ModelConfig.pick(settings), TrainConfig.pick(settings))
-        tokens = _tokens(settings, text, throughput, machine)
-        timed = _weights(settings) if "minutes" in settings else None
-        shape = _largest_that_fits(shapes, asked, text, tokens, timed)
-        settings = _filled(asked, text, shape, tokens)
-        if all(settings[name] == before[name] for name in ("num_layers", "hidden_size", "batch_size", "seq_len")):
+@dataclass(frozen=True, kw_only=True)
+class _Proposal:
+    """Settings that may become the plan.
+
+    Attributes:
+        model: Shape of the model.
+        train: Settings of the training.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+
+    @property
+    def num_weights(self) -> int:
+        """P, the number of weights that each token is multiplied with."""
+        return weights_per_token(self.model, self.train.softmax_samples or 0)
+
+    @property
+    def timed_sizes(self) -> tuple[int, int, int, int]:
+        """The sizes on which the duration of an update depends."""
+        return self.model.num_layers, self.model.hidden_size, self.train.batch_size, self.train.seq_len
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """Result of the search.
+
+    Attributes:
+        proposal: The settings.
+        throughput: Measured speed of the model that was timed last.
+        tokens: D, the number of tokens that will be processed.
+    """
+
+    proposal: _Proposal
+    throughput: "Throughput"
+    tokens: float
+
+
+def _fit(task: _Task, machine: "Machine") -> _Fit:
+    """Find the largest model that can be trained well, by timing a few."""
+    shapes = _candidate_shapes(task)
+    proposal = _propose(task, FIRST_SHAPE if FIRST_SHAPE in shapes else shapes[0], tokens=0.0)
+    for _ in range(MAX_TIMINGS):
+        timed = proposal
+        throughput = machine.measure_throughput(timed.model, timed.train)
+        tokens = _tokens_to_process(timed.train, task, throughput, machine)
+        proposal = _largest_that_fits(shapes, task, tokens, timed)
+        if proposal.timed_sizes == timed.timed_sizes:
             break
-    return settings, throughput, tokens
+    return _Fit(proposal=proposal, throughput=throughput, tokens=tokens)
 
 
-def _shapes(asked: Mapping[str, Any], text: _Text) -> list[tuple[int, int]]:
-    """The shapes to choose from, layers and units, by growing size."""
-    layers, hidden = asked.get("num_layers"), asked.get("hidden_size")
-    if text.short or hidden is not None:
-        return [(layers or SHORT_SHAPE[0], hidden or SHORT_SHAPE[1])]
+def _candidate_shapes(task: _Task) -> list[tuple[int, int]]:
+    """Return the numbers of layers and units to choose from, in order of size."""
+    layers, hidden = task.given.get("num_layers"), task.given.get("hidden_size")
+    if task.is_short or hidden is not None:
+        return [(layers or SHORT_TEXT_SHAPE[0], hidden or SHORT_TEXT_SHAPE[1])]
     if layers is not None:
-        return [(layers, hidden) for hidden in sorted({hidden for _, hidden in text.sizes.shapes})]
-    return list(text.sizes.shapes)
+        return [(layers, hidden) for hidden in sorted({hidden for _, hidden in task.scaling.shapes})]
+    return list(task.scaling.shapes)
 
 
-def _filled(asked: Mapping[str, Any], text: _Text, shape: tuple[int, int], tokens: float) -> dict[str, Any]:
-    """All settings for a model of some shape that is to learn so many tokens: what was asked for, and what suits it."""
-    layers, hidden = shape
-    chosen: dict[str, Any] = {"num_layers": layers, "hidden_size": hidden}
-    chosen |= {"batch_size": TrainConfig.batch_size, "seq_len": TrainConfig.seq_len}
-    if text.words:
-        chosen |= WORD_SETTINGS
-        may_tie = not asked.get("freeze_embeddings") and asked.get("embedding_dim") in (None, hidden)
-        chosen["tie_weights"] = may_tie
-        if text.vocab_size > LARGE_VOCABULARY:
-            chosen["softmax_samples"] = SOFTMAX_SAMPLES
-    elif not text.short:
-        length = asked.get("seq_len", TrainConfig.seq_len)
-        chosen["batch_size"] = max([s for s in STREAMS if tokens >= MANY_UPDATES * s * length], default=STREAMS[0])
-    if not text.short:
-        rate = min(text.sizes.highest_rate, text.sizes.rate_times_units / hidden)
-        chosen["learning_rate"] = rate * DEEPER_RATE ** (layers - 1)
-        chosen |= dropouts(tokens / text.num_tokens, words=text.words)
-    chosen["skip_connections"] = layers > 1 and not text.words
-    chosen |= asked
-    if chosen.get("tie_weights") and "embedding_dim" not in asked:
-        chosen["embedding_dim"] = hidden
-    chosen["seq_len"] = max(1, min(chosen["seq_len"], text.num_tokens))
-    chosen["batch_size"] = max(1, min(chosen["batch_size"], text.num_tokens // chosen["seq_len"]))
-    if not text.short and not text.words and "weight_decay" not in asked:
-        updates = text.num_tokens / (chosen["batch_size"] * chosen["seq_len"])
-        chosen["weight_decay"] = weight_decay(chosen["learning_rate"], updates)
-    return chosen
-
-
-def _tokens(settings: Mapping[str, Any], text: _Text, throughput: "Throughput", machine: "Machine") -> float:
-    """D, the tokens that will be learnt."""
-    config = TrainConfig.pick(settings)
+def _tokens_to_process(config: TrainConfig, task: _Task, throughput: "Throughput", machine: "Machine") -> float:
+    """Return D, the number of tokens that the training will process."""
     if config.epochs is not None:
-        return config.epochs * text.num_tokens
+        return config.epochs * task.num_tokens
     if config.steps is not None:
         return float(config.steps * config.batch_size * config.seq_len)
-    assert config.minutes is not None, "there is a budget"
+    assert config.minutes is not None, "a task has a length"
     seconds = config.minutes * 60 - machine.seconds_used()
-    return max(0.0, PART_LEARNING * seconds * throughput.tokens_per_second)
+    return max(0.0, UPDATE_TIME_SHARE * seconds * throughput.tokens_per_second)
 
 
-def _largest_that_fits(
-    shapes: Sequence[tuple[int, int]], asked: Mapping[str, Any], text: _Text, tokens: float, timed: int | None
-) -> tuple[int, int]:
-    """The largest shape that its tokens and the text suffice for; the smallest, if there is none.
+def _largest_that_fits(shapes: Sequence[tuple[int, int]], task: _Task, tokens: float, timed: _Proposal) -> _Proposal:
+    """Return the largest model for whose weights the tokens suffice; the smallest candidate if there is none.
 
-    Where time decides, `tokens` are what a model of `timed` weights would learn.
+    Args:
+        shapes: The candidate numbers of layers and units, in order of size.
+        task: The text and the given settings.
+        tokens: D, the number of tokens that the timed model would process.
+        timed: The model that was timed. If time limits the training, a model with twice its weights processes half its
+            tokens.
     """
-    found, sizes = shapes[0], text.sizes
-    for layers, hidden in shapes:
-        weights = _weights(_filled(asked, text, (layers, hidden), tokens))
-        learnt = tokens * timed / weights if timed else tokens
-        needed = weights * sizes.tokens_per_weight * DEEPER_TOKENS ** (layers - 1)
-        if tokens_worth(learnt, text.num_tokens) >= needed:
-            found = layers, hidden
+    proposals = [_propose(task, shape, tokens) for shape in shapes]
+    found = proposals[0]
+    for proposal in proposals:
+        affordable = tokens if timed.train.minutes is None else tokens * timed.num_weights / proposal.num_weights
+        needed = tokens_needed(task.scaling, proposal.model.num_layers, proposal.num_weights)
+        if effective_tokens(affordable, task.num_tokens) >= needed:
+            found = proposal
     return found
 
 
-def tokens_worth(tokens: float, num_tokens: int) -> float:
-    """The new tokens that would teach as much as `tokens` of a text of `num_tokens`: never 17 times the text.
+def _propose(task: _Task, shape: tuple[int, int], tokens: float) -> _Proposal:
+    """Return all settings for a model with this number of layers and units that will process `tokens` tokens."""
+    return _Proposal(model=_propose_model(task, shape, tokens), train=_propose_training(task, shape, tokens))
 
-    So a text bears only so large a model, however long it is read.
 
-    Source:
-        Muennighoff et al., arXiv 2305.16264, equation 5.
-    """
-    readings = max(0.0, tokens / num_tokens - 1)
-    return min(tokens, num_tokens) - num_tokens * REREADING * math.expm1(-readings / REREADING)
+def _propose_model(task: _Task, shape: tuple[int, int], tokens: float) -> ModelConfig:
+    given, (layers, hidden) = task.given, shape
+    can_tie = not given.get("freeze_embeddings") and given.get("embedding_dim") in (None, hidden)
+    tie = given.get("tie_weights", task.words and can_tie)
+    chosen = Dropouts() if task.is_short else dropouts(tokens / task.num_tokens, words=task.words)
+    return ModelConfig.pick(
+        {
+            "num_layers": layers,
+            "hidden_size": hidden,
+            "embedding_dim": hidden if tie else ModelConfig.embedding_dim,
+            "tie_weights": tie,
+            "skip_connections": layers > 1 and not task.words,
+            **asdict(chosen),
+            **given,
+            "vocab_size": task.vocab_size,
+        }
+    )
+
+
+def _propose_training(task: _Task, shape: tuple[int, int], tokens: float) -> TrainConfig:
+    given = task.given
+    seq_len, batch_size = _propose_batch(task, tokens)
+    rate: float = TrainConfig.learning_rate if task.is_short else peak_learning_rate(task.scaling, *shape)
+    rate = given.get("learning_rate", rate)
+    decay = TrainConfig.weight_decay
+    if not task.is_short and not task.words and "weight_decay" not in given:
+        decay = weight_decay(rate, task.num_tokens / (batch_size * seq_len))
+    return TrainConfig.pick(
+        {
+            "softmax_samples": SOFTMAX_SAMPLES if task.words and task.vocab_size > LARGE_VOCABULARY else None,
+            "weight_decay": decay,
+            **given,
+            "learning_rate": rate,
+            "seq_len": seq_len,
+            "batch_size": batch_size,
+        }
+    )
+
+
+def _propose_batch(task: _Task, tokens: float) -> tuple[int, int]:
+    """Return the number of tokens per stream and the number of streams, which the text must be long enough for."""
+    seq_len: int = task.given.get("seq_len", WORD_SEQ_LEN if task.words else TrainConfig.seq_len)
+    batch_size = TrainConfig.batch_size
+    if task.words:
+        batch_size = WORD_BATCH_SIZE
+    elif not task.is_short:
+        batch_size = default_batch_size(tokens, seq_len)
+    batch_size = task.given.get("batch_size", batch_size)
+    seq_len = max(1, min(seq_len, task.num_tokens))
+    return seq_len, max(1, min(batch_size, task.num_tokens // seq_len))
 
 
 def weights_per_token(config: ModelConfig, samples: int = 0) -> int:
-    """P, the weights that each token is multiplied with: those of the layers and of the decoder.
+    """Return P, the number of weights that each token is multiplied with: those of the layers and of the decoder.
 
     Args:
-        config: The model's shape.
-        samples: Rows of the decoder that are drawn for an update; 0 if all take part.
+        config: Shape of the model.
+        samples: Number of decoder rows sampled per update; 0 for all.
     """
     layers = sum(math.prod(shape) for name, shape in tensor_shapes(config).items() if "weight_" in name)
     return layers + min(config.vocab_size, samples or config.vocab_size) * config.hidden_size
 
 
-def _weights(settings: Mapping[str, Any]) -> int:
-    return weights_per_token(ModelConfig.pick(settings), settings.get("softmax_samples") or 0)
+def _notes(task: _Task, train: TrainConfig, *, has_length: bool) -> list[str]:
+    """Return messages about a length that was chosen, and about a batch that was reduced to a short text."""
+    notes = []
+    if not has_length:
+        notes.append(f"no training length given: training {_length_text(train)}")
+    streams, length = train.batch_size, train.seq_len
+    if length == task.num_tokens or streams == task.num_tokens // length:
+        notes.append(
+            f"batch fitted to {task.num_tokens:,} tokens: {streams} parallel stream(s) of {length} tokens per update"
+        )
+    return notes
 
 
-def weight_decay(learning_rate: float, updates_per_epoch: float) -> float:
-    """The decay, to two digits, at which weights forget in `DECAY_EPOCHS` passes over the text.
-
-    Weights under AdamW's decay are a mean of their last 1 / (rate decay) updates, whose span in epochs should not
-    depend on the model or the text.
-
-    Source:
-        Wang and Aitchison, arXiv 2405.13698.
-    """
-    return float(f"{min(MOST_DECAY, 1 / (DECAY_EPOCHS * learning_rate * updates_per_epoch)):.2g}")
-
-
-def dropouts(epochs: float, *, words: bool) -> dict[str, float]:
-    """What to drop from a model that sees its text so many times: nothing before it could learn it by heart.
-
-    The proportions for words are AWD-LSTM's, arXiv 1708.02182, where hundreds of epochs bear half of everything.
-    Characters are dropped neither whole nor in parts: there is no guessing what a letter was. Their recurrent weights
-    are when there is enough to be dropped at all: it slows an update by a tenth.
-    """
-    halfway = WORDS_HALFWAY_EPOCHS if words else HALFWAY_EPOCHS
-    share = round(MOST_DROPPED * (1 - 2 ** (-epochs / halfway)), 2) if epochs >= 2 else 0.0
-    if not words:
-        connections = max(share / 3, share - 0.2) if share >= 0.1 else 0.0
-        return {"dropout": share, "recurrent_dropout": round(connections, 2)}
-    return {
-        "dropout": share,
-        "input_dropout": share,
-        "token_dropout": round(share / 5, 2),
-        "recurrent_dropout": round(share / 2, 2),
-    }
+def _length_text(train: TrainConfig) -> str:
+    if train.steps is not None:
+        return f"for {train.steps} updates"
+    limit = f"{train.epochs:g} epochs" if train.epochs is not None else f"{train.minutes:g} minutes"
+    return f"until the validation loss stops falling, for at most {limit}"

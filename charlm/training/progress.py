@@ -1,4 +1,4 @@
-"""Where a training stands, in figures."""
+"""Progress of a training, as numbers."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a training stands.
+    """Progress of a training.
 
     Attributes:
-        step: Updates made.
-        epoch: Passes over the text.
+        step: Number of updates.
+        epoch: Number of passes over the training text.
         seconds: Time used, in seconds.
-        fraction: The part of the budget used, 0 to 1.
-        train_nats: Training loss since the last line of the log, nats a token; not a number before the first update.
-        val_nats: Validation loss, nats a token; None if this is no validation.
-        best_nats: The best validation loss so far.
-        tokens_per_second: Speed since training began or was resumed.
-        learning_rate: Of the last update.
+        fraction: Share of the training that is done, from 0 to 1.
+        train_nats: Training loss since the last line of the log, in nats per token; NaN before the first update.
+        val_nats: Validation loss in nats per token; None unless this is the report of a validation.
+        best_nats: Lowest validation loss so far, in nats per token.
+        tokens_per_second: Speed since the training began or was resumed.
+        learning_rate: Learning rate of the last update.
     """
 
     step: int
@@ -30,8 +30,12 @@ class Progress:
     tokens_per_second: float
     learning_rate: float
 
-    def figures(self, chars_per_token: float) -> dict[str, float | None]:
-        """All of this for the log and the model file, with the validation loss in its other units."""
+    def to_metrics(self, chars_per_token: float) -> dict[str, float | None]:
+        """Return all values by name, for the log and for model files, and the validation loss in other units.
+
+        Args:
+            chars_per_token: Mean number of characters per token of the validation text.
+        """
         nats = self.val_nats
         return asdict(self) | {
             "train_nats": None if math.isnan(self.train_nats) else self.train_nats,
@@ -41,5 +45,5 @@ class Progress:
 
 
 def perplexity(nats: float) -> float:
-    """Of a token that costs so much on average; infinite where it is beyond a float."""
+    """Return the perplexity of a loss in nats per token; infinity if it is too large for a float."""
     return math.exp(nats) if nats < 700 else math.inf

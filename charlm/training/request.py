@@ -163,7 +163,7 @@ def open_machine(hardware: Hardware) -> Iterator["Machine"]:
         torch.set_num_threads(hardware.threads)
     device = find_device(hardware.device)
     with joined_workers(device) as workers:
-        yield Machine(device, workers, hardware.started, fewer=hardware.threads is None)
+        yield Machine(device, workers, hardware.started, may_use_fewer_threads=hardware.threads is None)
 
 
 def refuse_contradictions(given: Mapping[str, Any], known: Mapping[str, Any], source: str) -> None:

@@ -178,8 +178,8 @@ def _same_text(request: Request, recorded: Mapping[str, Any], run: Run, specs: S
 
 
 def _precision_notes(config: TrainConfig, machine: "Machine") -> list[str]:
-    from charlm.training.throughput import learns_in_bf16
+    from charlm.training.throughput import can_train_in_bf16
 
-    if config.precision != "bf16" or learns_in_bf16(machine.device):
+    if config.precision != "bf16" or can_train_in_bf16(machine.device):
         return []
     return ["the run started in bf16, which this processor does not support for training: continuing in fp32"]

@@ -1,4 +1,8 @@
-"""Shares out a training's budget: when it validates, reports and ends, and its learning rate on the way."""
+"""Schedule of a training: when it ends, validates and reports, and its learning rate.
+
+Everything depends on the fraction of the training that is done, from 0 to 1. If the training is limited by minutes, the
+fraction is that of the time. Otherwise it is that of the updates, so that the same command makes the same model.
+"""
 
 import math
 
@@ -7,94 +11,101 @@ from charlm.training.batches import StreamBatches
 from charlm.training.stopwatch import Stopwatch
 
 FINAL_RATE = 0.02
-"""The share of the peak learning rate at the end of the cosine."""
+"""Final learning rate as a share of the peak."""
 
-VALIDATIONS, PATIENT_VALIDATIONS = 10, 40
-"""Validations in a training, evenly spread over its budget; and in one that they may end."""
+MAX_VALIDATIONS = 10
+"""Maximum number of validations, at equal distances."""
 
-VALIDATION_COST = 40
-"""Between two validations, the one at the end included, lies so many times the time that one takes."""
+PATIENT_VALIDATIONS = 40
+"""Number of validations of a training that ends when its validation loss stops falling: they decide when."""
 
-LEARNING_COST = 3
-"""Where no clock decides, tokens stand for time: one that is learnt takes so many times what one that is validated
-takes (measured, 1 x 256 in bf16)."""
+VALIDATION_DISTANCE = 40
+"""Minimum time between two validations, or between a validation and the end, in durations of a validation."""
 
-VALIDATION_SHARE = 0.1
-"""In a training by the clock, a validation takes no more of the budget than this: it reads less, if need be."""
+TRAINING_COST = 3
+"""Time to train on a token, in times to validate on one (measured: 1 x 256, bf16). It replaces a clock if the training
+is not limited by minutes."""
 
-REPORTS = 100
-"""Lines of the log in a training, evenly spread over its budget."""
+MAX_VALIDATION_SHARE = 0.1
+"""Maximum duration of a validation, as a share of the time limit. A validation that takes longer reads less text."""
+
+NUM_REPORTS = 100
+"""Number of lines of the log, at equal distances."""
 
 
 def learning_rate(config: TrainConfig, fraction: float) -> float:
-    """The rate at a point of the budget, 0 to 1: a linear rise, then a cosine down to `FINAL_RATE` of the peak."""
+    """Return the learning rate: a linear rise during warm-up, then a cosine down to `FINAL_RATE` of the peak.
+
+    Args:
+        config: Peak learning rate and warm-up.
+        fraction: Share of the training that is done, from 0 to 1.
+    """
     if fraction < config.warmup:
         return config.learning_rate * max(fraction / config.warmup, FINAL_RATE)
     fall = min(1.0, (fraction - config.warmup) / max(1e-9, 1 - config.warmup))
     return config.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fall)) / 2)
 
 
-def _next_of(times: float, fraction: float) -> float:
-    """The first of so many points, evenly spread over a budget, behind a point of it."""
-    return math.floor(fraction * times + 1) / times
+def _next_multiple(count: float, fraction: float) -> float:
+    """Return the smallest multiple of 1 / count that is above a fraction."""
+    return math.floor(fraction * count + 1) / count
 
 
 class Schedule:
-    """How far a training is, and what is due there.
-
-    By the clock the time decides; elsewhere only updates and tokens do, so that the same command makes the same model.
+    """Share of a training that is done, and the times of its validations and reports.
 
     Args:
-        config: With one of minutes, epochs and steps.
-        watch: Reads the time used.
-        batches: What is learnt.
-        num_validated: Tokens of the validation text.
+        config: One of minutes, epochs and steps is set.
+        watch: Stopwatch with the time used.
+        batches: Batches of the training text.
+        num_val_tokens: Number of tokens of the validation text.
     """
 
-    def __init__(self, config: TrainConfig, watch: Stopwatch, batches: StreamBatches, num_validated: int) -> None:
+    def __init__(self, config: TrainConfig, watch: Stopwatch, batches: StreamBatches, num_val_tokens: int) -> None:
         self._watch = watch
         self._seconds = None if config.minutes is None else 60 * config.minutes
         self._steps = config.steps
         if config.epochs is not None:
             self._steps = math.ceil(config.epochs * batches.steps_per_epoch)
-        self._validations = self._bearable(config, batches.tokens_per_step, num_validated)
+        self._validations = self._num_validations(config, batches.tokens_per_step, num_val_tokens)
         self._val_seconds = self._validated_at = 0.0
 
-    def _bearable(self, config: TrainConfig, tokens_per_step: int, num_validated: int) -> float:
-        """The validations that the budget bears, spread evenly; by the clock the most that there may be."""
+    def _num_validations(self, config: TrainConfig, tokens_per_step: int, num_val_tokens: int) -> float:
+        """Return the number of validations, which may be a fraction below 1; with a time limit, the maximum."""
         if config.patience is not None:
             return PATIENT_VALIDATIONS
-        if self._steps is None or not num_validated:
-            return VALIDATIONS
-        return min(VALIDATIONS, LEARNING_COST * tokens_per_step * self._steps / (VALIDATION_COST * num_validated))
+        if self._steps is None or not num_val_tokens:
+            return MAX_VALIDATIONS
+        affordable = TRAINING_COST * tokens_per_step * self._steps / (VALIDATION_DISTANCE * num_val_tokens)
+        return min(MAX_VALIDATIONS, affordable)
 
     def fraction(self, step: int) -> float:
-        """The part of the budget that is used after `step` updates; may pass 1 a little in a training by the clock."""
+        """Return the share of the training that is done after `step` updates; slightly above 1 after a time limit."""
         if self._seconds is not None:
             return self._watch.read() / max(1e-3, self._seconds - self._val_seconds)
-        assert self._steps is not None, "the plan sets a budget"
+        assert self._steps is not None, "the plan sets a length"
         return step / self._steps
 
     def next_report(self, fraction: float) -> float:
-        """The part of the budget at which the next line of the log is due."""
-        return _next_of(REPORTS, fraction)
+        """Return the fraction at which the next line of the log is due."""
+        return _next_multiple(NUM_REPORTS, fraction)
 
     def next_validation(self, fraction: float) -> float:
-        """The part of the budget at which the next validation is due."""
-        return _next_of(self._validations, fraction)
+        """Return the fraction at which the next validation is due."""
+        return _next_multiple(self._validations, fraction)
 
-    def bears_validation(self) -> bool:
-        """Whether a validation that is due is far enough from those before and behind it; always, without a clock."""
+    def has_time_to_validate(self) -> bool:
+        """Return whether the last validation and the end are far enough away; always true without a time limit."""
         if self._seconds is None:
             return True
         now = self._watch.read()
-        return min(now - self._validated_at, self._seconds - now) >= VALIDATION_COST * self._val_seconds
+        return min(now - self._validated_at, self._seconds - now) >= VALIDATION_DISTANCE * self._val_seconds
 
-    def validated(self, seconds: float) -> None:
-        """Take down that a validation takes so long: the last one, which comes when all else is done, will too."""
+    def record_validation(self, seconds: float) -> None:
+        """Record the duration of a validation that ended now. The last one, after all updates, will take as long."""
         self._val_seconds, self._validated_at = seconds, self._watch.read()
 
-    def tokens_to_validate(self, seconds: float) -> int:
-        """The tokens that a validation by the clock may read, at so many seconds each."""
-        assert self._seconds is not None, "a clock decides"
-        return int(VALIDATION_SHARE * self._seconds / seconds)
+    def max_validation_tokens(self, seconds_per_token: float) -> int:
+        """Return the number of tokens that a validation within the time limit may read."""
+        assert self._seconds is not None, "there is a time limit"
+        return int(MAX_VALIDATION_SHARE * self._seconds / seconds_per_token)

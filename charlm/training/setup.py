@@ -110,7 +110,7 @@ class Training:
         from charlm.training.trainer import Trainer
 
         config, workers = self.train_config, self.machine.workers
-        if self.machine.fewer and config.threads is not None:
+        if self.machine.may_use_fewer_threads and config.threads is not None:
             torch.set_num_threads(
                 config.threads
             )  # with another number, a resumed training would differ in the last bits

@@ -1,11 +1,12 @@
-"""What a training stands on, beside the text and its settings: taken down, and taken up again to the last bit.
+"""State of a training: everything that changes from update to update, and its form in a save.
+
+A training that is resumed from a save continues bit for bit as if it had not been interrupted.
 
 Shapes: B streams of a process, N processes, L layers, H hidden.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,48 +14,49 @@ from torch import Tensor
 
 from charlm.config import from_dict
 from charlm.errors import CheckpointError, ConfigError
+from charlm.training.averaging import WeightAverage
 from charlm.training.distributed import Workers
 from charlm.training.network import LanguageModel, State
 
 RANDOM = "random"
+"""Name of the random states in a save."""
+
 STREAM = "stream"
-WEIGHT = "weight"
+"""Prefix of the streams' recurrent state in a save: `stream.0` is h, `stream.1` is c."""
+
 AVERAGE = "average"
+"""Prefix of the averaged weights in a save."""
+
+WEIGHT = "weight"
+"""Prefix of the weights in a snapshot. A save has them under their own names."""
+
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each weight."""
-
-AVERAGED = 0.1
-"""The share of the updates so far, the last ones, over which the weights are averaged, at the peak learning rate."""
-
-AVERAGE_EVERY = 8
-"""Updates from one whose weights are taken into the average to the next, once there were so many times so many: it
-costs a fiftieth of an update."""
-
+"""AdamW's values for each weight; in a save `NAME.exp_avg` and so on."""
 
 RENAMED = {"fruitless": "validations_without_improvement"}
-"""Names in saves of earlier versions, and what they are called now."""
+"""Names of counters in saves of earlier versions, and their names now."""
 
 
 @dataclass(kw_only=True)
-class Position:
-    """Where a training stands, in numbers; a save has them in its story.
+class Counters:
+    """Numbers of a training; a save has them under `resume` in its metadata.
 
     Attributes:
-        step: Updates made.
-        seconds: Time used, as of the save.
-        loss_sum: Training losses since the last line of the log, nats a token.
-        loss_steps: Updates since then.
-        recent_nats: Running mean of the training losses.
-        train_nats: Mean training loss in the last line of the log.
-        best_nats: Best validation loss.
-        validations_without_improvement: Validations since then.
-        next_report: Share of the budget at which the next line of the log is due.
-        next_validation: Share of the budget at which the next validation is due.
-        learning_rate: Of the last update.
-        rate_scale: What the learning rate is multiplied by.
-        recoveries: Times that the training has gone back to a good state.
-        log_bytes: Length of the log, as of the save.
-        workers: Processes that learn.
+        step: Number of updates.
+        seconds: Time used in seconds; set when the training is saved.
+        loss_sum: Sum of the training losses since the last line of the log, in nats per token.
+        loss_steps: Number of updates since the last line of the log.
+        recent_nats: Exponential moving average of the training losses, in nats per token.
+        train_nats: Mean training loss in the last line of the log, in nats per token.
+        best_nats: Lowest validation loss, in nats per token.
+        validations_without_improvement: Number of validations since the one with the lowest loss.
+        next_report: Fraction of the training at which the next line of the log is due.
+        next_validation: Fraction of the training at which the next validation is due.
+        learning_rate: Learning rate of the last update.
+        rate_scale: Factor of the learning rate; below 1 after the training has diverged.
+        recoveries: Number of times that the training has returned to an earlier state.
+        log_bytes: Length of the log in bytes; set when the training is saved.
+        workers: Number of processes; set when the training is saved.
     """
 
     step: int = 0
@@ -74,130 +76,122 @@ class Position:
     workers: int = 1
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> "Position":
-        """Read it from a save's story.
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> "Counters":
+        """Return the counters in the metadata of a save.
 
         Raises:
-            CheckpointError: If it is not there, or makes no sense.
+            CheckpointError: If they are missing or invalid.
         """
         try:
             values = {RENAMED.get(name, name): value for name, value in metadata["resume"].items()}
-            position = from_dict(cls, values)
+            counters = from_dict(cls, values)
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
-            raise CheckpointError(f"nothing to resume from in this save ({str(error)[:80]})") from None
-        if any(not value >= 0 for value in asdict(position).values() if value is not None) or position.workers < 1:
-            raise CheckpointError("nothing to resume from in this save (a number below zero)")
-        return position
+            raise CheckpointError(f"damaged save: no valid counters to resume from ({str(error)[:80]})") from None
+        if any(not value >= 0 for value in asdict(counters).values() if value is not None) or counters.workers < 1:
+            raise CheckpointError("damaged save: a counter to resume from is negative")
+        return counters
 
 
-@dataclass
-class Learner:
-    """All that an update changes.
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Copy of the state of this process, in memory.
 
     Attributes:
-        model: The weights.
-        optimizer: AdamW, which keeps `MOMENTS` of each of them.
-        state: The streams' state, (L, B, H) each.
-        averages: The mean of each weight's last values, of its shape.
+        counters: The counters.
+        tensors: The tensors of a save, and the weights.
+    """
+
+    counters: Counters
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """Everything that an update changes.
+
+    Attributes:
+        model: The model with its weights.
+        optimizer: AdamW, with `MOMENTS` for each weight.
+        streams: Recurrent state of the streams, (L, B, H) each.
+        counters: The counters.
+        average: The averaged weights.
     """
 
     model: LanguageModel
     optimizer: torch.optim.Optimizer
-    state: State
-    averages: dict[str, Tensor] = field(init=False)
+    streams: State
+    counters: Counters = field(default_factory=Counters)
+    average: WeightAverage = field(init=False)
 
     def __post_init__(self) -> None:
-        self.averages = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
+        self.average = WeightAverage(self.model)
 
-    @torch.no_grad()
-    def average(self, step: int, rate_share: float) -> None:
-        """Take the weights of an update into their averages.
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return self.model.decoder.bias.device
 
-        The mean of the last updates stands where a falling learning rate would have led to. Where the rate has fallen,
-        fewer of them are needed, and older ones do harm.
+    def to_tensors(self, workers: Workers) -> dict[str, Tensor]:
+        """Return the tensors of a save by name, without the weights; all processes must call this.
 
-        Args:
-            step: The update's number; the first has 1.
-            rate_share: Its learning rate, as a share of the peak.
-
-        Source:
-            Polynomial-decay averaging, Shamir and Zhang, arXiv 1212.1824, whose window here shrinks with the rate.
+        Streams and random states are those of all processes, (L, N * B, H) and (N, bytes). Tensors on the CPU are not
+        copied, so that they change at the next update.
         """
-        if step > AVERAGE_EVERY**2 and step % AVERAGE_EVERY:
-            return
-        updates = 1 if step <= AVERAGE_EVERY**2 else AVERAGE_EVERY
-        share = min(1.0, updates / (AVERAGED * rate_share * step))
-        torch._foreach_lerp_(list(self.averages.values()), list(self.model.parameters()), share)
-
-    @contextmanager
-    def averaged(self, *, half: bool = False) -> Iterator[None]:
-        """Put the averages in the weights' place for a while, rounded to half precision if asked."""
-        own = [weight.detach().clone() for weight in self.model.parameters()]
-        self._set_weights(value.half() if half else value for value in self.averages.values())
-        try:
-            yield
-        finally:
-            self._set_weights(own)
-
-    def _set_weights(self, values: Iterable[Tensor]) -> None:
-        for weight, value in zip(self.model.parameters(), values, strict=True):
-            weight.detach().copy_(value)
-
-    def tensors(self, workers: Workers) -> dict[str, Tensor]:
-        """Everything by name; the streams' state and random numbers of all processes, (L, N * B, H) and (N, bytes).
-
-        What lies on the CPU is not copied: `restore` a copy, or before the next update.
-        """
-        device = self.model.decoder.bias.device
-        found = {f"{STREAM}.{index}": workers.gather(part, dim=1) for index, part in enumerate(self.state)}
-        found[RANDOM] = workers.gather(random_state(device).to(device)[None], dim=0)
+        tensors = {f"{STREAM}.{index}": workers.gather(part, dim=1) for index, part in enumerate(self.streams)}
+        tensors[RANDOM] = workers.gather(random_state(self.device).to(self.device)[None], dim=0)
         for name, weight in self.model.named_parameters():
-            found[f"{AVERAGE}.{name}"] = self.averages[name]
+            tensors[f"{AVERAGE}.{name}"] = self.average.weights[name]
             for key, value in self.optimizer.state[weight].items():
-                found[f"{name}.{key}"] = value
-        return found
+                tensors[f"{name}.{key}"] = value
+        return tensors
 
-    def copy(self) -> dict[str, Tensor]:
-        """All of this process's `tensors` and the weights, in memory of their own."""
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the state of this process."""
         weights = {f"{WEIGHT}.{name}": weight.detach() for name, weight in self.model.named_parameters()}
-        return {name: value.clone() for name, value in (self.tensors(Workers()) | weights).items()}
+        tensors = {name: value.clone() for name, value in (self.to_tensors(Workers()) | weights).items()}
+        return Snapshot(counters=replace(self.counters), tensors=tensors)
 
-    def restore(self, saved: Mapping[str, Tensor], workers: Workers, *, streams: bool = True) -> None:
-        """Take up what `tensors` gave, and the weights, if they are there.
+    def restore(self, tensors: Mapping[str, Tensor], workers: Workers, *, with_streams: bool = True) -> None:
+        """Restore the state from tensors of `to_tensors`, and the weights from those of a snapshot.
 
         Args:
-            saved: The tensors.
-            workers: The processes.
-            streams: Whether the processes are as many as they were; if not, streams start anew, from the zero state.
+            tensors: The tensors by name.
+            workers: The processes of this training.
+            with_streams: Whether to restore streams and random states; only if the number of processes is the same.
 
         Raises:
-            CheckpointError: If one is missing or of another shape.
+            CheckpointError: If a tensor is missing or has another shape or type.
         """
-        device = self.model.decoder.bias.device
-        if streams:
-            parts = []
-            for index, part in enumerate(self.state):
-                layers, batch, hidden = part.shape
-                whole = _checked(saved, f"{STREAM}.{index}", (layers, batch * workers.count, hidden))
-                parts.append(whole[:, workers.rank * batch : (workers.rank + 1) * batch].to(part, copy=True))
-            self.state = tuple(parts)
-            whole = _checked(saved, RANDOM, (workers.count, None), torch.uint8)
-            set_random_state(device, whole[workers.rank].cpu().clone())
+        if with_streams:
+            self._restore_streams(tensors, workers)
         for name, weight in self.model.named_parameters():
-            if f"{WEIGHT}.{name}" in saved:
-                weight.detach().copy_(saved[f"{WEIGHT}.{name}"])
-            self.averages[name].copy_(_checked(saved, f"{AVERAGE}.{name}", tuple(weight.shape)))
-            keys = [key for key in MOMENTS if f"{name}.{key}" in saved]  # none before the first update
-            shapes = {key: () if key == "step" else tuple(weight.shape) for key in keys}
-            self.optimizer.state[weight] = {
-                key: _checked(saved, f"{name}.{key}", shapes[key]).to(device, copy=True) for key in keys
-            }
-            if keys and len(keys) != len(MOMENTS):
-                raise CheckpointError(f"damaged save (moments of {name} are missing)")
+            if f"{WEIGHT}.{name}" in tensors:
+                weight.detach().copy_(tensors[f"{WEIGHT}.{name}"])
+            self.average.weights[name].copy_(_checked(tensors, f"{AVERAGE}.{name}", tuple(weight.shape)))
+            self.optimizer.state[weight] = _moments(tensors, name, weight)
+
+    def _restore_streams(self, tensors: Mapping[str, Tensor], workers: Workers) -> None:
+        parts = []
+        for index, part in enumerate(self.streams):
+            layers, batch, hidden = part.shape
+            whole = _checked(tensors, f"{STREAM}.{index}", (layers, batch * workers.count, hidden))
+            parts.append(whole[:, workers.rank * batch : (workers.rank + 1) * batch].to(part, copy=True))
+        self.streams = tuple(parts)
+        whole = _checked(tensors, RANDOM, (workers.count, None), torch.uint8)
+        set_random_state(self.device, whole[workers.rank].cpu().clone())
+
+
+def _moments(tensors: Mapping[str, Tensor], name: str, weight: Tensor) -> dict[str, Tensor]:
+    """Return copies of AdamW's moments of a weight; none if the training was saved before the first update."""
+    keys = [key for key in MOMENTS if f"{name}.{key}" in tensors]
+    if keys and len(keys) != len(MOMENTS):
+        raise CheckpointError(f"damaged save: moments of {name} are missing")
+    shapes = {key: () if key == "step" else tuple(weight.shape) for key in keys}
+    return {key: _checked(tensors, f"{name}.{key}", shapes[key]).to(weight.device, copy=True) for key in keys}
 
 
 def random_state(device: torch.device) -> Tensor:
-    """The state of all random numbers, (bytes,), uint8, on the CPU: its own, and those that a GPU draws behind them."""
+    """Return the random state of the CPU and, if the device is a GPU, its own after it: (bytes,), uint8, on the CPU."""
     parts = [torch.get_rng_state()]
     if device.type == "cuda":
         parts.append(torch.cuda.get_rng_state(device))
@@ -207,10 +201,10 @@ def random_state(device: torch.device) -> Tensor:
 
 
 def set_random_state(device: torch.device, state: Tensor) -> None:
-    """Set what `random_state` gave; what a device of another kind draws goes on as it is.
+    """Restore a random state. If it was saved on another kind of device, that of a GPU stays as it is.
 
     Raises:
-        CheckpointError: If it is none.
+        CheckpointError: If the tensor is not a random state.
     """
     cpu_bytes = len(torch.get_rng_state())
     gpu = state[cpu_bytes:]
@@ -222,16 +216,16 @@ def set_random_state(device: torch.device, state: Tensor) -> None:
         elif device.type == "mps" and same_kind:
             torch.mps.set_rng_state(gpu)
     except RuntimeError:
-        raise CheckpointError("damaged save (no state of random numbers)") from None
+        raise CheckpointError("damaged save: not a random state") from None
 
 
 def _checked(
-    saved: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...], dtype: torch.dtype = torch.float32
+    tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """A saved tensor, if it has this shape, in which None stands for any size."""
-    found = saved.get(name)
+    """Return a tensor after checking its type and its shape, in which None stands for any size."""
+    found = tensors.get(name)
     if found is None or found.dtype != dtype or found.ndim != len(shape):
-        raise CheckpointError(f"damaged save (no {dtype} {shape} of the name {name})")
+        raise CheckpointError(f"damaged save: no tensor {name} of type {dtype} with {len(shape)} dimensions")
     if any(wanted not in (size, None) for size, wanted in zip(found.shape, shape, strict=True)):
-        raise CheckpointError(f"damaged save ({name} is {tuple(found.shape)}, not {shape})")
+        raise CheckpointError(f"damaged save: {name} has shape {tuple(found.shape)} instead of {shape}")
     return found

@@ -1,17 +1,18 @@
-"""Measures the time that a training takes, whatever happens to the clock."""
+"""Stopwatch that is robust against jumps of the clock."""
 
 from collections.abc import Callable
 
-MAX_GAP = 60.0
-"""Seconds. A longer time between two readings is no work: the machine slept, or its clock was set."""
+MAX_GAP_SECONDS = 60.0
+"""Maximum number of seconds that count between two readings. More means that the computer slept or its clock was
+set."""
 
 
 class Stopwatch:
-    """Adds up the time between its readings; a gap counts `MAX_GAP` at most, and a step back nothing.
+    """Sum of the times between readings. A longer gap counts as `MAX_GAP_SECONDS`, a step back of the clock as nothing.
 
     Args:
-        clock: The time in seconds.
-        seconds: Where to begin.
+        clock: Function that returns the time in seconds.
+        seconds: Initial value in seconds.
     """
 
     def __init__(self, clock: Callable[[], float], seconds: float = 0.0) -> None:
@@ -20,12 +21,12 @@ class Stopwatch:
         self._before = clock()
 
     def read(self) -> float:
-        """The seconds worked."""
+        """Return the number of seconds so far."""
         now = self._clock()
-        self._seconds += min(max(now - self._before, 0.0), MAX_GAP)
+        self._seconds += min(max(now - self._before, 0.0), MAX_GAP_SECONDS)
         self._before = now
         return self._seconds
 
     def add(self, seconds: float) -> None:
-        """Count time that was worked before."""
+        """Add seconds that passed before, for instance before a training was resumed."""
         self._seconds += seconds

@@ -1,11 +1,11 @@
-"""Times updates on this machine: what a training can do in its minutes, and in which arithmetic.
+"""Measurement of training throughput on this machine, and the choice of number format and threads.
 
-Some processors multiply bfloat16 matrices twice as fast, others cannot at all. Weights, optimizer, loss and
-validation stay in float32; only the products within the network change.
+Some processors multiply bfloat16 matrices twice as fast as float32, others cannot do it at all. Weights, optimizer,
+loss and validation always stay in float32; only the matrix products within the network change.
 
-A training that ends by the clock takes the arithmetic and the threads that are timed as the fastest. One that ends
-after so many steps or epochs is the same each time, to the bit, so no clock may decide in it: there both follow from
-the model's width and from what the processor or the GPU can do.
+A training that is limited by time uses the format and the number of threads that are measured to be fastest. A training
+of a given number of updates or epochs must repeat bit for bit, so that no measurement may influence it: format and
+threads then follow from the width of the model and from what the processor or GPU supports.
 """
 
 import functools
@@ -24,29 +24,26 @@ from charlm.errors import ConfigError
 from charlm.training.distributed import Workers
 from charlm.training.network import LanguageModel
 from charlm.training.optimizer import make_optimizer
+from charlm.training.recipe import MIN_BF16_UNITS, MIN_SPEEDUP, UNITS_PER_THREAD
 
-WORTH_IT = 1.1
-"""How much faster bf16 must be to be taken: less is within what timings differ by."""
+MAX_TIMED_UPDATES = 3
+"""Maximum number of updates that are timed, after one that is not counted."""
 
-WIDE_FOR_BF16, UNITS_A_THREAD = 256, 64
-"""Where no clock decides: bf16 from so many units on, and a thread for each so many; a smaller model is slower with
-them (measured from 1 x 8 to 1 x 512 with 16 x 64 and 4 x 16 tokens, on two cores)."""
+MAX_TIMED_SECONDS = 0.4
+"""Duration in seconds after which no further update is timed."""
 
-TIMED_STEPS, TIMED_SECONDS = 3, 0.4
-"""Updates timed after one that is not, and the time after which no other is begun."""
-
-BYTES_A_PARAMETER = 5 * 4
-"""A weight, its gradient, its two moments and its average, each a float32."""
+BYTES_PER_PARAMETER = 5 * 4
+"""Memory per parameter in bytes: weight, gradient, two moments and average, each a float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """How fast a model of some shape learns here.
+    """Speed of training a model on this machine.
 
     Attributes:
-        tokens_per_second: Of all processes together.
-        precision: The arithmetic that this needs.
-        threads: The threads that this needs, of each process.
+        tokens_per_second: Speed of all processes together.
+        precision: Number format that reaches this speed.
+        threads: Number of threads per process that reaches this speed.
     """
 
     tokens_per_second: float
@@ -56,14 +53,15 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a training runs, as its plan sees it: what it says is the same in all processes of the training.
+    """Device, processes and clock of a training. Its answers are the same in all processes of the training.
 
     Attributes:
-        device: Where to compute.
-        workers: The processes.
-        started: Time at which the budget began to run, in seconds by `clock`; by default the present time.
-        threads: Threads to compute with at most, of each process.
-        fewer: Whether fewer may be taken, where that is faster: with small matrices, or on cores that others use.
+        device: Device that computes.
+        workers: Processes that train together.
+        started: Time at which the time limit began to run, in seconds by `clock`; by default the present time.
+        threads: Maximum number of threads per process.
+        may_use_fewer_threads: Whether to use fewer threads if that is faster: with small matrices, or if other programs
+            use the processor cores.
         clock: Function that returns the time in seconds.
     """
 
@@ -71,7 +69,7 @@ class Machine:
     workers: Workers = field(default_factory=Workers)
     started: float = math.nan
     threads: int = field(default_factory=torch.get_num_threads)
-    fewer: bool = True
+    may_use_fewer_threads: bool = True
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -79,80 +77,93 @@ class Machine:
             object.__setattr__(self, "started", self.clock())
 
     def measure_throughput(self, model_config: ModelConfig, config: TrainConfig) -> Throughput:
-        """Time updates with the very sizes of a training, in some tenths of a second; random state stays as it is.
+        """Time updates of a model, and choose number format and threads.
+
+        It takes some tenths of a second, leaves the state of the random generators unchanged, and sets PyTorch's number
+        of threads to the chosen one.
 
         Args:
-            model_config: The model's shape.
-            config: For the sizes of a batch, the arithmetic asked for, and whether the training ends by the clock.
+            model_config: Shape of the model.
+            config: Batch size, sequence length, requested number format, and whether time limits the training.
 
         Raises:
-            ConfigError: If this machine cannot hold the model, or has not the arithmetic asked for.
+            ConfigError: If the model does not fit into memory, or the requested number format is not supported.
         """
         check_memory(model_config)
-        if config.precision == "bf16" and not learns_in_bf16(self.device):
-            raise ConfigError("--precision bf16: this processor does not learn in it: leave it out")
+        if config.precision == "bf16" and not can_train_in_bf16(self.device):
+            raise ConfigError("precision bf16: not supported by this processor; use auto or fp32", fields=["precision"])
 
-        def seconds(precision: Precision, threads: int) -> float:
+        def seconds_per_update(precision: Precision, threads: int) -> float:
             torch.set_num_threads(threads)
-            spent = _seconds_per_update(model, replace(config, precision=precision))
-            return self.workers.all_reduce_max([spent], self.device)[0]
+            seconds = _seconds_per_update(model, replace(config, precision=precision))
+            return self.workers.all_reduce_max([seconds], self.device)[0]
 
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             model = LanguageModel(model_config).to(self.device)
             if config.minutes is None:
-                precision, threads = self._settled(model_config, config)
-                best = seconds(precision, threads)
+                precision, threads = self._choose_by_width(model_config, config)
+                seconds = seconds_per_update(precision, threads)
             else:
-                precision, threads, best = self._fastest(config, seconds)
+                precision, threads, seconds = self._choose_by_speed(config, seconds_per_update)
         torch.set_num_threads(threads)
         tokens = config.batch_size * config.seq_len * self.workers.count
-        return Throughput(tokens_per_second=tokens / best, precision=precision, threads=threads)
+        return Throughput(tokens_per_second=tokens / seconds, precision=precision, threads=threads)
 
-    def _settled(self, model_config: ModelConfig, config: TrainConfig) -> tuple[Precision, int]:
-        """The arithmetic and the threads of a training that repeats."""
+    def _choose_by_width(self, model_config: ModelConfig, config: TrainConfig) -> tuple[Precision, int]:
+        """Return number format and threads by a rule without measurements."""
         width, precision = model_config.hidden_size, config.precision
         if precision == "auto":
-            precision = "bf16" if width >= WIDE_FOR_BF16 and _has_fast_bf16(self.device) else "fp32"
-        return precision, min(self.threads, max(1, width // UNITS_A_THREAD)) if self.fewer else self.threads
+            precision = "bf16" if width >= MIN_BF16_UNITS and _has_fast_bf16(self.device) else "fp32"
+        threads = self.threads
+        if self.may_use_fewer_threads:
+            threads = min(threads, max(1, width // UNITS_PER_THREAD))
+        return precision, threads
 
-    def _fastest(self, config: TrainConfig, seconds: Callable[[Precision, int], float]) -> tuple[Precision, int, float]:
-        """The arithmetic and the threads with the fewest seconds an update, and those seconds."""
+    def _choose_by_speed(
+        self, config: TrainConfig, seconds_per_update: Callable[[Precision, int], float]
+    ) -> tuple[Precision, int, float]:
+        """Return the fastest number format and number of threads, and the duration of an update with them."""
         precision: Precision = "fp32" if config.precision == "auto" else config.precision
-        threads, best = self.threads, seconds(precision, self.threads)
-        worth_timing = config.precision == "auto" and learns_in_bf16(self.device)
-        if worth_timing and best > WORTH_IT * (bf16 := seconds("bf16", threads)):
-            precision, best = "bf16", bf16
-        while self.fewer and threads > 1 and best > WORTH_IT * (fewer := seconds(precision, threads // 2)):
-            threads, best = threads // 2, fewer
+        threads, best = self.threads, seconds_per_update(precision, self.threads)
+        if config.precision == "auto" and can_train_in_bf16(self.device):
+            seconds = seconds_per_update("bf16", threads)
+            if best > MIN_SPEEDUP * seconds:
+                precision, best = "bf16", seconds
+        while self.may_use_fewer_threads and threads > 1:
+            seconds = seconds_per_update(precision, threads // 2)
+            if best <= MIN_SPEEDUP * seconds:
+                break
+            threads, best = threads // 2, seconds
         return precision, threads, best
 
     def seconds_used(self) -> float:
-        """The part of the budget that is spent already."""
+        """Return the number of seconds since the time limit began to run."""
         return self.workers.all_reduce_max([self.clock() - self.started], self.device)[0]
 
 
 def check_memory(config: ModelConfig) -> None:
-    """Refuse a model that this machine cannot hold, rather than be killed for it.
+    """Check that a model can be trained in the memory of this machine; the system would kill the process otherwise.
 
     Raises:
-        ConfigError: If it needs more than the machine has.
+        ConfigError: If it needs more memory than the machine has.
     """
-    parameters = num_parameters(config)
+    num_bytes = num_parameters(config) * BYTES_PER_PARAMETER
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if parameters * BYTES_A_PARAMETER > memory:
+    if num_bytes > memory:
         raise ConfigError(
-            f"a model of {parameters:,} parameters needs {parameters * BYTES_A_PARAMETER / 2**30:,.0f} GiB to learn, "
-            f"and this machine has {memory / 2**30:,.0f}: give a smaller --hidden or fewer --layers"
+            f"training a model of {num_parameters(config):,} parameters needs {num_bytes / 2**30:,.0f} GiB of memory, "
+            f"and this machine has {memory / 2**30:,.0f} GiB; reduce hidden_size or num_layers",
+            fields=["hidden_size", "num_layers"],
         )
 
 
 def _has_fast_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 by instructions of its own.
+    """Return whether a device has instructions for products of bfloat16 matrices.
 
-    With AVX-512's alone an update of 16 x 64 tokens and 256 units or more takes 0.6 to 0.8 of float32's time, a gru's
-    0.7 to 1 (measured).
+    With those of AVX-512, an update of 16 x 64 tokens takes 0.6 to 0.8 of its time in float32 from 256 units on, and
+    0.7 to 1 of it with GRU cells (measured).
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -161,10 +172,11 @@ def _has_fast_bf16(device: torch.device) -> bool:
 
 
 @functools.cache
-def learns_in_bf16(device: torch.device) -> bool:
-    """Whether models can learn in bfloat16 on a device.
+def can_train_in_bf16(device: torch.device) -> bool:
+    """Return whether a device can train in bfloat16.
 
-    On a CPU without AVX-512 PyTorch's LSTM fails in it, and its GRU takes 18 times as long as in float32 (measured).
+    On a CPU without AVX-512, PyTorch's LSTM fails in bfloat16, and its GRU takes 18 times as long as in float32
+    (measured).
     """
     if device.type != "cpu":
         return True
@@ -177,15 +189,15 @@ def learns_in_bf16(device: torch.device) -> bool:
 
 
 def mixed_precision(precision: Precision, device: torch.device) -> torch.autocast:
-    """The context in which a training's forward pass runs; float32 where there is no bfloat16.
+    """Return the context in which the forward pass of a training runs.
 
-    A run that began in bfloat16 may go on elsewhere.
+    It uses float32 if the device cannot train in bfloat16, because a run may be resumed on another machine.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and learns_in_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and can_train_in_bf16(device))
 
 
 def _seconds_per_update(model: LanguageModel, config: TrainConfig) -> float:
-    """The shortest time of some updates, forward, backward and AdamW."""
+    """Return the shortest duration of several updates: forward pass, backward pass and AdamW."""
     device = model.decoder.bias.device
     ids = torch.zeros((config.batch_size, config.seq_len), dtype=torch.int64, device=device)
     state, samples = model.core.zero_state(config.batch_size), config.softmax_samples or 0
@@ -198,12 +210,12 @@ def _seconds_per_update(model: LanguageModel, config: TrainConfig) -> float:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
         optimizer.step()
-        float(loss.detach())  # a GPU is waited for
+        float(loss.detach())  # waits for a GPU
 
     if device.type != "cpu":
-        update()  # a GPU's libraries take seconds to start
+        update()  # the libraries of a GPU take seconds to start
     times: list[float] = []
-    while len(times) <= TIMED_STEPS and sum(times) < TIMED_SECONDS:
+    while len(times) <= MAX_TIMED_UPDATES and sum(times) < MAX_TIMED_SECONDS:
         began = time.perf_counter()
         update()
         times.append(time.perf_counter() - began)

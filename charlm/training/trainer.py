@@ -1,73 +1,47 @@
-"""Trains a language model: optimise, validate, save, resume. It reports through callbacks and draws nothing.
+"""Training loop of a language model.
 
-What a batch holds, the rate and the random numbers depend on what a save contains and on nothing else, so that a
-training that goes on from a save is the training that was never broken off.
-
-Shapes: B streams of a process, T tokens, L layers, H hidden.
+Batches, learning rate and random numbers depend only on what a save contains, so that a resumed training equals an
+uninterrupted one bit for bit.
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from charlm.config import TrainConfig
-from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, save_checkpoint
+from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint
 from charlm.engine.rnn import START
 from charlm.engine.runs import Run
-from charlm.errors import CharlmError, TrainingError
+from charlm.errors import CheckpointError
 from charlm.training.batches import StreamBatches
 from charlm.training.callbacks import Callbacks
+from charlm.training.checkpoint_writer import CheckpointWriter
 from charlm.training.dataset import Dataset
-from charlm.training.distributed import Workers
-from charlm.training.network import LanguageModel, reset_state
+from charlm.training.divergence import DivergedError, DivergenceGuard
+from charlm.training.network import LanguageModel, State, reset_state
 from charlm.training.optimizer import make_optimizer
 from charlm.training.progress import Progress
 from charlm.training.schedule import Schedule, learning_rate
-from charlm.training.state import Learner, Position
+from charlm.training.state import Counters, TrainingState
 from charlm.training.stopwatch import Stopwatch
 from charlm.training.throughput import Machine, mixed_precision
-from charlm.training.validation import validation_loss
-
-VALIDATION_SAMPLE = 2**15
-"""Tokens read to find out what a validation will take."""
-
-MAX_VALIDATION_TOKENS = 500_000
-"""Validation reads no more than this, from the beginning of the validation text."""
-
-EXPLOSION, RECENT = 3.0, 0.05
-"""A loss of so many times what a blind guess costs, ln V, comes from weights that have run away; not in a single
-update, for a confident model may err, but in a running mean that gives each update so much weight."""
-
-RECOVERIES, RECOVERY_RATE = 3, 0.3
-"""How often a training goes back to its last good state, and what the learning rate is multiplied by each time."""
-
-
-def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The same arrays in memory of their own."""
-    return {name: np.array(array) for name, array in tensors.items()}
-
-
-class _DivergedError(Exception):
-    """The loss or the gradient is no number, or beyond all reason."""
+from charlm.training.validation import Validator
 
 
 class Trainer:
-    """One training, from its first update or from where it was saved.
+    """Training of a model, from its first update or from a save.
 
     Args:
-        model: The network, on the device of `machine`.
-        dataset: The text to learn, the text to validate on, and the vocabulary. Without a validation text, the last
-            model counts as the best.
-        config: How to learn.
-        run: Folder of the models and the log.
-        metadata: Metadata of the model files beside metrics and settings.
-        callbacks: Functions that are told the progress, and that end the training.
+        model: The network, on the device of the machine.
+        dataset: Training text, validation text and vocabulary. Without a validation text, the last model counts as the
+            best.
+        config: Settings of the training.
+        run: Folder for the model files and the log.
+        metadata: Metadata of the model files besides settings and metrics.
+        callbacks: Functions that receive progress and warnings, and that end the training.
         machine: Device, processes and clock. Every process makes a trainer and calls the same methods.
     """
 
@@ -82,314 +56,254 @@ class Trainer:
         callbacks: Callbacks | None = None,
         machine: Machine | None = None,
     ) -> None:
-        machine = machine or Machine()
-        callbacks = callbacks or Callbacks()
         self.model = model
         self.config = config
-        self._device = machine.device
-        self._workers = workers = machine.workers
-        self._tokenizer = dataset.tokenizer
-        self._val_ids = dataset.val_ids[:MAX_VALIDATION_TOKENS]
         self._run = run
-        self._metadata = metadata
-        self._report = callbacks.report
-        self._warn = callbacks.warn
-        self._chars_per_token = dataset.chars_per_token
-        self._stop = callbacks.stop
+        self._machine = machine = machine or Machine()
+        self._workers = workers = machine.workers
+        self._callbacks = callbacks = callbacks or Callbacks()
         self._watch = Stopwatch(machine.clock, machine.clock() - machine.started)
-        self._start_id = int(dataset.tokenizer.encode(START)[0])
+        start_id = int(dataset.tokenizer.encode(START)[0])
         self._batches = StreamBatches(
             dataset.train_ids,
-            config.batch_size,
+            config.batch_size * workers.count,
             config.seq_len,
-            start_id=self._start_id,
+            start_id=start_id,
             reset_prob=config.reset_prob,
             seed=config.seed,
-            workers=workers.count,
-            rank=workers.rank,
+        ).shard(workers.rank, workers.count)
+        self._validator = Validator(model, dataset.val_ids, start_id, callbacks.stop)
+        self._schedule = Schedule(config, self._watch, self._batches, len(self._validator.ids))
+        self._state = TrainingState(
+            model=model,
+            optimizer=make_optimizer(model, config),
+            streams=model.core.zero_state(config.batch_size),
+            counters=Counters(next_validation=self._schedule.next_validation(0)),
         )
-        self._learner = Learner(model, make_optimizer(model, config), model.core.zero_state(config.batch_size))
-        self._schedule = Schedule(config, self._watch, self._batches, len(self._val_ids))
-        self._at = Position(next_validation=self._schedule.next_validation(0))
-        self._blind_nats = math.log(model.config.vocab_size)
-        self._used = 0.0
-        self._began, self._began_at = 0.0, 0
-        self._last_save = 0.0
-        self._good: deque[tuple[Position, dict[str, Tensor]]] = deque(maxlen=2)
-        self._unsaved_best: Checkpoint | None = None
-        self._ended = self._disk_failed = self._good_is_due = False
-
-    def train(self, measure_first: bool = False) -> Progress:
-        """Learn till the budget is used or a stop is asked for, and save.
-
-        Args:
-            measure_first: Validate before the first update, and keep that model if no later one is better.
-
-        Returns:
-            Where it ended.
-
-        Raises:
-            TrainingError: If the loss explodes again and again.
-            CheckpointError: If a model cannot be written at the end; before it, that is a warning.
-        """
-        self.model.train()
-        self._began, self._began_at = self._watch.read(), self._at.step
-        self._last_save = self._began
-        self._keep_good()
-        self._time_validation()
-        if measure_first and self._workers.is_first and len(self._val_ids) and self._at.best_nats is None:
-            self._validate_and_log()
-        while True:
-            self._attend()
-            stop, save, good = self._agree()
-            if stop or self._used >= 1:
-                return self._finish()
-            if good:
-                self._keep_good()
-            if save:
-                self._save_last()
-            try:
-                self._update()
-            except _DivergedError as error:
-                self._recover(str(error))
-
-    def _agree(self) -> tuple[bool, bool, bool]:
-        """Have all processes stop, save or keep a good state at the same update, by the first one's clock."""
-        first = self._workers.is_first
-        save = first and self._watch.read() - self._last_save >= self.config.save_every
-        values = [self._fraction() if first else 0.0, self._stop(), save, self._good_is_due]
-        self._used, *answers = self._workers.all_reduce_max([float(value) for value in values], self._device)
-        stop, save, good = (answer > 0 for answer in answers)
-        return stop, save, good
-
-    def _update(self) -> None:
-        planned = learning_rate(self.config, self._used)
-        rate = self._at.learning_rate = planned * self._at.rate_scale
-        for group in self._learner.optimizer.param_groups:
-            group["lr"] = rate * group["rate"]
-        inputs, targets = self._batches.inputs_and_targets(self._at.step)
-        ids, following = (torch.from_numpy(tokens).to(self._device) for tokens in (inputs, targets))
-        state = reset_state(self._learner.state, self._batches.resets(self._at.step))
-        self._learner.optimizer.zero_grad()
-        with mixed_precision(self.config.precision, self._device):
-            loss, state = self.model.loss(ids, following, state, samples=self.config.softmax_samples or 0)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nats = self._workers.average_gradients(self.model, float(loss.detach()))
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip))
-        recent = (1 - RECENT) * self._at.recent_nats + RECENT * nats
-        if not (recent <= EXPLOSION * self._blind_nats and math.isfinite(norm)):
-            raise _DivergedError(f"a loss of {nats:.3g} nats, a gradient of {norm:.3g}")
-        self._learner.optimizer.step()
-        self._learner.state = tuple(part.detach().float() for part in state)
-        self._at.step += 1
-        self._learner.average(self._at.step, planned / self.config.learning_rate)
-        self._at.recent_nats = recent
-        self._at.loss_sum += nats
-        self._at.loss_steps += 1
-
-    def _attend(self) -> None:
-        """Do what is due between two updates: validate, log, report. What is due depends on saved numbers alone."""
-        fraction = self._fraction()
-        if not self._workers.is_first or fraction >= 1 or not self._at.step:
-            return
-        if fraction >= self._at.next_report:
-            if fraction >= self._at.next_validation and self._schedule.bears_validation():
-                if self._validate_and_log() is None:
-                    return  # broken off; it is due still
-                self._at.next_validation = self._schedule.next_validation(fraction)
-            elif self._at.loss_steps:
-                self._log(self._progress())
-            self._at.next_report = self._schedule.next_report(fraction)
-            self._good_is_due = self._at.recent_nats <= self._blind_nats
-        self._report(self._progress())
-
-    def _finish(self) -> Progress:
-        ending = self._used >= 1
-        progress = None
-        if self._workers.is_first and ending:
-            self._ended = True
-            progress = self._validate_and_log()
-            self._ended = progress is not None  # unless it was broken off
-        progress = progress or self._progress()
-        if self._workers.is_first:
-            if not self._run.model.exists() and self._unsaved_best is None:  # stopped before the first validation
-                with self._learner.averaged(half=self.config.half):
-                    self._unsaved_best = self._checkpoint(progress, copied(self._model_tensors()))
-            self._save_best()
-        self._save_last(final=True)
-        return progress
-
-    def _recover(self, reason: str) -> None:
-        """Go back to the last good state, with a smaller rate; if that diverged too, to the one before it."""
-        tried = self._at.recoveries
-        if tried == RECOVERIES:
-            kept = f"; the best model so far is kept in {self._run.path}" if self._run.model.exists() else ""
-            raise TrainingError(
-                f"the loss explodes, even after {RECOVERIES} returns to a good state with a smaller rate ({reason} at "
-                f"step {self._at.step:,}): try a smaller --lr than {self.config.learning_rate:g}{kept}"
-            )
-        bad = self._at
-        good, tensors = self._good.pop() if len(self._good) > 1 else self._good[0]
-        self._learner.restore(tensors, Workers())
-        self._at = replace(
-            good, rate_scale=bad.rate_scale * RECOVERY_RATE, recoveries=tried + 1, best_nats=bad.best_nats
-        )
-        self._warn(
-            f"the loss exploded at step {bad.step:,} ({reason}): going on from step {self._at.step:,} with "
-            f"{self._at.rate_scale:.3g} of the learning rate"
-        )
-
-    def _fraction(self) -> float:
-        """The used part of the budget; may pass 1 a little in a training by the clock."""
-        if self._ended or self._at.validations_without_improvement >= (self.config.patience or math.inf):
-            return 1.0
-        return self._schedule.fraction(self._at.step)
-
-    def _time_validation(self) -> None:
-        """Find out what a validation takes, and read less if it is too much of a training by the clock."""
-        if self.config.minutes is None or not self._workers.is_first or not len(self._val_ids):
-            return
-        began, sample = self._watch.read(), self._val_ids[:VALIDATION_SAMPLE]
-        validation_loss(self.model, sample, self._start_id, self._stop)
-        seconds = max(1e-9, self._watch.read() - began) / len(sample)
-        self._val_ids = self._val_ids[: max(len(sample), self._schedule.tokens_to_validate(seconds))]
-        self._schedule.validated(seconds * len(self._val_ids))
-
-    def _speed(self) -> float:
-        """Tokens learnt a second, validation and saving counted in."""
-        tokens = (self._at.step - self._began_at) * self._batches.tokens_per_step
-        return max(tokens, 1) / max(self._watch.read() - self._began, 1e-9)
-
-    def _progress(self, val_nats: float | None = None) -> Progress:
-        at = self._at
-        train_nats = math.nan if at.train_nats is None else at.train_nats
-        return Progress(
-            step=at.step,
-            epoch=at.step / self._batches.steps_per_epoch,
-            seconds=self._watch.read(),
-            fraction=min(1.0, self._fraction()),
-            train_nats=at.loss_sum / at.loss_steps if at.loss_steps else train_nats,
-            val_nats=val_nats,
-            best_nats=at.best_nats,
-            tokens_per_second=self._speed(),
-            learning_rate=at.learning_rate,
-        )
-
-    def _log(self, progress: Progress) -> None:
-        self._try_to_write(lambda: self._run.append_log(progress.figures(self._chars_per_token)))
-        if self._at.loss_steps:  # none before the first update
-            self._at.train_nats = progress.train_nats
-        self._at.loss_sum, self._at.loss_steps = 0.0, 0
-
-    def _validate_and_log(self) -> Progress | None:
-        """Measure the averaged model, and keep it if it is the best so far; without a validation text it always is.
-
-        Returns:
-            Where the training stands; None if a stop was asked for before the measuring was done.
-        """
-        with self._learner.averaged(half=self.config.half):
-            return self._validate_weights()
-
-    def _validate_weights(self) -> Progress | None:
-        began = self._watch.read()
-        nats = None
-        if len(self._val_ids):
-            nats = validation_loss(self.model, self._val_ids, self._start_id, self._stop)
-            if nats is None:
-                return None
-        self._schedule.validated(self._watch.read() - began)
-        best = self._at.best_nats
-        better = nats is None or best is None or nats < best
-        self._at.validations_without_improvement = 0 if better else self._at.validations_without_improvement + 1
-        if better:
-            self._at.best_nats = nats
-        progress = self._progress(nats)
-        if better:
-            self._unsaved_best = self._checkpoint(progress, self._model_tensors())
-            if not self._try_to_write(self._save_best):  # keep it till the disk has room
-                self._unsaved_best = self._checkpoint(progress, copied(self._model_tensors()))
-        self._log(progress)
-        self._report(progress)
-        return progress
-
-    def _model_tensors(self) -> dict[str, Any]:
-        """The weights as the model file is to have them."""
-        dtype = np.float16 if self.config.half else np.float32
-        return {name: array.astype(dtype, copy=False) for name, array in self.model.to_tensors().items()}
-
-    def _save_best(self) -> None:
-        if self._unsaved_best is not None:
-            save_checkpoint(self._run.model, self._unsaved_best)
-            self._unsaved_best = None
-
-    def _save_last(self, *, final: bool = False) -> None:
-        """Save all that resuming needs; on the way, a disk that is full is worth a warning, at the end an error."""
-        tensors = self._learner.tensors(self._workers)
-        if not self._workers.is_first:
-            return
-        self._last_save = self._watch.read()
-
-        def write() -> None:
-            self._save_best()
-            named = {RESUME_PREFIX + name: value.cpu().numpy() for name, value in tensors.items()}
-            at = replace(
-                self._at,
-                seconds=self._watch.read(),
-                log_bytes=self._run.log_bytes,
-                workers=self._workers.count,
-            )
-            checkpoint = self._checkpoint(
-                self._progress(), self.model.to_tensors() | named, finished=self._ended, resume=asdict(at)
-            )
-            save_checkpoint(self._run.last, checkpoint, keep=self._run.previous)
-            self._disk_failed = False
-
-        if final:
-            write()
-        else:
-            self._try_to_write(write)
-
-    def _try_to_write(self, write: Callable[[], None]) -> bool:
-        """Write something; if the disk won't have it, warn once and go on."""
-        try:
-            write()
-        except CharlmError as error:
-            if not self._disk_failed:
-                self._warn(f"{error}; the training goes on, and tries again at the next save")
-            self._disk_failed = True
-            return False
-        return True
-
-    def _checkpoint(self, progress: Progress, tensors: dict[str, Any], **more: Any) -> Checkpoint:
-        metrics = progress.figures(self._chars_per_token)
-        metadata = {**self._metadata, "training": asdict(self.config), "metrics": metrics, **more}
-        return Checkpoint(config=self.model.config, tokenizer=self._tokenizer, tensors=tensors, metadata=metadata)
-
-    def _keep_good(self) -> None:
-        self._good.append((replace(self._at), self._learner.copy()))
-        self._good_is_due = False
+        self._guard = DivergenceGuard(self._state, config.learning_rate, run, callbacks.warn)
+        self._writer = CheckpointWriter(run, model, dataset, config, metadata=metadata, warn=callbacks.warn)
+        self._fraction_done = 0.0  # of the first process
+        self._is_complete = False
+        self._began_seconds, self._began_step = 0.0, 0
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Take up everything where `checkpoint`, read with its trainer's state, left it.
+        """Continue from a save.
+
+        Args:
+            checkpoint: The save, loaded with `with_resume`.
 
         Raises:
-            CheckpointError: If it is no save of such a training.
+            CheckpointError: If it is not a save of such a training.
         """
-        saved = {
+        tensors = {
             name.removeprefix(RESUME_PREFIX): torch.from_numpy(array)
             for name, array in checkpoint.tensors.items()
             if name.startswith(RESUME_PREFIX)
         }
-        position = Position.from_metadata(checkpoint.metadata)
-        same = position.workers == self._workers.count
-        if not same:
-            self._warn(
-                f"saved by {position.workers} process(es), going on with {self._workers.count}: "
-                "the streams are dealt anew"
-            )
-        self.model.load_tensors(checkpoint.tensors)
-        self._learner.restore(saved, self._workers, streams=same)
-        self._at = position
-        self._watch.add(position.seconds)
+        try:
+            counters = Counters.from_metadata(checkpoint.metadata)
+            same_count = counters.workers == self._workers.count
+            if not same_count:
+                self._callbacks.warn(
+                    f"saved by {counters.workers} process(es), continued by {self._workers.count}: "
+                    "the streams start at new positions of the text"
+                )
+            self.model.load_tensors(checkpoint.tensors)
+            self._state.restore(tensors, self._workers, with_streams=same_count)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self._run.path}: {error}") from None
+        self._state.counters = counters
+        self._watch.add(counters.seconds)
         if self._workers.is_first:
-            self._run.cut_log(position.log_bytes)
+            self._run.cut_log(counters.log_bytes)
+
+    def train(self, measure_first: bool = False) -> Progress:
+        """Train until the end or until the caller stops it, and save.
+
+        Args:
+            measure_first: Validate before the first update, and keep that model if no update improves it.
+
+        Returns:
+            The progress at the end.
+
+        Raises:
+            TrainingError: If the training diverges repeatedly.
+            CheckpointError: If the model cannot be written at the end. Before the end, that is a warning.
+        """
+        self._begin(measure_first=measure_first)
+        while True:
+            self._validate_and_report()
+            stop, save, keep = self._agree()
+            if stop or self._fraction_done >= 1:
+                return self._finish()
+            if keep:
+                self._guard.keep_snapshot()
+            if save:
+                self._save(must=False)
+            try:
+                self._update()
+            except DivergedError as error:
+                self._guard.recover(error)
+
+    def _begin(self, *, measure_first: bool) -> None:
+        """Prepare the first update."""
+        self.model.train()
+        self._began_seconds, self._began_step = self._watch.read(), self._state.counters.step
+        self._writer.last_save_seconds = self._began_seconds
+        self._guard.keep_snapshot()
+        if not self._workers.is_first or not len(self._validator.ids):
+            return
+        if self.config.minutes is not None:
+            self._validator.limit_time(self._schedule, self._watch)
+        if measure_first and self._state.counters.best_nats is None:
+            self._validate()
+
+    def _update(self) -> None:
+        """Train on one batch.
+
+        Raises:
+            DivergedError: If the loss or the gradient is out of range; the weights are unchanged then.
+        """
+        state, counters = self._state, self._state.counters
+        planned_rate = learning_rate(self.config, self._fraction_done)
+        counters.learning_rate = planned_rate * counters.rate_scale
+        for group in state.optimizer.param_groups:
+            group["lr"] = counters.learning_rate * group["rate"]
+        nats, streams = self._forward_and_backward()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip))
+        recent_nats = self._guard.check(nats, norm)
+        state.optimizer.step()
+        state.streams = tuple(part.detach().float() for part in streams)
+        counters.step += 1
+        state.average.update(counters.step, planned_rate / self.config.learning_rate)
+        counters.recent_nats = recent_nats
+        counters.loss_sum += nats
+        counters.loss_steps += 1
+
+    def _forward_and_backward(self) -> tuple[float, State]:
+        """Compute the gradients of a batch; return its loss in nats per token and the new state of the streams."""
+        step, device = self._state.counters.step, self._machine.device
+        ids, targets = (torch.from_numpy(part).to(device) for part in self._batches.inputs_and_targets(step))
+        streams = reset_state(self._state.streams, self._batches.resets(step))
+        self._state.optimizer.zero_grad()
+        with mixed_precision(self.config.precision, device):
+            loss, streams = self.model.loss(ids, targets, streams, samples=self.config.softmax_samples or 0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return self._workers.average_gradients(self.model, float(loss.detach())), streams
+
+    def _agree(self) -> tuple[bool, bool, bool]:
+        """Return whether to stop, to save and to keep a snapshot.
+
+        The answers are the same in all processes, because the clock of the first process decides.
+        """
+        first = self._workers.is_first
+        values = [
+            self._fraction() if first else 0.0,
+            self._callbacks.stop(),
+            first and self._writer.is_save_due(self._watch.read()),
+            self._guard.is_due,
+        ]
+        reduced = self._workers.all_reduce_max([float(value) for value in values], self._machine.device)
+        self._fraction_done = reduced[0]
+        stop, save, keep = (value > 0 for value in reduced[1:])
+        return stop, save, keep
+
+    def _validate_and_report(self) -> None:
+        """Validate, write the log and report, if that is due.
+
+        Without a time limit, this depends only on numbers that a save contains.
+        """
+        fraction, counters = self._fraction(), self._state.counters
+        if not self._workers.is_first or fraction >= 1 or not counters.step:
+            return
+        if fraction >= counters.next_report:
+            if fraction >= counters.next_validation and self._schedule.has_time_to_validate():
+                if self._validate() is None:
+                    return  # stopped early; it remains due
+                counters.next_validation = self._schedule.next_validation(fraction)
+            elif counters.loss_steps:
+                self._log(self._progress())
+            counters.next_report = self._schedule.next_report(fraction)
+            self._guard.request_snapshot()
+        self._callbacks.report(self._progress())
+
+    def _validate(self) -> Progress | None:
+        """Validate the averaged weights, and write them if they are the best so far.
+
+        Without a validation text, they always count as the best.
+
+        Returns:
+            The progress; None if the validation was stopped early.
+        """
+        with self._state.average.applied(half=self.config.half):
+            began, nats, counters = self._watch.read(), None, self._state.counters
+            if len(self._validator.ids):
+                nats = self._validator.loss()
+                if nats is None:
+                    return None
+            self._schedule.record_validation(self._watch.read() - began)
+            is_best = nats is None or counters.best_nats is None or nats < counters.best_nats
+            if is_best:
+                counters.best_nats = nats
+            counters.validations_without_improvement = 0 if is_best else counters.validations_without_improvement + 1
+            progress = self._progress(nats)
+            if is_best:
+                self._writer.write_best(progress)
+            self._log(progress)
+            self._callbacks.report(progress)
+        return progress
+
+    def _finish(self) -> Progress:
+        """Validate if the training is complete, save, and return the progress."""
+        progress = None
+        if self._workers.is_first and self._fraction_done >= 1:
+            self._is_complete = True
+            progress = self._validate()
+            self._is_complete = progress is not None
+        progress = progress or self._progress()
+        if self._workers.is_first:
+            if not self._writer.has_model:  # stopped before the first validation
+                with self._state.average.applied(half=self.config.half):
+                    self._writer.keep_best(progress)
+            self._writer.flush()
+        self._save(must=True)
+        return progress
+
+    def _save(self, *, must: bool) -> None:
+        """Save the training; all processes must call this. If `must` is not set, a failure is a warning."""
+        tensors = self._state.to_tensors(self._workers)
+        if not self._workers.is_first:
+            return
+        counters = replace(self._state.counters, seconds=self._watch.read(), workers=self._workers.count)
+        self._writer.save(self._progress(), counters, tensors, finished=self._is_complete, must=must)
+
+    def _fraction(self) -> float:
+        """Return the share of the training that is done; slightly above 1 after a time limit."""
+        patience = self.config.patience or math.inf
+        if self._is_complete or self._state.counters.validations_without_improvement >= patience:
+            return 1.0
+        return self._schedule.fraction(self._state.counters.step)
+
+    def _progress(self, val_nats: float | None = None) -> Progress:
+        counters, seconds = self._state.counters, self._watch.read()
+        last_nats = math.nan if counters.train_nats is None else counters.train_nats
+        tokens = (counters.step - self._began_step) * self._batches.tokens_per_step
+        return Progress(
+            step=counters.step,
+            epoch=counters.step / self._batches.steps_per_epoch,
+            seconds=seconds,
+            fraction=min(1.0, self._fraction()),
+            train_nats=counters.loss_sum / counters.loss_steps if counters.loss_steps else last_nats,
+            val_nats=val_nats,
+            best_nats=counters.best_nats,
+            tokens_per_second=max(tokens, 1) / max(seconds - self._began_seconds, 1e-9),
+            learning_rate=counters.learning_rate,
+        )
+
+    def _log(self, progress: Progress) -> None:
+        """Write a line of the log, and begin a new mean of the training loss."""
+        self._writer.log(progress)
+        counters = self._state.counters
+        if counters.loss_steps:
+            counters.train_nats = progress.train_nats
+        counters.loss_sum, counters.loss_steps = 0.0, 0

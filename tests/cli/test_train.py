@@ -73,7 +73,7 @@ def test_a_processor_without_bf16_learns_all_the_same(
 def test_hihello_is_learnt_and_what_was_fitted_is_said(charlm: Charlm) -> None:
     done = charlm("train", "-", "--steps", "200", "--hidden", "32", stdin="hihello")
     assert done.returncode == 0, done.stderr
-    assert "fitted to 7 tokens: 1 parallel stream(s), 7 tokens an update" in done.stderr
+    assert "fitted to 7 tokens: 1 parallel stream(s) of 7 tokens per update" in done.stderr
     written = charlm("sample", "--prime", "h", "--temp", "0", "-n", "6", "-q")
     assert written.stdout == "hihello\n"
 
@@ -99,7 +99,7 @@ def test_hihello_is_learnt_and_what_was_fitted_is_said(charlm: Charlm) -> None:
         (["verse.txt", "--val-fraction", "1"], b"", 2, "--val-fraction 1.0: must be below 1"),
         (["verse.txt", "--lr", "nan"], b"", 2, "--lr nan: must be a number"),
         (["verse.txt", "--steps", "5", "--minutes", "1"], b"", 2, "--minutes and --steps contradict each other"),
-        (["verse.txt", "--hidden", "65536"], b"", 2, "GiB to learn, and this machine has"),
+        (["verse.txt", "--hidden", "65536"], b"", 2, "GiB of memory, and this machine has"),
         (["a\x1b[2Jb"], b"", 1, r"a\x1b[2Jb: no such file"),
         (["cut.gz"], b"", 1, "cut.gz: not a valid gzip file"),
         ([], b"", 2, "Missing CORPUS"),
@@ -308,4 +308,4 @@ def test_a_plan_is_printed_and_nothing_is_made(charlm: Charlm, verse: Path) -> N
 
 def test_a_training_without_an_end_says_when_it_will_end(charlm: Charlm, verse: Path) -> None:
     done = charlm("train", verse, "--plan")
-    assert "no --minutes, --epochs or --steps given: training for 500 steps" in done.stderr
+    assert "no training length given: training for 500 updates" in done.stderr

@@ -19,7 +19,7 @@ from tests.conftest import VERSE
 from tests.training.test_trainer import QUICK, make_trainer
 
 SECONDS = 600
-"""How long processes may take on a machine that others use."""
+"""Maximum duration of the processes in seconds, on a busy machine."""
 
 ONE_STEP = """
 import sys
@@ -37,7 +37,7 @@ np.savez(f"rank{workers.rank}.npz", **grads)
 """
 
 
-WAITS_FOR_EVER = """
+WAITS_FOREVER = """
 import torch
 from charlm.cli.signals import StopSignals
 from charlm.training.distributed import joined_workers, rank_and_count
@@ -48,7 +48,7 @@ if rank_and_count()[0] == 1:
             pass
 """
 
-LOSES_THE_OTHER = """
+LOSES_ITS_PEER = """
 import os, torch
 from charlm.errors import PeerLostError
 from charlm.training.distributed import joined_workers
@@ -64,7 +64,7 @@ with joined_workers(torch.device("cpu")) as workers:
 
 
 def start_ranks(count: int, command: list[str]) -> list["subprocess.Popen[str]"]:
-    """What torchrun does: so many processes that know each other."""
+    """Start processes that find each other, as torchrun does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -94,7 +94,7 @@ def finish(processes: list["subprocess.Popen[str]"]) -> list[tuple[str, str]]:
     return outputs
 
 
-def test_two_processes_have_the_gradient_of_one_with_the_doubled_batch() -> None:
+def test_two_processes_have_the_gradient_of_one_with_twice_the_batch() -> None:
     finish(start_ranks(2, ["-c", ONE_STEP]))
     alone = make_trainer("alone", replace(QUICK, steps=3, grad_clip=1e9, batch_size=2 * QUICK.batch_size))
     alone._update()
@@ -106,8 +106,8 @@ def test_two_processes_have_the_gradient_of_one_with_the_doubled_batch() -> None
     assert max(np.abs(ranks[0][name]).max() for name in ranks[0]) > 1e-3
 
 
-def test_who_waits_for_a_process_that_never_comes_ends_on_a_signal() -> None:
-    gone, waiting = start_ranks(2, ["-c", WAITS_FOR_EVER])
+def test_a_signal_ends_a_process_that_waits_for_others() -> None:
+    gone, waiting = start_ranks(2, ["-c", WAITS_FOREVER])
     gone.communicate(timeout=60)
     assert waiting.stdout is not None
     assert waiting.stdout.readline() == "waits\n"
@@ -121,12 +121,12 @@ def test_who_waits_for_a_process_that_never_comes_ends_on_a_signal() -> None:
     assert waiting.returncode == -signal.SIGTERM
 
 
-def test_a_process_that_is_gone_is_an_error_in_one_line() -> None:
-    finish(start_ranks(2, ["-c", LOSES_THE_OTHER]))
+def test_a_lost_process_is_an_error_in_the_others() -> None:
+    finish(start_ranks(2, ["-c", LOSES_ITS_PEER]))
 
 
 @pytest.mark.torture
-def test_two_processes_train_one_model_and_another_number_resumes_it() -> None:
+def test_two_processes_train_one_model_and_one_process_resumes_it() -> None:
     Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
     small = ["--hidden", "8", "--embed", "8", "--seq-len", "16", "--batch-size", "2", "--threads", "1"]
     command = ["-m", "charlm", "train", "verse.txt", "--steps", "30", "--dropout", "0.2", *small]
@@ -152,17 +152,17 @@ def test_two_processes_train_one_model_and_another_number_resumes_it() -> None:
     assert saved.tensors["resume/stream.0"].shape == (1, 4, 8)
 
     alone = start_ranks(1, ["-m", "charlm", "train", "--resume", "long"])[0]
-    while (line := alone.stderr.readline() if alone.stderr else "") and "dealt anew" not in line:
+    while (line := alone.stderr.readline() if alone.stderr else "") and "new positions" not in line:
         pass
     alone.terminate()
     alone.communicate(timeout=SECONDS)
-    assert "saved by 2 process(es), going on with 1: the streams are dealt anew" in line
+    assert "saved by 2 process(es), continued by 1: the streams start at new positions" in line
     again = load_checkpoint(Path("checkpoints/long/last.safetensors"), with_resume=True)
     assert again.metadata["resume"]["step"] >= saved.metadata["resume"]["step"]
     assert again.tensors["resume/stream.0"].shape == (1, 2, 8)
 
 
-def test_several_processes_cannot_share_standard_input() -> None:
+def test_several_processes_cannot_read_standard_input() -> None:
     processes = start_ranks(2, ["-m", "charlm", "train", "-", "--steps", "1"])
     for process in processes:
         _, err = process.communicate(timeout=60)
@@ -170,7 +170,7 @@ def test_several_processes_cannot_share_standard_input() -> None:
         assert "standard input cannot be shared by several processes: give a file" in err
 
 
-def test_alone_nothing_is_averaged_or_gathered() -> None:
+def test_a_single_process_gets_its_own_values() -> None:
     workers = Workers()
     part = torch.ones(2, 3)
     assert workers.gather(part, dim=1) is part
@@ -178,7 +178,7 @@ def test_alone_nothing_is_averaged_or_gathered() -> None:
     assert workers.average_gradients(torch.nn.Linear(2, 2), 3.5) == 3.5
 
 
-def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -189,25 +189,25 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         assert find_device("auto") == torch.device("cuda")
     assert taken == [0, 1]
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(ConfigError, match="more processes than GPUs, of which this machine has 2"):
+    with pytest.raises(ConfigError, match=r"this machine has 2 GPU\(s\), fewer than processes"):
         find_device("auto")
 
 
-def test_several_processes_do_not_share_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_cannot_use_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert find_device("auto") == torch.device("mps")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert find_device("auto") == torch.device("cpu")
-    with pytest.raises(ConfigError, match=r"--device mps: .* several processes"):
+    with pytest.raises(ConfigError, match="device mps: not available for several processes"):
         find_device("mps")
 
 
-def test_a_device_that_is_not_there_is_an_error_and_auto_takes_what_is() -> None:
+def test_auto_selects_an_available_device_and_others_are_errors() -> None:
     assert find_device("cpu") == torch.device("cpu")
     found = find_device("auto").type
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     assert found == next((name for name, is_there in there.items() if is_there), "cpu")
     for name in (name for name, is_there in there.items() if not is_there):
-        with pytest.raises(ConfigError, match=f"--device {name}"):
+        with pytest.raises(ConfigError, match=f"device {name}: not available on this machine"):
             find_device(name)

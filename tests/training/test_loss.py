@@ -1,4 +1,4 @@
-"""The losses, against sums by hand."""
+"""Tests of the losses against sums written out."""
 
 import math
 
@@ -26,31 +26,31 @@ MIXED = [[0.2, 0.7], [0.6, 0.2], [0.2, 0.9]]
     ],
 )
 @pytest.mark.parametrize("weights", [None, torch.ones(1, 3)], ids=["no weights", "all weights 1"])
-def test_figures_known_from_elsewhere(logits: list[list[float]], nats: float, weights: Tensor | None) -> None:
+def test_the_loss_has_known_values(logits: list[list[float]], nats: float, weights: Tensor | None) -> None:
     loss = sequence_loss(torch.tensor([logits]), torch.tensor([[1, 1, 1]]), weights)
     assert float(loss) == pytest.approx(nats, abs=5e-6)
 
 
-def test_a_zero_weight_takes_its_step_out_of_the_mean() -> None:
+def test_a_time_step_with_weight_zero_is_excluded_from_the_mean() -> None:
     logits, targets = torch.tensor([MIXED]), torch.tensor([[1, 1, 1]])
     loss = sequence_loss(logits, targets, torch.tensor([[1.0, 0.0, 1.0]]))
     torch.testing.assert_close(loss, sequence_loss(logits[:, [0, 2]], targets[:, :2]))
 
 
-def test_weights_count_in_proportion() -> None:
+def test_the_weighted_loss_is_the_weighted_mean() -> None:
     logits, targets = torch.randn(2, 3, 5), torch.randint(5, (2, 3))
     weights = torch.tensor([[1.0, 2.0, 0.0], [0.5, 0.0, 4.0]])
     costs = -logits.log_softmax(dim=-1).gather(2, targets[..., None])[..., 0]
     torch.testing.assert_close(sequence_loss(logits, targets, weights), (costs * weights).sum() / weights.sum())
 
 
-def test_the_mean_over_no_step_is_an_error() -> None:
+def test_all_weights_zero_is_an_error() -> None:
     with pytest.raises(TrainingError, match="all weights are zero"):
         sequence_loss(torch.tensor([MIXED]), torch.tensor([[1, 1, 1]]), torch.zeros(1, 3))
 
 
 def full_nce(inputs: Tensor, targets: Tensor, weights: Tensor, bias: Tensor, noise: int) -> Tensor:
-    """The sum over all words, by its definition."""
+    """Return the loss as a sum over all words, by its definition."""
     total = torch.zeros(())
     for x, target in zip(inputs, targets, strict=True):
         for v in range(V):
@@ -69,8 +69,8 @@ def gradient(loss: Tensor, weights: Tensor) -> Tensor:
     return torch.autograd.grad(loss, weights)[0]
 
 
-def test_the_gradient_is_on_average_that_of_full_nce(parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-    """Exactly so: the mean over every pair of noise words that may be drawn, by its probability."""
+def test_the_expected_gradient_of_nce_is_that_of_the_full_sum(parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    """The expectation is computed exactly, over every pair of noise words with its probability."""
     weights = parts[2]
     probs = log_uniform_probs(V).float()
     expected = torch.zeros(V, E)
@@ -81,14 +81,16 @@ def test_the_gradient_is_on_average_that_of_full_nce(parts: tuple[Tensor, Tensor
     torch.testing.assert_close(expected, gradient(full_nce(*parts, 2), weights))
 
 
-def test_drawn_gradients_come_near_their_mean(parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+def test_the_mean_of_sampled_nce_gradients_is_near_that_of_the_full_sum(
+    parts: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> None:
     weights = parts[2]
     mean = sum(gradient(nce_loss(*parts, num_sampled=8), weights) for _ in range(1000)) / 1000
     full = gradient(full_nce(*parts, 8), weights)
     assert float((mean - full).norm() / full.norm()) < 0.05
 
 
-def test_much_noise_has_the_gradient_of_the_softmax() -> None:
+def test_with_many_noise_words_the_gradient_is_that_of_the_softmax() -> None:
     inputs, weights = torch.randn(1, E), torch.randn(V, E, requires_grad=True)
     bias = -(inputs @ weights.T).logsumexp(dim=-1).detach().expand(V)
     target = torch.tensor([2])
@@ -97,7 +99,7 @@ def test_much_noise_has_the_gradient_of_the_softmax() -> None:
     assert float((near - softmax).norm() / softmax.norm()) < 1e-3
 
 
-def test_log_uniform_probabilities_are_those_of_the_draws() -> None:
+def test_samples_have_the_log_uniform_distribution() -> None:
     probs = log_uniform_probs(50)
     assert float(probs.sum()) == pytest.approx(1)
     assert bool((probs.diff() < 0).all())

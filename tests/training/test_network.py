@@ -9,8 +9,9 @@ from charlm.engine.checkpoint import Checkpoint, tensor_shapes
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.errors import ConfigError
 from charlm.text.tokenizer import WordTokenizer
+from charlm.training.dropout import LockedDropout, fast_mask
 from charlm.training.loss import sequence_loss
-from charlm.training.network import LanguageModel, LockedDropout, RecurrentCore, recurrent_precision, reset_state
+from charlm.training.network import CoreOptions, LanguageModel, RecurrentCore, recurrent_precision, reset_state
 from tests.conftest import VERSE
 
 SHAPES = [(cell, layers, tied) for cell, layers, tied in product(CELLS, (1, 2), (False, True))]
@@ -26,7 +27,7 @@ def some_ids(rows: int = 3, steps: int = 8, vocab_size: int = 11) -> torch.Tenso
 
 
 @pytest.mark.parametrize(("cell", "layers", "tied"), SHAPES)
-def test_shapes_and_names_are_those_of_the_model_file(cell: str, layers: int, tied: bool) -> None:
+def test_tensors_have_the_names_and_shapes_of_the_model_file(cell: str, layers: int, tied: bool) -> None:
     model = make_model(cell, num_layers=layers, tie_weights=tied)
     logits, state = model(some_ids())
     assert logits.shape == (3, 8, 11)
@@ -36,7 +37,7 @@ def test_shapes_and_names_are_those_of_the_model_file(cell: str, layers: int, ti
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_two_halves_with_the_state_carried_equal_the_whole(cell: str) -> None:
+def test_a_model_reads_two_halves_with_carried_state_like_the_whole(cell: str) -> None:
     model, ids = make_model(cell), some_ids()
     whole, end = model(ids)
     first, state = model(ids[:, :3])
@@ -46,7 +47,7 @@ def test_two_halves_with_the_state_carried_equal_the_whole(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_sequence_ends_at_its_length(cell: str) -> None:
+def test_padding_after_the_length_of_a_sequence_is_ignored(cell: str) -> None:
     core, inputs = RecurrentCore(cell, 5, 6, num_layers=2), torch.randn(3, 8, 5)
     outputs, state = core(inputs, lengths=torch.tensor([8, 2, 5]))
     assert outputs.shape == (3, 8, 6)
@@ -59,8 +60,8 @@ def test_a_sequence_ends_at_its_length(cell: str) -> None:
 
 @pytest.mark.parametrize("samples", [0, 4])
 @pytest.mark.parametrize("cell", CELLS)
-def test_learning_stays_on_the_model_s_device(cell: str, samples: int) -> None:
-    """PyTorch refuses to mix the meta device, which stands for a GPU here, with the CPU."""
+def test_all_tensors_of_an_update_are_on_the_device_of_the_model(cell: str, samples: int) -> None:
+    """PyTorch raises an error if tensors of the meta device, used here in place of a GPU, meet tensors of the CPU."""
     dropped = {"dropout": 0.1, "input_dropout": 0.1, "token_dropout": 0.1, "recurrent_dropout": 0.1}
     model = make_model(cell, skip_connections=True, **dropped).to("meta").train()
     model.start_from_frequencies(torch.ones(11))
@@ -73,8 +74,8 @@ def test_learning_stays_on_the_model_s_device(cell: str, samples: int) -> None:
 
 
 @pytest.mark.parametrize(("device", "half"), [("cpu", True), ("cuda", False), ("mps", False)])
-def test_recurrent_layers_on_a_gpu_are_left_in_single_precision(device: str, *, half: bool) -> None:
-    """Autocast would give them float16, in which their gradients are lost."""
+def test_recurrent_layers_run_in_float32_on_a_gpu(device: str, *, half: bool) -> None:
+    """Autocast would run them in float16, in which most gradients become zero."""
     before = torch.is_autocast_enabled(device)
     try:
         torch.set_autocast_enabled(device, True)
@@ -85,14 +86,15 @@ def test_recurrent_layers_on_a_gpu_are_left_in_single_precision(device: str, *, 
         torch.set_autocast_enabled(device, before)
 
 
-def test_skip_connections_add_up_the_outputs_of_all_layers() -> None:
-    core, inputs = RecurrentCore("gru", 5, 6, num_layers=3, skip_connections=True), torch.randn(2, 4, 5)
+def test_skip_connections_sum_the_outputs_of_all_layers() -> None:
+    core = RecurrentCore("gru", 5, 6, num_layers=3, options=CoreOptions(skip_connections=True))
+    inputs = torch.randn(2, 4, 5)
     first = core.layers[0](inputs)[0]
     second = core.layers[1](first)[0]
     torch.testing.assert_close(core(inputs)[0], first + second + core.layers[2](second)[0])
 
 
-def test_tied_weights_are_one_matrix_and_stay_one() -> None:
+def test_tied_weights_remain_one_matrix_after_loading() -> None:
     model = make_model(tie_weights=True)
     assert "decoder.weight" not in model.to_tensors()
     other = make_model(tie_weights=True)
@@ -103,7 +105,7 @@ def test_tied_weights_are_one_matrix_and_stay_one() -> None:
         make_model(tie_weights=True, embedding_dim=5)
 
 
-def test_locked_dropout_drops_the_same_at_all_steps_and_keeps_the_mean() -> None:
+def test_locked_dropout_uses_one_mask_for_all_time_steps_and_keeps_the_mean() -> None:
     dropout, inputs = LockedDropout(0.4), torch.ones(50, 7, 200)
     outputs = dropout(inputs)
     assert (outputs == outputs[:, :1]).all()
@@ -114,7 +116,7 @@ def test_locked_dropout_drops_the_same_at_all_steps_and_keeps_the_mean() -> None
 
 @pytest.mark.parametrize("name", ["dropout", "input_dropout", "token_dropout", "recurrent_dropout"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_each_dropout_is_for_training_alone(cell: str, name: str) -> None:
+def test_dropout_is_active_in_training_only(cell: str, name: str) -> None:
     model = make_model(cell, **{name: 0.5})
     without = make_model(cell)
     without.load_tensors(model.to_tensors())
@@ -130,7 +132,7 @@ def test_each_dropout_is_for_training_alone(cell: str, name: str) -> None:
     assert all(weight.grad is not None for weight in model.parameters())
 
 
-def test_a_dropped_token_is_gone_wherever_it_stands() -> None:
+def test_a_dropped_token_is_zero_wherever_it_occurs() -> None:
     model = make_model(token_dropout=0.5, vocab_size=400).train()
     ids = torch.arange(400).repeat(2, 1)
     embedded = model._embed(ids)
@@ -140,16 +142,16 @@ def test_a_dropped_token_is_gone_wherever_it_stands() -> None:
     torch.testing.assert_close(embedded[0][~gone], 2 * model.embedding.weight[~gone])
 
 
-def test_dropped_connections_are_of_the_recurrent_weights() -> None:
-    core = RecurrentCore("lstm", 5, 6, recurrent_dropout=0.5).train()
+def test_recurrent_dropout_affects_recurrent_weights_only() -> None:
+    core = RecurrentCore("lstm", 5, 6, options=CoreOptions(recurrent_dropout=0.5)).train()
     inputs = torch.randn(2, 1, 5)
-    # With a zero state the recurrent weights do nothing, so that nothing is left to drop.
+    # With a zero state the recurrent weights have no effect, and neither has their dropout.
     torch.testing.assert_close(core(inputs)[0], core(inputs)[0])
     state = tuple(torch.randn(1, 2, 6) for _ in range(2))
     assert not torch.equal(core(inputs, state)[0], core(inputs, state)[0])
 
 
-def test_the_loss_is_that_of_the_logits() -> None:
+def test_the_loss_equals_the_cross_entropy_of_the_logits() -> None:
     model, ids = make_model(), some_ids()
     targets = some_ids()
     state = model.core.zero_state(3)
@@ -162,7 +164,7 @@ def test_the_loss_is_that_of_the_logits() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_word_model_at_work_agrees_with_the_trained_one(cell: str) -> None:
+def test_the_numpy_network_agrees_with_the_trained_word_model(cell: str) -> None:
     tokenizer = WordTokenizer.from_text([VERSE])
     model = make_model(
         cell, vocab_size=tokenizer.vocab_size, tie_weights=True, dropout=0.3, input_dropout=0.3, recurrent_dropout=0.3
@@ -173,3 +175,10 @@ def test_a_word_model_at_work_agrees_with_the_trained_one(cell: str) -> None:
     with torch.no_grad():
         expected = model(torch.from_numpy(ids))[0].numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fast_masks_have_the_requested_share_of_zeros_and_keep_the_mean() -> None:
+    mask = fast_mask(torch.empty(300, 301), 0.25)
+    assert sorted(set(mask.flatten().tolist())) == pytest.approx([0, 4 / 3])
+    assert float((mask == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert float(mask.mean()) == pytest.approx(1, abs=0.02)

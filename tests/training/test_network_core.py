@@ -1,4 +1,4 @@
-"""The recurrent core and what is built around it, against PyTorch's single cells, step by step."""
+"""Tests of the recurrent core and its models against PyTorch's single cells, run step by step."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from charlm.config import CELLS, ModelConfig
-from charlm.engine.checkpoint import tensor_shapes
+from charlm.config import CELLS
 from charlm.errors import ConfigError
-from charlm.training.network import Classifier, Forecaster, LanguageModel, RecurrentCore
+from charlm.training.network import Classifier, CoreOptions, Forecaster, RecurrentCore
 
 B, T, INPUTS, HIDDEN = 4, 6, 3, 5
 LENGTHS = torch.tensor([6, 1, 4, 2])
@@ -24,7 +23,7 @@ def _no_gradients() -> Iterator[None]:
 
 
 def one_by_one(core: RecurrentCore, sequence: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-    """One sequence, (T, inputs), through every layer and direction by single cells: outputs, state of each."""
+    """Run one sequence, (T, inputs), with single cells; return outputs, and the state of each layer and direction."""
     ends = []
     for layer in core.layers:
         halves = []
@@ -43,37 +42,38 @@ def one_by_one(core: RecurrentCore, sequence: Tensor) -> tuple[Tensor, list[tupl
     return sequence, ends
 
 
-def shaken(core: RecurrentCore) -> RecurrentCore:
+def with_random_biases(core: RecurrentCore) -> RecurrentCore:
     for weights in core.parameters():
-        weights += 0.1 * torch.randn_like(weights)  # away from the zeros that fresh biases have
+        weights += 0.1 * torch.randn_like(weights)  # new biases are 0
     return core
 
 
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both ways"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize(
     ("cell", "nonlinearity"), [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
 )
-def test_a_batch_with_lengths_is_each_sequence_by_itself(
+def test_a_batch_with_lengths_equals_its_sequences_one_by_one(
     cell: str, nonlinearity: Literal["tanh", "relu"], num_layers: int, bidirectional: bool
 ) -> None:
-    core = RecurrentCore(cell, INPUTS, HIDDEN, num_layers, nonlinearity=nonlinearity, bidirectional=bidirectional)
+    options = CoreOptions(nonlinearity=nonlinearity, bidirectional=bidirectional)
+    core = RecurrentCore(cell, INPUTS, HIDDEN, num_layers, options=options)
     inputs = torch.randn(B, T, INPUTS)
-    outputs, state = shaken(core)(inputs, lengths=LENGTHS)
+    outputs, state = with_random_biases(core)(inputs, lengths=LENGTHS)
     assert len(state) == (2 if cell == "lstm" else 1)
     assert all(part.shape == (num_layers * core.directions, B, HIDDEN) for part in state)
     assert outputs.shape == (B, T, core.output_size)
     for b, length in enumerate(LENGTHS.tolist()):
         expected, ends = one_by_one(core, inputs[b, :length])
         torch.testing.assert_close(outputs[b, :length], expected)
-        assert not outputs[b, length:].any(), "zero past the end, exactly"
+        assert not outputs[b, length:].any(), "outputs after the end are exactly zero"
         for layer, end in enumerate(ends):
             for part, own in zip(state, end, strict=True):
                 torch.testing.assert_close(part[layer, b], own)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_two_halves_with_the_state_carried_are_the_whole(cell: str) -> None:
+def test_a_core_reads_two_halves_with_carried_state_like_the_whole(cell: str) -> None:
     core = RecurrentCore(cell, INPUTS, HIDDEN, 2)
     inputs = torch.randn(B, T, INPUTS)
     whole, end = core(inputs)
@@ -84,23 +84,23 @@ def test_two_halves_with_the_state_carried_are_the_whole(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_final_state_is_the_last_real_output_to_the_bit(cell: str) -> None:
+def test_the_final_state_equals_the_last_output_before_padding(cell: str) -> None:
     core = RecurrentCore(cell, INPUTS, HIDDEN)
     outputs, state = core(torch.randn(B, T, INPUTS), lengths=LENGTHS)
     assert torch.equal(state[0][0], outputs[torch.arange(B), LENGTHS - 1])
     assert torch.equal(core.last_output(state), state[0][0])
 
 
-def test_the_last_output_of_both_directions_is_each_ones_end() -> None:
-    core = RecurrentCore("gru", INPUTS, HIDDEN, 2, bidirectional=True)
+def test_the_last_output_has_the_end_of_each_direction() -> None:
+    core = RecurrentCore("gru", INPUTS, HIDDEN, 2, options=CoreOptions(bidirectional=True))
     outputs, state = core(torch.randn(B, T, INPUTS), lengths=LENGTHS)
     forward, backward = core.last_output(state).split(HIDDEN, dim=1)
     assert torch.equal(forward, outputs[torch.arange(B), LENGTHS - 1, :HIDDEN])
     assert torch.equal(backward, outputs[:, 0, HIDDEN:])
 
 
-def test_what_is_padded_changes_nothing() -> None:
-    model = Classifier(RecurrentCore("lstm", INPUTS, HIDDEN, bidirectional=True), 2)
+def test_the_values_of_padding_have_no_effect() -> None:
+    model = Classifier(RecurrentCore("lstm", INPUTS, HIDDEN, options=CoreOptions(bidirectional=True)), 2)
     inputs = torch.randn(B, T, INPUTS)
     other = inputs.clone()
     for b, length in enumerate(LENGTHS.tolist()):
@@ -109,23 +109,12 @@ def test_what_is_padded_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_only_an_rnn_can_be_rectified(cell: str) -> None:
-    with pytest.raises(ConfigError, match="always use tanh"):
-        RecurrentCore(cell, INPUTS, HIDDEN, nonlinearity="relu")
+def test_only_an_rnn_can_use_relu(cell: str) -> None:
+    with pytest.raises(ConfigError, match="always uses tanh"):
+        RecurrentCore(cell, INPUTS, HIDDEN, options=CoreOptions(nonlinearity="relu"))
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("tie_weights", [False, True])
-def test_a_language_model_has_the_tensors_of_its_file(cell: str, num_layers: int, tie_weights: bool) -> None:
-    config = ModelConfig(
-        vocab_size=7, cell=cell, num_layers=num_layers, embedding_dim=5, hidden_size=5, tie_weights=tie_weights
-    )
-    tensors = LanguageModel(config).to_tensors()
-    assert {name: array.shape for name, array in tensors.items()} == tensor_shapes(config)
-
-
-def test_numbers_and_tokens_are_read_side_by_side() -> None:
+def test_values_and_token_ids_are_read_side_by_side() -> None:
     embedding = nn.Embedding(7, 4)
     model = Forecaster(RecurrentCore("gru", INPUTS + 4, HIDDEN), 2, embedding)
     values, ids = torch.randn(B, T, INPUTS), torch.randint(7, (B, T))
@@ -135,7 +124,7 @@ def test_numbers_and_tokens_are_read_side_by_side() -> None:
     assert torch.equal(state[0], end[0])
 
 
-def test_a_forecast_goes_on_from_a_state() -> None:
+def test_a_forecaster_continues_from_a_state() -> None:
     model = Forecaster(RecurrentCore("lstm", INPUTS, HIDDEN), 1)
     values = torch.randn(B, T, INPUTS)
     whole, _ = model(values)
@@ -143,15 +132,15 @@ def test_a_forecast_goes_on_from_a_state() -> None:
     torch.testing.assert_close(model(values[:, 2:], state=middle)[0], whole[:, 2:])
 
 
-def test_a_classifier_answers_from_the_last_state_alone() -> None:
+def test_a_classifier_uses_the_last_state_only() -> None:
     model = Classifier(RecurrentCore("rnn", 4, HIDDEN, 2), 3, nn.Embedding(7, 4))
     ids = torch.randint(7, (B, T))
     _, state = model.core(model.embedding(ids))
     assert torch.equal(model(ids=ids), model.head(state[0][-1]))
 
 
-def test_dropout_is_for_training_alone() -> None:
-    core = RecurrentCore("lstm", INPUTS, 50, dropout=0.5)
+def test_dropout_of_a_core_is_active_in_training_only() -> None:
+    core = RecurrentCore("lstm", INPUTS, 50, options=CoreOptions(dropout=0.5))
     inputs = torch.randn(B, T, INPUTS)
     assert (core(inputs)[0] == 0).float().mean() > 0.3
     core.eval()

@@ -7,7 +7,7 @@ from charlm.training.optimizer import BETAS, DECODER_RATE, make_optimizer
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_each_weight_moves_as_pytorchs_adamw_would_move_it(tied: bool) -> None:
+def test_updates_equal_those_of_pytorchs_adamw(tied: bool) -> None:
     config = TrainConfig(steps=1, weight_decay=0.3)
     shape = ModelConfig(vocab_size=7, hidden_size=5, embedding_dim=5, num_layers=2, tie_weights=tied)
     ours, theirs = LanguageModel(shape), LanguageModel(shape)

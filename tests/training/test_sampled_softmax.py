@@ -19,7 +19,7 @@ def full_loss(outputs: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor
     return sequence_loss((outputs @ weight.T + bias)[None], targets[None])
 
 
-def test_with_all_words_drawn_it_is_the_full_softmax() -> None:
+def test_with_all_words_sampled_the_loss_is_exact() -> None:
     outputs, targets, weight, bias = tensors(30)
     estimate = sampled_softmax_loss(outputs, targets, weight, bias, samples=5000)
     torch.testing.assert_close(estimate, full_loss(outputs, targets, weight, bias), rtol=1e-4, atol=1e-4)
@@ -30,7 +30,7 @@ def test_with_all_words_drawn_it_is_the_full_softmax() -> None:
     torch.testing.assert_close(of_estimate, weight.grad, rtol=1e-3, atol=1e-4)
 
 
-def test_on_average_the_sum_over_all_words_is_right() -> None:
+def test_the_estimated_sum_over_all_words_is_unbiased() -> None:
     outputs, targets, weight, bias = tensors(1000, steps=4)
     weight, bias = weight.detach(), bias.detach()
     logits = outputs @ weight.T + bias
@@ -45,7 +45,7 @@ def test_on_average_the_sum_over_all_words_is_right() -> None:
     torch.testing.assert_close(sums / draws, truth, rtol=0.1, atol=0)
 
 
-def test_the_estimate_is_near_the_full_loss_and_drawn_anew() -> None:
+def test_estimates_differ_and_are_near_the_exact_loss() -> None:
     parts = tensors(20_000)
     full = float(full_loss(*parts).detach())
     estimates = [float(sampled_softmax_loss(*parts, samples=4000).detach()) for _ in range(5)]

@@ -9,7 +9,7 @@ from charlm.training.stopwatch import Stopwatch
 BATCHES = StreamBatches(np.zeros(1000, dtype=np.int64), 4, 8, start_id=0)
 
 
-def test_the_rate_rises_then_falls_to_almost_nothing() -> None:
+def test_the_learning_rate_rises_during_warm_up_and_then_falls() -> None:
     config = TrainConfig(steps=1, learning_rate=1.0, warmup=0.1)
     rates = [learning_rate(config, fraction) for fraction in np.linspace(0, 1, 101)]
     assert np.argmax(rates) == 10
@@ -18,32 +18,32 @@ def test_the_rate_rises_then_falls_to_almost_nothing() -> None:
     assert np.all(np.diff(rates[10:]) < 0)
 
 
-def test_updates_alone_decide_where_no_clock_does() -> None:
+def test_without_a_time_limit_only_updates_count() -> None:
     schedule = Schedule(TrainConfig(epochs=2), Stopwatch(iter(range(0, 10**6, 1000)).__next__), BATCHES, 10)
     steps = 2 * BATCHES.steps_per_epoch
     assert schedule.fraction(round(steps / 2)) == pytest.approx(0.5, abs=0.01)
-    schedule.validated(1e9)
-    assert schedule.bears_validation()
+    schedule.record_validation(1e9)
+    assert schedule.has_time_to_validate()
 
 
-def test_by_the_clock_the_last_validation_has_its_time() -> None:
+def test_with_a_time_limit_the_last_validation_has_time() -> None:
     now = [0.0]
     schedule = Schedule(TrainConfig(minutes=1), Stopwatch(lambda: now[0]), BATCHES, 10)
-    schedule.validated(1.0)
+    schedule.record_validation(1.0)
     now[0] = 29.5
     assert schedule.fraction(0) == 0.5
-    assert not schedule.bears_validation()
-    assert schedule.tokens_to_validate(0.01) == 600
+    assert not schedule.has_time_to_validate()
+    assert schedule.max_validation_tokens(0.01) == 600
 
 
-def test_by_the_clock_validations_keep_their_distance_from_each_other_and_from_the_last() -> None:
+def test_with_a_time_limit_validations_are_40_times_their_duration_apart() -> None:
     now = [0.0]
     schedule = Schedule(TrainConfig(minutes=2), Stopwatch(lambda: now[0]), BATCHES, 10)
-    schedule.validated(1.0)
-    borne = []
+    schedule.record_validation(1.0)
+    validated_at = []
     for now[0] in range(1, 120):
-        if schedule.bears_validation():
-            borne.append(now[0])
-            schedule.validated(1.0)
-    assert borne == [40, 80]
+        if schedule.has_time_to_validate():
+            validated_at.append(now[0])
+            schedule.record_validation(1.0)
+    assert validated_at == [40, 80]
     assert schedule.fraction(0) == 1

@@ -1,4 +1,4 @@
-"""The program `torchrun` itself, as a user starts it: one model, one voice, and an orderly end whatever happens."""
+"""Tests with the program `torchrun`, as a user starts it."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = ["--hidden", "8", "--embed", "8", "--seq-len", "16", "--batch-size", "2"]
 SECONDS = 120
-"""How long the test waits on a machine that others use; torchrun alone imports PyTorch for some seconds."""
+"""Maximum duration in seconds, on a busy machine; torchrun itself imports PyTorch for some seconds."""
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def torchrun(*args: str) -> Iterator["subprocess.Popen[str]"]:
     try:
         yield running
     finally:
-        running.terminate()  # which it passes on
+        running.terminate()  # torchrun passes the signal on
         running.communicate(timeout=SECONDS)
 
 
@@ -57,7 +57,7 @@ def _verse() -> None:
     Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
 
 
-def test_two_processes_make_one_model_with_one_voice() -> None:
+def test_two_processes_train_one_model_and_one_of_them_prints() -> None:
     with torchrun("verse.txt", "--steps", "30", *SMALL) as running:
         out, err = running.communicate(timeout=SECONDS)
     assert running.returncode == 0
@@ -70,7 +70,7 @@ def test_two_processes_make_one_model_with_one_voice() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_torchrun_saves_and_one_process_goes_on(number: signal.Signals, charlm: Charlm) -> None:
+def test_a_signal_to_torchrun_saves_and_one_process_resumes(number: signal.Signals, charlm: Charlm) -> None:
     with torchrun("verse.txt", "--name", "long", "--steps", "1000000", "--save-every", "3600", *SMALL) as running:
         wait_for(Path("checkpoints/long/log.jsonl"), running)
         running.send_signal(number)
@@ -85,29 +85,29 @@ def test_a_signal_to_torchrun_saves_and_one_process_goes_on(number: signal.Signa
         [sys.executable, "-m", "charlm", "train", "--resume", "long"], stderr=subprocess.PIPE, text=True
     )
     assert again.stderr is not None
-    while (line := again.stderr.readline()) and "dealt anew" not in line:
+    while (line := again.stderr.readline()) and "new positions" not in line:
         pass
     again.send_signal(number)
     again.communicate(timeout=SECONDS)
     assert again.returncode == 128 + number
-    assert "saved by 2 process(es), going on with 1: the streams are dealt anew" in line
+    assert "saved by 2 process(es), continued by 1: the streams start at new positions" in line
     assert load_checkpoint(Path("checkpoints/long/last.safetensors")).metadata["resume"]["workers"] == 1
     done = charlm("sample", "-m", "long", "-n", "5")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("args", [["absent.txt"], ["verse.txt", "--hidden", "0"], ["verse.txt"]])
-def test_what_goes_wrong_is_said_once_and_ends_all_at_once(args: list[str]) -> None:
-    Path("checkpoints").touch()  # no folder, which the first process alone finds out
+def test_an_error_is_printed_once_and_ends_all_processes(args: list[str]) -> None:
+    Path("checkpoints").touch()  # not a folder; only the first process notices
     with torchrun(*args, "--steps", "3") as failing:
         _, err = failing.communicate(timeout=SECONDS)
     assert failing.returncode == 1
     assert err.count("Error: ") == 1 + err.count("ChildFailedError: "), err
-    assert "charlm/" not in err  # no traceback of charlm's own
-    assert "Unable to shutdown" not in err, err  # torchrun waited half a minute in vain
+    assert "charlm/" not in err  # no traceback from charlm
+    assert "Unable to shutdown" not in err, err  # torchrun waited for half a minute
 
 
-def test_a_process_that_is_killed_ends_the_other_with_one_line() -> None:
+def test_a_killed_process_ends_the_other_with_a_one_line_error() -> None:
     with torchrun("verse.txt", "--name", "long", "--steps", "1000000", *SMALL) as running:
         wait_for(Path("checkpoints/long/log.jsonl"), running)
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children")

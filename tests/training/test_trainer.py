@@ -15,7 +15,7 @@ from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError, TrainingError
 from charlm.text.tokenizer import CharTokenizer
-from charlm.training import schedule, trainer
+from charlm.training import schedule, validation
 from charlm.training.callbacks import Callbacks
 from charlm.training.dataset import Dataset
 from charlm.training.loss import sequence_loss
@@ -35,7 +35,7 @@ QUICK = TrainConfig(steps=30, batch_size=4, seq_len=8)
 
 
 def make_trainer(run: str | Run = "run", config: TrainConfig = QUICK, *, resume: bool = False, **more: Any) -> Trainer:
-    """A trainer of a tiny model on `VERSE`; `more` are settings of the model, and fields of callbacks or machine."""
+    """Return a trainer of a tiny model on `VERSE`; `more` are fields of the model, the callbacks or the machine."""
     shape = {"hidden_size": 8, "embedding_dim": 8, "cell": "lstm", "num_layers": 1, "dropout": 0.0}
     shape["tie_weights"] = False
     shape |= {name: more.pop(name) for name in shape if name in more}
@@ -52,14 +52,14 @@ def make_trainer(run: str | Run = "run", config: TrainConfig = QUICK, *, resume:
     return made
 
 
-def stop_after(asked: int) -> Callable[[], bool]:
-    """A stop that says yes from the so-many-th time on that it is asked."""
+def stop_after(calls: int) -> Callable[[], bool]:
+    """Return a stop function that returns True after this number of calls."""
     times = iter(range(10**9))
-    return lambda: next(times) >= asked
+    return lambda: next(times) >= calls
 
 
 def log_of(run: str) -> list[dict[str, Any]]:
-    """The log, without what depends on the time that passed."""
+    """Return the log without the values that depend on time."""
     lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: line[key] for key in line if key not in {"seconds", "tokens_per_second"}} for line in lines]
 
@@ -74,7 +74,7 @@ def assert_same_run(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "asked"),
+    ("shape", "calls"),
     [
         ({"cell": "lstm"}, 11),
         ({"cell": "gru"}, 1),
@@ -83,25 +83,25 @@ def assert_same_run(one: str, other: str) -> None:
     ],
     ids=["lstm", "gru", "rnn", "dropout"],
 )
-def test_resumed_equals_uninterrupted_to_the_last_bit(shape: dict[str, Any], asked: int) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(shape: dict[str, Any], calls: int) -> None:
     make_trainer("whole", **shape).train()
-    make_trainer("broken", stop=stop_after(asked), **shape).train()
-    torch.manual_seed(999)  # as another process would have it
+    make_trainer("broken", stop=stop_after(calls), **shape).train()
+    torch.manual_seed(999)  # as in another process
     make_trainer("broken", resume=True, **shape).train()
     assert_same_run("whole", "broken")
 
 
-@pytest.mark.parametrize("asked", range(0, 60, 7))
-def test_a_stop_at_any_moment_and_in_a_validation_is_resumed_exactly(asked: int) -> None:
+@pytest.mark.parametrize("calls", range(0, 60, 7))
+def test_a_training_stopped_anywhere_resumes_exactly_even_during_validation(calls: int) -> None:
     make_trainer("whole").train()
-    make_trainer("broken", stop=stop_after(asked)).train()
+    make_trainer("broken", stop=stop_after(calls)).train()
     while not load_checkpoint(Path("broken/last.safetensors")).metadata["finished"]:
-        asked += 5  # a validation asks five times
-        make_trainer("broken", resume=True, stop=stop_after(asked)).train()
+        calls += 5  # a validation calls stop five times
+        make_trainer("broken", resume=True, stop=stop_after(calls)).train()
     assert_same_run("whole", "broken")
 
 
-def test_what_a_killed_run_logged_after_its_last_save_is_logged_once() -> None:
+def test_log_lines_after_the_last_save_are_removed_when_a_killed_run_resumes() -> None:
     make_trainer("whole").train()
     make_trainer("broken", stop=stop_after(15)).train()
     with open("broken/log.jsonl", "a", encoding="utf-8") as log:
@@ -121,7 +121,7 @@ def test_the_last_two_saves_are_kept() -> None:
     assert [load_checkpoint(path).metadata["resume"]["step"] for path in saves] == [30, 29]
 
 
-def test_a_resumed_training_by_the_clock_goes_on_with_its_budget() -> None:
+def test_a_resumed_training_has_the_rest_of_its_time_limit() -> None:
     time = iter(np.arange(0, 10**6, 0.05))
     clock: dict[str, Any] = {"clock": lambda: float(next(time))}
     config = TrainConfig(minutes=1, batch_size=4, seq_len=8)
@@ -132,8 +132,8 @@ def test_a_resumed_training_by_the_clock_goes_on_with_its_budget() -> None:
     assert resumed.step > end.step
 
 
-@pytest.mark.parametrize("jump", [8 * 3600.0, -8 * 3600.0], ids=["the machine slept", "the clock was set back"])
-def test_a_jump_of_the_clock_costs_a_minute_at_most(jump: float) -> None:
+@pytest.mark.parametrize("jump", [8 * 3600.0, -8 * 3600.0], ids=["computer slept", "clock was set back"])
+def test_a_jump_of_the_clock_counts_as_at_most_a_minute(jump: float) -> None:
     times, now = iter(range(10**9)), [0.0]
 
     def clock() -> float:
@@ -146,7 +146,7 @@ def test_a_jump_of_the_clock_costs_a_minute_at_most(jump: float) -> None:
 
 
 def poison(made: Trainer, steps: set[int]) -> None:
-    """Let the loss be no number the first time that these steps are reached."""
+    """Make a weight NaN the first time that one of these steps is reached."""
     batches = made._batches
     original = batches.inputs_and_targets
 
@@ -159,7 +159,7 @@ def poison(made: Trainer, steps: set[int]) -> None:
     batches.inputs_and_targets = poisoned  # type: ignore[method-assign]
 
 
-def test_a_loss_that_is_no_number_sends_back_to_the_last_good_state_with_a_smaller_rate() -> None:
+def test_after_a_nan_loss_the_training_returns_to_an_earlier_state_with_a_smaller_rate() -> None:
     warnings: list[str] = []
     made = make_trainer("run", warn=warnings.append)
     poison(made, {12, 20})
@@ -167,21 +167,21 @@ def test_a_loss_that_is_no_number_sends_back_to_the_last_good_state_with_a_small
     assert end.step == 30
     assert len(warnings) == 2
     assert "step 12" in warnings[0]
-    assert "0.3 of the learning rate" in warnings[0]
+    assert "0.3 times the learning rate" in warnings[0]
     saved = load_checkpoint(Path("run/last.safetensors"))
     assert saved.metadata["resume"]["recoveries"] == 2
     assert saved.metadata["resume"]["rate_scale"] == pytest.approx(0.09)
     assert end.learning_rate == pytest.approx(0.09 * learning_rate(QUICK, 29 / 30))
 
 
-def test_a_loss_that_explodes_again_and_again_is_a_clear_end() -> None:
+def test_a_training_that_diverges_repeatedly_is_an_error() -> None:
     warnings: list[str] = []
-    with pytest.raises(TrainingError, match=r"explodes.*smaller --lr than 1e\+30"):
+    with pytest.raises(TrainingError, match=r"diverged at step .*; set learning_rate below 1e\+30"):
         make_trainer("run", replace(QUICK, learning_rate=1e30), warn=warnings.append).train()
     assert len(warnings) == 3
 
 
-def test_a_full_disk_is_a_warning_on_the_way_and_an_error_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_warning_during_training_and_an_error_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     full = [False]
     fsync = checkpoint.os.fsync
 
@@ -213,10 +213,10 @@ def test_a_full_disk_is_a_warning_on_the_way_and_an_error_at_the_end(monkeypatch
     }
 
 
-def test_the_best_model_waits_in_memory_for_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_model_stays_in_memory_while_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([2.0, 1.0] + [3.0] * 20)
-    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
-    monkeypatch.setattr(schedule, "LEARNING_COST", 1000)  # many validations in few updates
+    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
     monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
     whole = make_trainer("whole")
     whole.train()
@@ -235,7 +235,7 @@ def test_the_best_model_waits_in_memory_for_room_on_the_disk(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
-def test_random_numbers_of_a_gpu_are_saved_with_the_cpus_and_other_machines_do_without(
+def test_the_random_state_of_a_gpu_is_saved_and_ignored_on_other_devices(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_to: list[list[int]] = []
@@ -257,7 +257,7 @@ def test_random_numbers_of_a_gpu_are_saved_with_the_cpus_and_other_machines_do_w
 
 
 @pytest.mark.parametrize("name", ["resume/stream.0", "resume/random", "resume/embedding.weight.exp_avg"])
-def test_a_save_that_lacks_a_part_or_has_it_in_another_shape_is_refused(name: str) -> None:
+def test_a_save_with_a_missing_or_misshapen_tensor_is_an_error(name: str) -> None:
     make_trainer("run", stop=stop_after(5)).train()
     saved = load_checkpoint(Path("run/last.safetensors"), with_resume=True)
     tensors = dict(saved.tensors)
@@ -269,7 +269,7 @@ def test_a_save_that_lacks_a_part_or_has_it_in_another_shape_is_refused(name: st
 
 
 @pytest.mark.parametrize("length", [1, 5, 2100, 6001])
-def test_validation_in_streams_gives_what_one_pass_would(length: int, rng: np.random.Generator) -> None:
+def test_validation_in_parallel_streams_equals_one_pass(length: int, rng: np.random.Generator) -> None:
     model = LanguageModel(ModelConfig(vocab_size=9, hidden_size=6, embedding_dim=4))
     ids = rng.integers(9, size=length).astype(np.uint8)
     tokens = torch.from_numpy(np.concatenate([[3], ids]).astype(np.int64))[None]
@@ -281,10 +281,10 @@ def test_validation_in_streams_gives_what_one_pass_would(length: int, rng: np.ra
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_decoder_learns_faster_unless_it_is_the_embedding_too(tied: bool) -> None:
+def test_the_decoder_has_a_higher_learning_rate_unless_weights_are_tied(tied: bool) -> None:
     trainer = make_trainer(config=replace(QUICK, steps=1, weight_decay=0.0), tie_weights=tied)
     before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
-    rate = trainer.train().learning_rate  # in its first step, AdamW moves each weight by just this
+    rate = trainer.train().learning_rate  # the first step of AdamW changes each weight by exactly this
     steps = {
         name: float((weight.detach() - before[name]).abs().max()) for name, weight in trainer.model.named_parameters()
     }
@@ -294,18 +294,18 @@ def test_the_decoder_learns_faster_unless_it_is_the_embedding_too(tied: bool) ->
     assert slower == before.keys() - faster
 
 
-def test_the_kept_model_is_the_mean_of_the_last_weights() -> None:
+def test_the_best_model_has_the_averaged_weights() -> None:
     trainer = make_trainer("run", replace(QUICK, steps=96, learning_rate=0.05))
     seen: list[dict[str, torch.Tensor]] = []
-    step = trainer._learner.optimizer.step
+    step = trainer._state.optimizer.step
 
     def keep() -> None:
         step()
         seen.append({name: weight.detach().clone() for name, weight in trainer.model.named_parameters()})
 
-    trainer._learner.optimizer.step = keep  # type: ignore[method-assign, assignment]
+    trainer._state.optimizer.step = keep  # type: ignore[method-assign, assignment]
     trainer.train()
-    for name, average in trainer._learner.averages.items():
+    for name, average in trainer._state.average.weights.items():
         mean = seen[0][name]
         for number, weights in enumerate(seen, start=1):
             if number > 64 and number % 8:
@@ -324,10 +324,10 @@ def test_the_kept_model_is_the_mean_of_the_last_weights() -> None:
     best = min(line["val_nats"] for line in figures)
     trainer.model.load_tensors(kept.tensors)
     start = int(TOKENIZER.encode("\n")[0])
-    assert validation_loss(trainer.model, trainer._val_ids, start) == pytest.approx(best, abs=1e-6)
+    assert validation_loss(trainer.model, trainer._validator.ids, start) == pytest.approx(best, abs=1e-6)
 
 
-def test_a_model_in_half_precision_is_validated_as_it_is_kept() -> None:
+def test_a_model_in_half_precision_is_validated_as_it_is_stored() -> None:
     trainer = make_trainer("half", replace(QUICK, half=True))
     end = trainer.train()
     kept = load_checkpoint(Path("half/model.safetensors"))
@@ -337,34 +337,34 @@ def test_a_model_in_half_precision_is_validated_as_it_is_kept() -> None:
     }
     trainer.model.load_tensors(kept.tensors)
     start = int(TOKENIZER.encode("\n")[0])
-    assert validation_loss(trainer.model, trainer._val_ids, start) == pytest.approx(end.best_nats, abs=1e-6)
+    assert validation_loss(trainer.model, trainer._validator.ids, start) == pytest.approx(end.best_nats, abs=1e-6)
 
 
-def test_a_training_with_patience_ends_when_validation_gets_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends_a_training_whose_validation_loss_stops_falling(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
-    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
     end = make_trainer("run", replace(QUICK, steps=400, patience=3)).train()
     assert end.fraction == 1
-    assert end.step == 52  # the fifth of 40 validations, three after the best; each with a line of the log
+    assert end.step == 52  # the fifth of 40 validations, three after the best one
     assert end.best_nats == 2.0
     assert load_checkpoint(Path("run/last.safetensors")).metadata["finished"]
 
 
 @pytest.mark.parametrize(("steps", "validations"), [(1, 1), (50, 1), (200, 4), (600, 10)])
-def test_validations_take_a_small_part_of_a_training_that_no_clock_ends(
+def test_without_a_time_limit_validation_is_a_small_part_of_the_tokens(
     steps: int, validations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    monkeypatch.setattr(trainer, "validation_loss", lambda model, ids, *others: read.append(len(ids)) or 1.0)
+    monkeypatch.setattr(validation, "validation_loss", lambda model, ids, *others: read.append(len(ids)) or 1.0)
     made = make_trainer("run", replace(QUICK, steps=steps))
     made.train()
     assert len(read) == validations
     assert sum(read[:-1]) * 40 <= 3 * steps * made._batches.tokens_per_step
 
 
-def test_patience_lasts_over_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_counts_validations_before_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
-    monkeypatch.setattr(trainer, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
     config = replace(QUICK, steps=400, patience=3)
     assert make_trainer("run", config, stop=stop_after(35)).train().fraction < 1
     assert make_trainer("run", config, resume=True).train().step == 52

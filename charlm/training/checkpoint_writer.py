@@ -1,0 +1,141 @@
+"""Files of a running training: the best model, the saves to resume from, and the log."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from charlm.config import TrainConfig
+from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, save_checkpoint
+from charlm.engine.runs import Run
+from charlm.errors import CharlmError
+from charlm.training.dataset import Dataset
+from charlm.training.network import LanguageModel
+from charlm.training.progress import Progress
+from charlm.training.state import Counters
+
+
+class CheckpointWriter:
+    """Writer of the files of a run. Only the first process writes.
+
+    If a file cannot be written, for instance because the disk is full, the user is warned once and the training
+    continues. The best model stays in memory until the next save. At the end of the training, the failure is an error.
+
+    Args:
+        run: Folder of the training.
+        model: The model.
+        dataset: Its vocabulary is that of the model.
+        config: Settings of the training.
+        metadata: Metadata of the model files besides settings and metrics.
+        warn: Function that shows a message to the user.
+
+    Attributes:
+        last_save_seconds: Time of the last save, in seconds of the training.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: LanguageModel,
+        dataset: Dataset,
+        config: TrainConfig,
+        *,
+        metadata: dict[str, Any],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._run = run
+        self._model = model
+        self._tokenizer = dataset.tokenizer
+        self._metadata = {**metadata, "training": asdict(config)}
+        self._dtype = np.float16 if config.half else np.float32
+        self._chars_per_token = dataset.chars_per_token
+        self._warn = warn
+        self._save_every = config.save_every
+        self.last_save_seconds = 0.0
+        self._unsaved_best: Checkpoint | None = None
+        self._has_warned = False
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a best model, on disk or in memory."""
+        return self._run.model.exists() or self._unsaved_best is not None
+
+    def is_save_due(self, seconds: float) -> bool:
+        """Return whether the last save was long enough ago at this time of the training."""
+        return seconds - self.last_save_seconds >= self._save_every
+
+    def log(self, progress: Progress) -> None:
+        """Append a line to the log, if possible."""
+        self._try_to_write(lambda: self._run.append_log(progress.to_metrics(self._chars_per_token)))
+
+    def write_best(self, progress: Progress) -> None:
+        """Write the weights that the model has now as the best model; if that fails, keep a copy in memory."""
+        self._unsaved_best = self._checkpoint(progress, self._model_tensors())
+        if not self._try_to_write(self.flush):
+            self.keep_best(progress)
+
+    def keep_best(self, progress: Progress) -> None:
+        """Keep a copy of the weights that the model has now as the best model, until the next save."""
+        copies = {name: np.array(array) for name, array in self._model_tensors().items()}
+        self._unsaved_best = self._checkpoint(progress, copies)
+
+    def flush(self) -> None:
+        """Write the best model if it is not on disk yet.
+
+        Raises:
+            CheckpointError: If it cannot be written.
+        """
+        if self._unsaved_best is not None:
+            save_checkpoint(self._run.model, self._unsaved_best)
+            self._unsaved_best = None
+
+    def save(
+        self, progress: Progress, counters: Counters, tensors: dict[str, Tensor], *, finished: bool, must: bool
+    ) -> None:
+        """Write the best model, if it is not on disk yet, and a save to resume from.
+
+        Args:
+            progress: Progress for the metrics.
+            counters: Counters of the training.
+            tensors: State of the training, without the weights.
+            finished: Whether the training is complete.
+            must: Raise an error if a file cannot be written; otherwise warn, and try again at the next save.
+
+        Raises:
+            CheckpointError: If a file cannot be written and `must` is set.
+        """
+        self.last_save_seconds = counters.seconds
+
+        def write() -> None:
+            self.flush()
+            named = {RESUME_PREFIX + name: value.cpu().numpy() for name, value in tensors.items()}
+            resume = asdict(replace(counters, log_bytes=self._run.log_bytes))
+            checkpoint = self._checkpoint(progress, self._model.to_tensors() | named, finished=finished, resume=resume)
+            save_checkpoint(self._run.last, checkpoint, keep=self._run.previous)
+            self._has_warned = False
+
+        if must:
+            write()
+        else:
+            self._try_to_write(write)
+
+    def _try_to_write(self, write: Callable[[], None]) -> bool:
+        """Call a function that writes, and return whether it succeeded; warn at the first failure."""
+        try:
+            write()
+        except CharlmError as error:
+            if not self._has_warned:
+                self._warn(f"{error}; the training continues, and the next save will try again")
+            self._has_warned = True
+            return False
+        return True
+
+    def _model_tensors(self) -> dict[str, Any]:
+        """Return the weights in the number format of the model file."""
+        return {name: array.astype(self._dtype, copy=False) for name, array in self._model.to_tensors().items()}
+
+    def _checkpoint(self, progress: Progress, tensors: dict[str, Any], **more: Any) -> Checkpoint:
+        metadata = {**self._metadata, "metrics": progress.to_metrics(self._chars_per_token), **more}
+        return Checkpoint(config=self._model.config, tokenizer=self._tokenizer, tensors=tensors, metadata=metadata)
