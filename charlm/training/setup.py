@@ -160,10 +160,10 @@ def new_job(request: Request, settings: Mapping[str, Any], find_machine: Callabl
 
 def resumed_job(name: str, request: Request, settings: Mapping[str, Any]) -> Job:
     """Take up a run with the settings and the corpus it began with."""
-    run = Run.to_resume(name)
+    run = Run.find_resumable(name)
     with ExitStack() as hold, ExitStack() as reading:
         if request.first:
-            hold.enter_context(run.claimed())
+            hold.enter_context(run.locked())
         saved, notes = _load_save(run)
         train_config, tokenizer_config, told = _read_metadata(run, saved)
         given = {**settings, "encoding": request.encoding, "errors": request.errors, "name": request.name}

@@ -404,4 +404,4 @@ class Trainer:
         self._at = position
         self._watch.add(position.seconds)
         if self._workers.is_first:
-            self._run.cut_log(position.log_bytes)
+            self._run.truncate_log(position.log_bytes)
