@@ -19,7 +19,7 @@ def touch(*paths: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\nb", "\x1b[2J"])
 def test_invalid_folder_name_is_an_error(name: str) -> None:
-    with pytest.raises(RunError, match="^name .*: not a valid folder name") as caught:
+    with pytest.raises(RunError, match=r"^name .*: not a valid folder name") as caught:
         Run.named(name)
     assert caught.value.fields == ("name",)
 
@@ -90,7 +90,7 @@ def test_model_is_found_by_file_folder_name_or_age() -> None:
     for spec in ("old", "checkpoints/old", "checkpoints/old/model.safetensors"):
         assert find_model(spec) == Path("checkpoints/old/model.safetensors")
     assert find_model(None) == Path("checkpoints/new/model.safetensors")
-    with pytest.raises(CheckpointError, match="^none: no model file or run found; runs in ./checkpoints: new, old$"):
+    with pytest.raises(CheckpointError, match=r"^none: no model file or run found; runs in \./checkpoints: new, old$"):
         find_model("none")
 
 

@@ -133,7 +133,7 @@ def test_mixture_has_the_weighted_mean_of_the_probabilities(weight: float) -> No
 
 def test_mixture_of_different_numbers_of_tokens_is_an_error() -> None:
     one, two = (TokenScores("ab", np.zeros(size, np.uint8), np.zeros(size, np.float32)) for size in (2, 1))
-    with pytest.raises(ConfigError, match="mix: .* split text into the same tokens") as caught:
+    with pytest.raises(ConfigError, match=r"mix: .* split text into the same tokens") as caught:
         interpolate(one, two, 0.5)
     assert caught.value.fields == ("mix", "vs")
 
