@@ -164,14 +164,14 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
     from charlm.text.sources import STDIN
 
     blocks = read_lines(options.files or (STDIN,), encoding=options.encoding, errors=options.errors)
+    passed = True
     if options.total:
         counts = show_total(scorers, blocks, as_json=options.as_json)
-        passed, is_noted = True, not options.as_json
     else:
         view = _open_view(scorers[0].tokenizer, options)
         counts = show_lines(scorers, blocks, view)
-        passed, is_noted = not view.nothing_passed, True
-    if counts.num_unknown and is_noted:
+        passed = not view.nothing_passed
+    if counts.num_unknown and not (options.total and options.as_json):  # that output has the number itself
         note(f"{counts.num_unknown:,} of {counts.num_tokens:,} tokens were unknown to the model", quiet=options.quiet)
     return passed
 

@@ -97,5 +97,5 @@ def score_stream(scorers: Sequence[Scorer], blocks: Iterable[Lines]) -> list[Sco
         text = "".join(block)
         scores = [score + stream.feed(text).score for score, stream in zip(scores, streams, strict=True)]
     if not scores[0].num_chars:
-        raise CorpusError("the text is empty: nothing to score")
+        raise CorpusError("the text is empty; there is nothing to score")
     return scores
