@@ -148,7 +148,7 @@ def charlm_scorer(network: RecurrentNetwork) -> Scorer:
 
     def score(texts: Sequence[str]) -> list[Costs]:
         if len(texts) == 1:
-            return [scorer.follow().feed(texts[0]).nats]
+            return [scorer.start_stream().feed(texts[0]).nats]
         return [costs.nats for costs in scorer.score_lines(texts)]
 
     return score

@@ -1,4 +1,4 @@
-"""Counts what charlm survives: runs the tests of the marker `torture`, and writes down what they lived through.
+"""Run the tests of the marker `torture`, and write what they counted.
 
 python -m benchmarks.torture
 """
@@ -16,55 +16,55 @@ from benchmarks.report import write_section
 
 ROOT = Path(__file__).parent.parent
 
-HEAD = """\
-What the tests behind the marker `torture` lived through: kill -9 at random moments, damaged files, random command
-lines. Survived means: an orderly end or one line of error; no traceback, no case longer than 20 s of the CPU, no more
-than 400 MB more memory over all cases of a kind; and after every kill, no damaged file.
+INTRODUCTION = """\
+Results of the tests with the marker `torture`: trainings killed with SIGKILL at random moments, damaged files, and
+random command lines. A case passes if the command succeeds or reports an error in one line, without a traceback and
+within 20 s of CPU time. Memory may grow by at most 400 MiB over all cases of a test. No kill may leave a damaged file.
 
 """
 
+DEFECTS_FOUND = """
+Defects that these tests found, or that were found while the tests were written. All are fixed.
 
-MENDED = """
-What these tests found, or writing them did, and what was mended:
-
-- A scalar of AdamW's state came back from a save as a vector of one; the check of shapes refused every save.
-- A run resumed after a kill logged the steps since its last save twice.
-- The learning rate in the first logged line after a resume was AdamW's default, not the last update's.
-- A log line that worked made a disk that was full look well again, so that every save warned anew.
-- Text said to be UTF-16 without its mark ended `score` with a traceback.
-- An unknown `--encoding` was taken for known when an installed package registers a codec for any name.
-- With two processes, the copy of a good state waited for a partner that was not copying.
-- A confident model of seven letters errs by more than an exploding one: the loss is judged by a running mean.
-- Kills at random seconds never fell within a save: every update saves now, and the clock starts when it learns.
-- SIGTERM while a text was read left the half-written file of ids in the cache.
-- A process of several that was killed ended its partners with tracebacks; one that waited for it heard no signal.
+- A scalar of AdamW's state was loaded as a vector of length one, so that the check of shapes refused every saved state.
+- A run that was resumed after a kill logged the steps since its last save twice.
+- The learning rate in the first log line after a resume was AdamW's default instead of the last update's.
+- After a log line was written successfully, a full disk was considered repaired, so that every save warned again.
+- Text declared as UTF-16, but without a byte order mark, ended `score` with a traceback.
+- An unknown `--encoding` was accepted if an installed package registers a codec for every name.
+- With two processes, the copy of a good state waited for a process that did not copy.
+- A confident model of seven letters has higher single losses than a diverging one: a running mean of the loss is used.
+- Kills after a random time never fell into a save: now every update saves, and the clock starts with the first save.
+- SIGTERM during the reading of a text left an incomplete file of token ids in the cache.
+- A killed process of a distributed training ended the others with tracebacks, and waiting processes ignored signals.
 """
-"""Added to when something is found."""
+"""Add an entry when a defect is found."""
 
 
 def cpu_minutes() -> float:
-    """What all processes took that have been started and have ended."""
+    """Return the CPU time of all child processes that have ended, in minutes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (used.ru_utime + used.ru_stime) / 60
 
 
 def main() -> None:
-    """Run the tests, and write the table."""
+    """Run the tests and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tests", nargs="*", help="tests to run, and only print; all, if left out")
-    given = parser.parse_args()
+    parser.add_argument("tests", nargs="*", help="tests to run without writing the result file; all tests by default")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tally = Path(folder) / "tally"
         tally.touch()
         began = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "torture", *given.tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "torture", *arguments.tests]
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "CHARLM_TALLY": str(tally)})
-        seconds = time.monotonic() - began
+        minutes = (time.monotonic() - began) / 60
         lines = tally.read_text(encoding="utf-8").splitlines()
-    text = HEAD + "".join(f"- {line}\n" for line in lines)
-    verdict = "All passed" if done.returncode == 0 else "NOT ALL PASSED"
-    text += f"\n{verdict}, in {seconds / 60:.1f} minutes, {cpu_minutes():.1f} of the CPU.\n{MENDED}"
-    if given.tests:
+    verdict = "All tests passed" if done.returncode == 0 else "NOT ALL TESTS PASSED"
+    counts = "".join(f"- {line}\n" for line in lines)
+    duration = f"{verdict} in {minutes:.1f} minutes, {cpu_minutes():.1f} minutes of CPU time."
+    text = f"{INTRODUCTION}{counts}\n{duration}\n{DEFECTS_FOUND}"
+    if arguments.tests:
         print(text)
     else:
         write_section("torture", "Torture", text, packages=("torch", "numpy", "safetensors", "click", "hypothesis"))

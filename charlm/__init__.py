@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from charlm.api import TrainedRun as TrainedRun
     from charlm.api import load as load
     from charlm.api import train as train
-    from charlm.engine.scorer import Score as Score
+    from charlm.engine.scores import Score as Score
     from charlm.errors import CharlmError as CharlmError
 
-_MODULES = {"Score": "charlm.engine.scorer", "CharlmError": "charlm.errors"}
+_MODULES = {"Score": "charlm.engine.scores", "CharlmError": "charlm.errors"}
 
 __all__ = ["CharlmError", "Model", "NextToken", "Score", "Surprisal", "TrainedRun", "load", "train"]
 

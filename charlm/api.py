@@ -14,7 +14,8 @@ from charlm.engine.novelty import Guard, kept_text
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
-from charlm.engine.scorer import Costs, ModelFollower, Score, token_texts
+from charlm.engine.scorer import ModelStreamScorer
+from charlm.engine.scores import Score, TokenScores, token_texts
 from charlm.errors import CheckpointError, ConfigError
 from charlm.text.tokenizer import UNKNOWN_ID
 
@@ -191,7 +192,7 @@ class Model:
 
         Example:
             >>> score = charlm.load("shakespeare").score("To be, or not to be")
-            >>> round(score.bits_per_char, 2), score.unknowns
+            >>> round(score.bits_per_char, 2), score.num_unknown
             (1.84, 0)
         """
         if not text:
@@ -249,8 +250,8 @@ class Model:
         """
         return [NextToken(*entry) for entry in next_tokens(self._network, prompt)[:top]]
 
-    def _score_tokens(self, text: str) -> Costs:
-        return ModelFollower(self._network).feed(text)
+    def _score_tokens(self, text: str) -> TokenScores:
+        return ModelStreamScorer(self._network).feed(text)
 
 
 def load(model: str | os.PathLike[str] | None = None) -> Model:

@@ -107,7 +107,7 @@ def test_load_finds_runs_files_and_the_model_that_comes_with_charlm(model_file: 
     own = Path("checkpoints/shakespeare/model.safetensors")
     save_checkpoint(own, make_checkpoint()[1])
     assert charlm.load("shakespeare").path.samefile(own)
-    with pytest.raises(CheckpointError, match="nobody: no model file and no run"):
+    with pytest.raises(CheckpointError, match="nobody: no model file or run found"):
         charlm.load("nobody")
     Path("text.txt").write_text("To be")
     with pytest.raises(CheckpointError, match="not a model file"):

@@ -1,4 +1,4 @@
-"""Kills a training at random moments, again and again: nothing is ever damaged, and nothing is lost."""
+"""A training that is killed at random moments: no file is damaged, and the resumed training has the same result."""
 
 import contextlib
 import os
@@ -18,6 +18,9 @@ from tests.conftest import VERSE
 
 TRAINING = "verse.txt --hidden 16 --embed 8 --layers 2 --dropout 0.2 --seq-len 16 --batch-size 4"
 
+FOLDER = Path("checkpoints/broken")
+"""Folder of the run that is killed."""
+
 SERVER = """
 import os, shlex, sys
 import torch, charlm.training.setup, charlm.cli.progress, charlm.cli.signals, charlm.training.trainer
@@ -31,11 +34,11 @@ for line in sys.stdin.buffer:
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
-"""Starts `charlm` processes without the seconds that importing PyTorch takes."""
+"""Starts `charlm` processes by forking, without the seconds that importing PyTorch takes."""
 
 
 class Server:
-    """Trains in processes of their own, one at a time."""
+    """Process that runs command lines in child processes, one at a time."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -47,20 +50,25 @@ class Server:
         )
 
     def run(self, arguments: str, kill_after: float | None = None, *, once_changed: Path | None = None) -> int:
-        """Run a command line, and kill it after so many seconds, counted from when a file has changed.
+        """Run a command line.
+
+        Args:
+            arguments: The command line without `charlm`.
+            kill_after: Seconds after which the process is killed, or None.
+            once_changed: File whose next change starts the clock; the start of the process if None.
 
         Returns:
-            Its exit code.
+            The exit code, or minus the number of the signal that ended the process.
         """
-        before = _changed(once_changed)
+        before = modification_time(once_changed)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(arguments + "\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
         if kill_after is not None:
-            deadline = time.monotonic() + 20  # it may end without changing anything
-            while once_changed and _changed(once_changed) == before and time.monotonic() < deadline:
+            deadline = time.monotonic() + 20  # the process may end without changing the file
+            while once_changed and modification_time(once_changed) == before and time.monotonic() < deadline:
                 time.sleep(0.002)
             time.sleep(kill_after)
             with contextlib.suppress(ProcessLookupError):
@@ -68,11 +76,12 @@ class Server:
         return int(self._process.stdout.readline())
 
     def close(self) -> str:
-        """End it; returns what was printed on stderr."""
+        """End the process and return its stderr."""
         return self._process.communicate(timeout=30)[1]
 
 
-def _changed(path: Path | None) -> int:
+def modification_time(path: Path | None) -> int:
+    """Return the modification time of a file in nanoseconds, or 0 if it does not exist."""
     return path.stat().st_mtime_ns if path is not None and path.exists() else 0
 
 
@@ -83,46 +92,55 @@ def server() -> Iterator[Server]:
     running.close()
 
 
+def run_and_kill(server: Server, command: str, rng: np.random.Generator) -> int:
+    """Run a training, kill it at a random moment, and return its exit code."""
+    if rng.random() < 0.2:  # during start-up: reading the text, loading the saved state
+        return server.run(command, rng.uniform(0, 0.6))
+    return server.run(command, rng.uniform(0, 0.2), once_changed=FOLDER / "last.safetensors")
+
+
+def saved_step() -> int | None:
+    """Return the number of updates in the newest saved training state, or None if there is no such state."""
+    for path in (FOLDER / "last.safetensors", FOLDER / "previous.safetensors"):
+        if path.exists():
+            step: int = load_checkpoint(path).metadata["resume"]["step"]
+            return step
+    return None
+
+
 @pytest.mark.parametrize(("kills", "steps"), [(3, 60), pytest.param(100, 1500, marks=pytest.mark.torture)])
-def test_killed_at_random_moments_it_ends_as_if_it_never_had_been(
+def test_training_killed_at_random_moments_equals_an_uninterrupted_one(
     kills: int, steps: int, server: Server, rng: np.random.Generator, tally: Callable[[str], None]
 ) -> None:
     Path("verse.txt").write_text(VERSE * 2, encoding="utf-8")
     new = f"train {TRAINING} --steps {steps} --threads 1 -q"
     assert server.run(f"{new} --name whole") == 0, server.close()
-    whole = load_checkpoint(Path("checkpoints/whole/model.safetensors")).tensors
-    folder = Path("checkpoints/broken")
-    killed = finished = in_saves = 0
-    begin, done = True, 0
+    expected = load_checkpoint(Path("checkpoints/whole/model.safetensors")).tensors
+    killed = finished = killed_in_save = 0
+    last_step: int | None = None  # None if no state has been saved, so that a new training must start
     while killed < kills or not finished:
-        command = f"{new} --save-every 0.0001 --name broken --force" if begin else "train --resume broken -q"
-        if killed == kills:
-            code = server.run(command)
-        elif rng.random() < 0.2:  # in the start: reading, opening, resuming
-            code = server.run(command, rng.uniform(0, 0.6))
-        else:  # while it learns and saves
-            code = server.run(command, rng.uniform(0, 0.2), once_changed=folder / "last.safetensors")
+        start = f"{new} --save-every 0.0001 --name broken --force"
+        command = start if last_step is None else "train --resume broken -q"
+        code = server.run(command) if killed == kills else run_and_kill(server, command, rng)
         assert code in {0, -signal.SIGKILL}
-        for path in folder.glob("*.safetensors"):
-            load_checkpoint(path, with_resume=True)  # raises if it is damaged
-        in_saves += bool(list(folder.glob(".*.safetensors.*")))
+        for path in FOLDER.glob("*.safetensors"):
+            load_checkpoint(path, with_resume=True)  # raises an error if the file is damaged
+        killed_in_save += bool(list(FOLDER.glob(".*.safetensors.*")))
         if code == 0:
             finished += 1
-            tensors = load_checkpoint(folder / "model.safetensors").tensors
-            assert all(tensors[name].tobytes() == whole[name].tobytes() for name in whole)
-            begin, done = True, 0
+            tensors = load_checkpoint(FOLDER / "model.safetensors").tensors
+            assert all(tensors[name].tobytes() == expected[name].tobytes() for name in expected)
+            last_step = None
             continue
         killed += 1
-        saves = [path for path in (folder / "last.safetensors", folder / "previous.safetensors") if path.exists()]
-        if saves:
-            now = load_checkpoint(saves[0]).metadata["resume"]["step"]
-            assert begin or now >= done
-            begin, done = False, now
-    tally(f"{killed} kills, {in_saves} of them within a save; {finished} trainings came to their end, bit for bit")
+        step = saved_step()
+        assert last_step is None or (step is not None and step >= last_step)
+        last_step = step
+    tally(f"{killed} kills, {killed_in_save} of them during a save; {finished} trainings finished, equal bit for bit")
     assert "Traceback" not in server.close()
 
 
-def test_a_file_cut_by_a_power_cut_is_noticed_not_believed(tmp_path: Path, model_file: Path) -> None:
+def test_truncated_model_files_are_errors(tmp_path: Path, model_file: Path) -> None:
     whole = model_file.read_bytes()
     for length in [*range(0, 200, 7), *range(200, len(whole), 997)]:
         model_file.write_bytes(whole[:length])

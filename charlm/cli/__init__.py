@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from charlm._version import __version__
-from charlm.cli.signals import sigterm_unwinds
+from charlm.cli.signals import exit_on_sigterm
 from charlm.errors import CharlmError, PeerLostError
 from charlm.text.printable import escape_unprintable
 
@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         try:
-            with _escaped_usage_errors(), sigterm_unwinds():
+            with _escaped_usage_errors(), exit_on_sigterm():
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except CharlmError as error:

@@ -1,17 +1,24 @@
 """Loss curves: read from the logs of runs, and drawn with characters."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from charlm.engine.runs import Run
 from charlm.errors import RunError
 
-MARKS = "abcdefghijklmnopqrstuvwxyz"
-"""Each run's validation losses are drawn as a letter of its own, all training losses as dots."""
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+"""Marks of the validation losses, one letter per run. Training losses of all runs are dots."""
 
-SETTLED = 0.05
-"""The share of a curve, its steep beginning, that may lie above the drawing."""
+HIDDEN_SHARE = 0.05
+"""Share of a curve, from its start, whose steep fall may lie above the drawing."""
+
+TICK_COLUMNS = 9
+"""Number of columns to the left of the drawing: the labels of the vertical axis and the axis."""
+
+ROWS_PER_TICK = 4
+"""Number of rows from one label of the vertical axis to the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +26,9 @@ class Curve:
     """Losses of a run.
 
     Attributes:
-        run: Its name.
+        run: Name of the run.
         kind: `training` or `validation`.
-        points: Pairs of time, epochs or steps, and loss in nats a token.
+        points: Pairs of position (seconds, epochs or steps) and loss in nats per token.
     """
 
     run: str
@@ -30,14 +37,14 @@ class Curve:
 
 
 def read_curves(name: str | None, field: str) -> list[Curve]:
-    """The curves of a run.
+    """Read the loss curves of a run from its log.
 
     Args:
-        name: Its name or folder; the newest run if None.
-        field: What goes across: `seconds`, `epoch` or `step`.
+        name: Name or folder of the run, or None for the newest run.
+        field: Field of the log with the position: `seconds`, `epoch` or `step`.
 
     Raises:
-        RunError: If there is no such run, or nothing in its log.
+        RunError: If there is no such run, or its log has no losses.
     """
     run = Run.find(name)
     entries = run.read_log()
@@ -47,55 +54,74 @@ def read_curves(name: str | None, field: str) -> list[Curve]:
         if (points := [(float(entry[field]), float(entry[key])) for entry in entries if _is_loss(entry.get(key))])
     ]
     if not curves:
-        raise RunError(f"{run.log}: no losses to draw")
+        raise RunError(f"{run.log}: no losses to plot")
     return curves
 
 
-def loss_range(curves: list[Curve]) -> tuple[float, float]:
-    """The losses to draw, least and greatest; the steep beginning of a curve may lie above."""
+def names_of_runs(curves: Sequence[Curve]) -> list[str]:
+    """Return the names of the runs, without duplicates and in their order."""
+    return list(dict.fromkeys(curve.run for curve in curves))
+
+
+def loss_range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the lowest and the highest loss to draw. The steep start of a curve may lie above the highest."""
     first, last = _extent([x for curve in curves for x, _ in curve.points])
-    losses = [y for curve in curves for x, y in curve.points if x >= first + SETTLED * (last - first)]
+    losses = [y for curve in curves for x, y in curve.points if x >= first + HIDDEN_SHARE * (last - first)]
     low, high = _extent(losses)
     margin = 0.05 * (high - low) or 0.05
     return low - margin, high + margin
 
 
-def draw(curves: list[Curve], label: str, *, width: int, height: int) -> str:
+def draw(curves: Sequence[Curve], label: str, *, width: int, height: int) -> str:
     """Draw curves with characters.
 
     Args:
-        curves: What to draw; a run's training curve before its validation curve, which goes on top.
-        label: What goes across.
-        width: Columns in all.
-        height: Lines of the drawing, without axis and legend.
+        curves: The curves. Validation losses cover training losses.
+        label: Label of the horizontal axis.
+        width: Total number of columns.
+        height: Number of rows of the drawing, without axis and legend.
     """
-    columns = width - 9
+    num_columns = width - TICK_COLUMNS
     low, high = loss_range(curves)
     left, right = _extent([x for curve in curves for x, _ in curve.points])
-    grid = [[" "] * columns for _ in range(height)]
-    marks = {name: MARKS[index % len(MARKS)] for index, name in enumerate(dict.fromkeys(c.run for c in curves))}
-    for curve in sorted(curves, key=lambda curve: curve.kind):  # training first, validation on top
-        mark = marks[curve.run] if curve.kind == "validation" else "."
+    letters = {name: LETTERS[index % len(LETTERS)] for index, name in enumerate(names_of_runs(curves))}
+    grid = [[" "] * num_columns for _ in range(height)]
+    for curve in sorted(curves, key=lambda curve: curve.kind):  # validation is drawn after training
+        mark = letters[curve.run] if curve.kind == "validation" else "."
         for x, y in curve.points:
-            column = round((x - left) / ((right - left) or 1) * (columns - 1))
+            column = round((x - left) / ((right - left) or 1) * (num_columns - 1))
             row = round((high - y) / (high - low) * (height - 1))
             if 0 <= row < height:
                 grid[row][column] = mark
-    lines = []
-    for row, cells in enumerate(grid):
-        tick = f"{high - (high - low) * row / (height - 1):7.3f}" if row % 4 == 0 else " " * 7
-        lines.append(f"{tick} |{''.join(cells)}".rstrip())
-    lines.append(" " * 8 + "+" + "-" * columns)
-    span = f"{left:,.0f}".ljust(columns // 2) + f"{right:,.0f} {label}".rjust(columns - columns // 2)
-    lines.append(" " * 9 + span)
-    legend = [f"{mark} {name}" for name, mark in marks.items()]
-    lines.append("loss in nats a token:  .  training   " + "   ".join(f"{entry}, validation" for entry in legend))
-    return "\n".join(lines)
+    limits = f"{left:,.0f}".ljust(num_columns // 2) + f"{right:,.0f} {label}".rjust(num_columns - num_columns // 2)
+    return "\n".join(
+        [
+            *_rows_with_ticks(grid, low, high),
+            " " * (TICK_COLUMNS - 1) + "+" + "-" * num_columns,
+            " " * TICK_COLUMNS + limits,
+            _legend(letters),
+        ]
+    )
 
 
-def _extent(values: list[float]) -> tuple[float, float]:
+def _rows_with_ticks(grid: Sequence[Sequence[str]], low: float, high: float) -> list[str]:
+    """Return the rows of a drawing with the labels of the vertical axis."""
+    rows = []
+    for row, marks in enumerate(grid):
+        loss = high - (high - low) * row / (len(grid) - 1)
+        tick = f"{loss:7.3f}" if row % ROWS_PER_TICK == 0 else " " * 7
+        rows.append(f"{tick} |{''.join(marks)}".rstrip())
+    return rows
+
+
+def _legend(letters: dict[str, str]) -> str:
+    validation = "   ".join(f"{letter} {name}, validation" for name, letter in letters.items())
+    return f"loss in nats per token:  .  training   {validation}"
+
+
+def _extent(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _is_loss(value: Any) -> bool:  # noqa: ANN401 - a value from a log, which may be anything
+def _is_loss(value: Any) -> bool:  # noqa: ANN401 - any value from a log
     return isinstance(value, int | float) and math.isfinite(value)

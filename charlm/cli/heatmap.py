@@ -1,6 +1,8 @@
-"""Paints each character by its surprise: in the terminal, in plain text, or as a page.
+"""Heat maps of surprisal: each character is marked by its bits, in terminal colours, in digits, or on a web page.
 
-The cost of a word is shared out evenly among its characters, so that models of words paint as those of characters do.
+The surprisal of a word is divided equally among its characters, so that word models and character models compare.
+
+This module imports NumPy. Import it after the number of threads has been set.
 """
 
 import html
@@ -8,54 +10,57 @@ import math
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from charlm.engine.scorer import token_texts
+from charlm.cli.score_views import View
+from charlm.engine.scores import TokenScores, token_texts
 from charlm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from charlm.engine.scorer import Costs
-    from charlm.text.tokenizer import Tokenizer
+from charlm.text.tokenizer import Tokenizer
 
 LEVELS = (1, 2, 4, 6, 9)
-"""Bits a character at which the paint changes: an untrained model of 64 characters has 6 everywhere."""
+"""Bits per character at which the colour changes. An untrained model of 64 characters has 6 bits everywhere."""
 
 LABELS = ("below 1", "1-2", "2-4", "4-6", "6-9", "9 or more")
-STYLES = ("", "30;48;5;230", "30;48;5;222", "30;48;5;215", "97;48;5;160", "1;4;97;48;5;90")
-"""Of each level, as a terminal has them: paler to darker, and the last bold and underlined too."""
+"""Labels of the levels in the legend."""
+
+TERMINAL_STYLES = ("", "30;48;5;230", "30;48;5;222", "30;48;5;215", "97;48;5;160", "1;4;97;48;5;90")
+"""ANSI styles of the levels, from pale to dark. The highest level is bold and underlined too."""
 
 PAGE_COLOURS = ("transparent", "#fff7d6", "#fddc8c", "#fbb061", "#d7301f", "#7a0177")
+"""CSS background colours of the levels."""
 
-PAGE = """\
+PAGE_HEAD = """\
 <!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>charlm: surprise</title>
+<title>charlm: surprisal</title>
 <style>
 body {{ font: 16px/1.6 ui-monospace, monospace; max-width: 60em; margin: 2em auto; padding: 0 1em;
   background: #fff; color: #111 }}
 pre {{ font: inherit; white-space: pre-wrap; overflow-wrap: anywhere }}
 {rules}
 </style>
-<p>Surprise, in bits a character: {legend}</p>
+<p>Surprisal in bits per character: {legend}</p>
 <pre>
 """
 
 
-def cells(tokenizer: "Tokenizer", costs: "Costs") -> Iterator[tuple[str, float]]:
-    """Each token's text and its surprise in bits a character."""
-    for text, nats in zip(token_texts(tokenizer, costs), costs.nats.tolist(), strict=True):
+def surprisals(tokenizer: Tokenizer, scores: TokenScores) -> Iterator[tuple[str, float]]:
+    """Yield the text of each token with its surprisal in bits per character."""
+    for text, nats in zip(token_texts(tokenizer, scores), scores.nats.tolist(), strict=True):
         yield text, nats / math.log(2) / max(1, len(text))
 
 
-def level(bits: float) -> int:
-    """The paint for a surprise, 0 to 5."""
+def level_of(bits: float) -> int:
+    """Return the level of a surprisal in bits per character, from 0 to 5."""
     return sum(bits >= bound for bound in LEVELS)
 
 
 def visible(char: str) -> str:
-    """A character as it can be shown: control characters by their pictures, lone surrogates by U+FFFD."""
+    """Return a character in a form that can be shown.
+
+    Control characters become their symbols, and lone surrogates become U+FFFD.
+    """
     point = ord(char)
     if point < 0x20:
         return "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}" if char == "\n" else chr(0x2400 + point)
@@ -64,119 +69,114 @@ def visible(char: str) -> str:
     return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(char) in ("Cc", "Cs") else char
 
 
-class ColourView:
-    """Paints lines with a terminal's colours.
+class ColourHeatmap(View):
+    """Heat map in the colours of a terminal.
 
     Args:
-        tokenizer: The model's.
+        tokenizer: The model's tokenizer.
     """
 
-    def __init__(self, tokenizer: "Tokenizer") -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        legend = " ".join(_painted(f" {label} ", place) for place, label in enumerate(LABELS))
-        sys.stdout.write(f"bits a character: {legend}\n")
+        legend = " ".join(_coloured(f" {label} ", level) for level, label in enumerate(LABELS))
+        sys.stdout.write(f"bits per character: {legend}\n")
 
-    def add(self, costs: "Sequence[Costs]") -> None:
-        """Paint the next part of a line."""
-        run, painted = "", 0
-        for text, bits in cells(self._tokenizer, costs[0]):
-            now = level(bits)
-            if now != painted:
-                sys.stdout.write(_painted(run, painted))
-                run, painted = "", now
+    def add(self, scores: Sequence[TokenScores]) -> None:
+        """Print the next part of a line. Adjacent characters of the same level share one colour sequence."""
+        run, run_level = "", 0
+        for text, bits in surprisals(self._tokenizer, scores[0]):
+            level = level_of(bits)
+            if level != run_level:
+                sys.stdout.write(_coloured(run, run_level))
+                run, run_level = "", level
             run += "".join(map(visible, text))
-        sys.stdout.write(_painted(run, painted))
+        sys.stdout.write(_coloured(run, run_level))
 
     def end_line(self) -> None:
         """End the line."""
         sys.stdout.write("\n")
 
-    def end(self) -> None:
-        """There are no more lines."""
 
-
-class PlainView:
-    """Writes lines with a digit under each character: its bits, rounded down.
+class DigitHeatmap(View):
+    """Heat map without colours: below each character a digit, its surprisal in bits, rounded down.
 
     Args:
-        tokenizer: The model's.
-        width: Columns after which a line goes on below.
+        tokenizer: The model's tokenizer.
+        width: Number of terminal columns after which a line is wrapped.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", width: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, width: int) -> None:
         self._tokenizer = tokenizer
         self._width = max(2, width)
         self._clear()
-        sys.stdout.write("below each character: its bits; a dot for less than 1, 9 for 9 or more\n")
+        sys.stdout.write("below each character: its surprisal in bits; a dot for less than 1, 9 for 9 or more\n")
 
     def _clear(self) -> None:
-        self._above, self._below, self._used = "", "", 0
+        self._chars, self._digits, self._num_columns = "", "", 0
 
-    def add(self, costs: "Sequence[Costs]") -> None:
-        """Take in the next part of a line."""
-        for text, bits in cells(self._tokenizer, costs[0]):
+    def add(self, scores: Sequence[TokenScores]) -> None:
+        """Take the next part of a line, and print the rows that are full."""
+        for text, bits in surprisals(self._tokenizer, scores[0]):
             digit = "." if bits < 1 else str(min(9, int(bits)))
             for char in map(visible, text):
-                columns = _columns(char)
-                if self._used + columns > self._width:
+                columns = _num_columns(char)
+                if self._num_columns + columns > self._width:
                     self.end_line()
-                self._above += char
-                self._below += digit.ljust(columns)[:columns]
-                self._used += columns
+                self._chars += char
+                self._digits += digit.ljust(columns)[:columns]
+                self._num_columns += columns
 
     def end_line(self) -> None:
-        """Write what has come together."""
-        sys.stdout.write(f"{self._above}\n{self._below}\n")
+        """Print the row of characters and the row of digits."""
+        sys.stdout.write(f"{self._chars}\n{self._digits}\n")
         self._clear()
 
-    def end(self) -> None:
-        """There are no more lines."""
 
-
-class PageView:
-    """Writes a page that stands alone; pointing at a token tells its surprise.
+class PageHeatmap(View):
+    """Heat map as a web page without external files. Each token's tooltip is its surprisal in bits per character.
 
     Args:
-        tokenizer: The model's.
-        path: Where it goes.
+        tokenizer: The model's tokenizer.
+        page: File to write.
 
     Raises:
-        ConfigError: If it cannot be written there.
+        ConfigError: If the file cannot be written.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", path: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, page: str) -> None:
         self._tokenizer = tokenizer
         try:
-            self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed by `end`
+            self._file = open(page, "w", encoding="utf-8")  # noqa: SIM115 - closed by `end`
         except OSError as error:
-            raise ConfigError(f"--html {path}: cannot be written ({error.strerror})") from None
-        rules = [f".s{place} {{ background: {colour} }}" for place, colour in enumerate(PAGE_COLOURS)]
+            raise ConfigError(f"page {page}: cannot be written ({error.strerror})", fields=["page"]) from None
+        rules = [f".s{level} {{ background: {colour} }}" for level, colour in enumerate(PAGE_COLOURS)]
         rules += [".s4, .s5 { color: #fff }", ".s5 { font-weight: bold; text-decoration: underline }"]
-        legend = " ".join(f'<span class="s{place}"> {label} </span>' for place, label in enumerate(LABELS))
-        self._file.write(PAGE.format(rules="\n".join(rules), legend=legend))
+        legend = " ".join(f'<span class="s{level}"> {label} </span>' for level, label in enumerate(LABELS))
+        self._file.write(PAGE_HEAD.format(rules="\n".join(rules), legend=legend))
 
-    def add(self, costs: "Sequence[Costs]") -> None:
+    def add(self, scores: Sequence[TokenScores]) -> None:
         """Write the next part of a line."""
-        for text, bits in cells(self._tokenizer, costs[0]):
+        for text, bits in surprisals(self._tokenizer, scores[0]):
             shown = html.escape("".join(visible(char) if char != "\t" else char for char in text))
-            self._file.write(f'<span class="s{level(bits)}" title="{bits:.2f}">{shown}</span>')
+            self._file.write(f'<span class="s{level_of(bits)}" title="{bits:.2f}">{shown}</span>')
 
     def end_line(self) -> None:
         """End the line."""
         self._file.write("\n")
 
     def end(self) -> None:
-        """End the page."""
+        """End the page and close the file."""
         self._file.write("</pre>\n</html>\n")
         self._file.close()
 
 
-def _painted(text: str, place: int) -> str:
-    return f"\x1b[{STYLES[place]}m{text}\x1b[0m" if text and STYLES[place] else text
+def _coloured(text: str, level: int) -> str:
+    style = TERMINAL_STYLES[level]
+    return f"\x1b[{style}m{text}\x1b[0m" if text and style else text
 
 
-def _columns(char: str) -> int:
-    """Columns that a character takes in a terminal."""
+def _num_columns(char: str) -> int:
+    """Return the number of terminal columns of a character."""
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -12,7 +12,7 @@ from charlm.cli.options import command, json_option, model_option
 @model_option
 @json_option
 def info(named: str | None, model: str | None, as_json: bool) -> None:
-    """Print what a model file says of itself.
+    """Show the metadata of a model.
 
     \b
     Example:
@@ -20,7 +20,7 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
       charlm info shakespeare --json
     """
     if named is not None and model is not None:
-        raise click.UsageError(f"{named} and -m {model}: name one model.")
+        raise click.UsageError(f"{named} and -m {model}: name only one model.")
     import json
     from dataclasses import asdict
 
@@ -44,6 +44,7 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
 
 
 def _print_table(facts: dict[str, Any]) -> None:
+    """Print one row per fact: section, name, value. Facts without a value are left out."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -53,22 +54,24 @@ def _print_table(facts: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for section, value in facts.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
-        for place, (name, entry) in enumerate((name, entry) for name, entry in rows if entry is not None):
+        shown = [(name, entry) for name, entry in rows if entry is not None]
+        for place, (name, entry) in enumerate(shown):
             table.add_row(
                 Text("" if place else section, style="bold"),
                 Text(escape_unprintable(name)),
-                Text(escape_unprintable(_text(entry))),
+                Text(escape_unprintable(_value_text(entry))),
             )
     Console().print(table)
 
 
-def _text(entry: Any) -> str:  # noqa: ANN401 - whatever a header holds
-    if isinstance(entry, bool):
-        return "yes" if entry else "no"
-    if isinstance(entry, int):
-        return f"{entry:,}"
-    if isinstance(entry, float):
-        return f"{entry:,.5g}"
-    if isinstance(entry, list):
-        return ", ".join(map(str, entry))
-    return str(entry)
+def _value_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a value as text, with thousands separators in numbers."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.5g}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -6,24 +6,31 @@ from typing import TYPE_CHECKING
 import click
 
 from charlm.cli.figure import new_figure
-from charlm.cli.options import command
+from charlm.cli.options import command, option
 
 if TYPE_CHECKING:
     from charlm.cli.curves import Curve
 
 AXES = {"time": ("seconds", "seconds"), "epochs": ("epoch", "epochs"), "steps": ("step", "steps")}
-"""For each `--x`, the log's field and the label."""
+"""Field of the log and label of the horizontal axis, for each value of `--x`."""
 
 
 @command()
 @click.argument("runs", nargs=-1)
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Picture to write, .png or .svg.")
-@click.option("--x", "axis", type=click.Choice(list(AXES)), default="time", show_default=True, help="What goes across.")
+@option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Image file to write, .png or .svg.  [default: draw in the terminal]",
+)
+@option(
+    "--x", "axis", type=click.Choice(list(AXES)), default="time", show_default=True, help="Unit of the horizontal axis."
+)
 def plot(runs: tuple[str, ...], out: Path | None, axis: str) -> None:
-    """Draw the losses of runs, laid over each other.
+    """Plot the loss curves of runs.
 
-    RUNS are names in ./checkpoints or folders; the newest run if there are none. Without --out the curves are drawn
-    in the terminal; a picture needs matplotlib (pip install 'charlm[plot]').
+    RUNS are names in ./checkpoints or folders; the newest run if there are none. Without --out, the curves are drawn
+    in the terminal. An image needs matplotlib (pip install 'charlm[plot]').
 
     \b
     Example:
@@ -37,11 +44,12 @@ def plot(runs: tuple[str, ...], out: Path | None, axis: str) -> None:
     if out is None:
         click.echo(_terminal_plot(curves, label))
     else:
-        _picture(curves, label, out)
+        _save_image(curves, label, out)
         click.echo(out)
 
 
 def _terminal_plot(curves: list["Curve"], label: str) -> str:
+    """Return the curves drawn with characters, in a size that fits the terminal."""
     import shutil
 
     from charlm.cli.curves import draw
@@ -50,14 +58,15 @@ def _terminal_plot(curves: list["Curve"], label: str) -> str:
     return draw(curves, label, width=max(40, min(size.columns, 120)), height=max(8, min(size.lines - 6, 24)))
 
 
-def _picture(curves: list["Curve"], label: str, out: Path) -> None:
+def _save_image(curves: list["Curve"], label: str, out: Path) -> None:
+    """Draw the curves with matplotlib: one colour per run, validation losses bold."""
     figure = new_figure(out, "--out")
     from matplotlib import colormaps
 
-    from charlm.cli.curves import loss_range
+    from charlm.cli.curves import loss_range, names_of_runs
 
-    axes = figure.add_subplot(xlabel=label, ylabel="loss (nats a token)", ylim=loss_range(curves))
-    colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(dict.fromkeys(c.run for c in curves))}
+    axes = figure.add_subplot(xlabel=label, ylabel="loss (nats per token)", ylim=loss_range(curves))
+    colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(names_of_runs(curves))}
     for curve in curves:
         style = {"linewidth": 2, "marker": "o"} if curve.kind == "validation" else {"linewidth": 1, "alpha": 0.6}
         axes.plot(

@@ -84,7 +84,7 @@ def sample(
     path = find_model(model)
     config = SampleConfig.pick({**settings, "stop": tuple(text.replace("\\n", "\n") for text in stop)})
     prompts = [""] if interactive else _prompts(prime, prime_file)
-    limit_threads(threads, path, rows=len(prompts) * config.count)
+    limit_threads(threads, path, num_sequences=len(prompts) * config.count)
     from charlm.cli.novelty import open_guard
     from charlm.engine.rnn import RecurrentNetwork
     from charlm.engine.sampler import Sampler

@@ -3,10 +3,10 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,58 +18,110 @@ from charlm.cli.options import (
     json_option,
     model_option,
     note,
+    option,
     quiet_option,
     threads_option,
     wait_note,
 )
+from charlm.cli.score_columns import BITS_PER_CHAR, COLUMNS, LOG_RATIO, TEXT, describe, parse_columns
 from charlm.cli.threads import limit_threads
 from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from charlm.cli.score_columns import View
+    from charlm.cli.score_views import View
     from charlm.engine.scorer import Scorer
+    from charlm.text.tokenizer import Tokenizer
+
+BATCH_LINES = 128
+"""Number of lines that are scored in parallel: `MAX_BATCH_LINES` of charlm.engine.scorer, which imports NumPy."""
+
+OUTPUT, FILTER, COMPARISON = "Output", "Filter", "Other models"
 
 
-class ColorCommand(GroupedCommand):
-    """Lets `--color` stand alone or have a value behind `=`, and never take the file that follows it."""
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Values of the command's arguments and options, by their names there."""
+
+    files: tuple[str, ...]
+    model: str | None
+    total: bool
+    columns: str | None
+    per_token: bool
+    color: str | None
+    page: str | None
+    above: float | None
+    below: float | None
+    vs: str | None
+    mix: str | None
+    as_json: bool
+    encoding: str
+    errors: str
+    threads: int | None
+    quiet: bool
+
+    def check(self) -> None:
+        """Check that the options can be combined.
+
+        Raises:
+            click.UsageError: If they contradict each other.
+        """
+        outputs = {"--total": self.total, "--per-token": self.per_token, "--color": self.color, "--html": self.page}
+        row_options = {"--format": self.columns, "--above": self.above, "--below": self.below}
+        chosen = [flag for flag, value in outputs.items() if value]
+        for_rows = [flag for flag, value in row_options.items() if value is not None]
+        clashes = [*zip(chosen, for_rows, strict=False), *pairwise(chosen)]
+        if self.vs is not None:
+            clashes += [(flag, "--vs") for flag in chosen if flag != "--total"]
+        for first, second in clashes:
+            raise click.UsageError(f"{first} and {second} cannot be combined.")
+
+
+class ScoreCommand(GroupedCommand):
+    """Command whose `--color` takes its optional value after an equals sign only, and whose help lists the columns."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Give a lone `--color` its value."""
+        """Give `--color` without a value the value `auto`, so that it does not take the next argument, a file."""
         end = args.index("--") if "--" in args else len(args)
         return super().parse_args(ctx, [*("--color=auto" if a == "--color" else a for a in args[:end]), *args[end:]])
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, then the columns of `--format`."""
+        super().format_options(ctx, formatter)
+        with formatter.section("Columns of --format"):
+            formatter.write_dl(describe(list(COLUMNS.values())))
 
-@command(cls=ColorCommand)
+
+@command(cls=ScoreCommand)
 @click.argument("files", nargs=-1)
 @model_option
-@click.option("--total", is_flag=True, help="Score all text as one stream and print its figures.")
-@click.option(
+@option("--total", is_flag=True, group=OUTPUT, help="Score all text as one stream and print its figures.")
+@option(
     "--format",
     "columns",
     metavar="COLUMNS",
-    help="Columns to print, joined by commas: bits-per-char, bits-per-byte, nats, tokens, unknowns, perplexity, chars, "
-    "log-ratio, text.  [default: bits-per-char,text; with --vs log-ratio,text]",
+    group=OUTPUT,
+    help="Columns to print, separated by commas; their names are listed below.  "
+    f"[default: {BITS_PER_CHAR},{TEXT}; with --vs {LOG_RATIO},{TEXT}]",
 )
-@click.option("--above", type=float, metavar="X", help="Print only lines whose first number is greater than X.")
-@click.option("--below", type=float, metavar="X", help="Print only lines whose first number is less than X.")
-@click.option("--per-token", is_flag=True, help="Print a row for each token: line, nats, token.")
-@click.option(
+@option("--per-token", is_flag=True, group=OUTPUT, help="Print one row per token: line number, nats, token.")
+@option(
     "--color",
     metavar="[=WHEN]",
     type=click.Choice(["auto", "always", "never"]),
-    help="Paint each character by its surprise. Where there are no colours, a digit stands below it. WHEN is auto, "
-    "always or never.",
+    group=OUTPUT,
+    help="Print a heat map of the surprisal of each character. Without colours, a digit below each character shows its "
+    "bits. WHEN is auto, always or never.",
 )
-@click.option("--html", "page", metavar="FILE", help="Write the painted text as a page that stands alone.")
-@click.option(
-    "--vs",
-    metavar="FILE|RUN",
-    help="Compare with this model: how many nats less a line costs the first one, below 0 if it costs more.",
-)
-@click.option(
+@option("--html", "page", metavar="FILE", group=OUTPUT, help="Write the heat map to a self-contained web page.")
+@option("--above", type=float, metavar="X", group=FILTER, help="Print only lines whose first number is above X.")
+@option("--below", type=float, metavar="X", group=FILTER, help="Print only lines whose first number is below X.")
+@option("--vs", metavar="FILE|RUN", group=COMPARISON, help="Compare with another model by the log-likelihood ratio.")
+@option(
     "--mix",
     metavar="FILE|RUN:WEIGHT",
-    help="Mean the probabilities with those of this model, as RUN:0.3 for 0.7 of the first and 0.3 of this one.",
+    group=COMPARISON,
+    help="Interpolate with the probabilities of another model. With RUN:0.3, its weight is 0.3 and that of the first "
+    "model 0.7.",
 )
 @json_option
 @encoding_option
@@ -77,30 +129,13 @@ class ColorCommand(GroupedCommand):
 @threads_option
 @quiet_option
 @click.pass_context
-def score(
-    ctx: click.Context,
-    files: tuple[str, ...],
-    model: str | None,
-    total: bool,
-    columns: str | None,
-    above: float | None,
-    below: float | None,
-    per_token: bool,
-    color: str | None,
-    page: str | None,
-    vs: str | None,
-    mix: str | None,
-    as_json: bool,
-    encoding: str,
-    errors: str,
-    threads: int | None,
-    quiet: bool,
-) -> None:
-    """Say how probable a model finds each line of a text.
+def score(ctx: click.Context, /, **values: Any) -> None:
+    """Score each line of a text.
 
-    Reads FILES, or stdin if there are none or for -. For each line: bits a character, tab, the line. A line starts
-    from the zero state after one newline; its own newline counts, unless the input lacks it. Characters that the
-    model never saw cost what it gives its unknown token. With --above or --below, exit code 1 says that no line passed.
+    Reads FILES, or stdin if there are none or for -. Prints for each line its bits per character, a tab and the line.
+    Each line starts from the zero state after one newline. Its own newline counts, unless the input lacks it. Tokens
+    that are not in the vocabulary cost what the model assigns to its unknown token. With --above or --below, the exit
+    code is 1 if no line passes.
 
     \b
     Example:
@@ -110,75 +145,94 @@ def score(
       charlm score -m shakespeare --vs python mixed.txt
       charlm score --color poem.txt
     """
-    ways = {"--total": total, "--per-token": per_token, "--color": color, "--html": page}
-    _refuse(ways, {"--format": columns, "--above": above, "--below": below})
-    _refuse({**ways, "--total": False}, {"--vs": vs})
-    scorers = _open_scorers(model, vs, mix, threads, one_stream=total)
-    wait_note(files, quiet=quiet)
-    from charlm.cli.score_columns import RowView, ScoreFilter, TokenView, parse_columns, print_total, show_lines
-    from charlm.text.lines import read_lines
-    from charlm.text.sources import STDIN
-
-    columns_shown = parse_columns(columns, compares=vs is not None, everything=as_json)
-    view: View = RowView(columns_shown, ScoreFilter(above=above, below=below), as_json=as_json)
-    if per_token:
-        view = TokenView(scorers[0].tokenizer, as_json=as_json)
-    elif color or page:
-        view = _painter(scorers[0], color, page)
-    blocks = read_lines(files or (STDIN,), encoding=encoding, errors=errors)
-    found = print_total(scorers, blocks, as_json=as_json) if total else show_lines(scorers, blocks, view)
-    if found.unknowns:
-        note(f"{found.unknowns:,} of {found.tokens:,} tokens were unknown to the model", quiet=quiet)
-    if isinstance(view, RowView) and view.nothing_passed:
+    options = ScoreOptions(**values)
+    options.check()
+    scorers = _open_scorers(options)
+    wait_note(options.files, quiet=options.quiet)
+    if not _show(scorers, options):
         ctx.exit(1)
 
 
-def _refuse(first: Mapping[str, object], second: Mapping[str, object]) -> None:
-    """Say so where two options that contradict each other are given, or several ways of showing at once."""
-    ways = [name for name, value in first.items() if value]
-    others = [name for name, value in second.items() if value is not None]
-    for one, other in [*zip(ways, others, strict=False), *pairwise(ways)]:
-        raise click.UsageError(f"{one} and {other} do not go together.")
+def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
+    """Score the text and print the scores.
+
+    Returns:
+        False if lines are filtered and no line has passed.
+    """
+    from charlm.cli.score_views import show_lines, show_total
+    from charlm.text.lines import read_lines
+    from charlm.text.sources import STDIN
+
+    blocks = read_lines(options.files or (STDIN,), encoding=options.encoding, errors=options.errors)
+    passed = True
+    if options.total:
+        counts = show_total(scorers, blocks, as_json=options.as_json)
+    else:
+        view = _open_view(scorers[0].tokenizer, options)
+        counts = show_lines(scorers, blocks, view)
+        passed = not view.nothing_passed
+    if counts.num_unknown and not (options.total and options.as_json):  # that output has the number itself
+        note(f"{counts.num_unknown:,} of {counts.num_tokens:,} tokens were unknown to the model", quiet=options.quiet)
+    return passed
 
 
-def _open_scorers(
-    model: str | None, vs: str | None, mix: str | None, threads: int | None, *, one_stream: bool
-) -> "list[Scorer]":
-    """The model, or its mixture with another, and behind it the one to compare with, if there is one."""
+def _open_view(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
+    """Return the view that the options choose."""
+    from charlm.cli.score_views import RowView, ScoreFilter, TokenView
+
+    if options.per_token:
+        return TokenView(tokenizer, as_json=options.as_json)
+    if options.color or options.page:
+        return _open_heatmap(tokenizer, options)
+    num_models = 1 if options.vs is None else 2
+    columns = parse_columns(options.columns, num_models=num_models, all_by_default=options.as_json)
+    return RowView(columns, ScoreFilter(above=options.above, below=options.below), as_json=options.as_json)
+
+
+def _open_heatmap(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
+    """Return a heat map: a web page if it has a file, else colours if stdout shows them, else digits."""
+    from charlm.cli.heatmap import ColourHeatmap, DigitHeatmap, PageHeatmap
+
+    if options.page:
+        return PageHeatmap(tokenizer, options.page)
+    is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if options.color == "always" or (options.color == "auto" and is_terminal):
+        return ColourHeatmap(tokenizer)
+    return DigitHeatmap(tokenizer, shutil.get_terminal_size().columns)
+
+
+def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
+    """Return the scorer of the model or mixture and, if there is one, that of the model to compare with.
+
+    The number of threads is set before NumPy is imported.
+    """
     from charlm.engine.runs import find_model
 
-    path = find_model(model)
-    threads = limit_threads(threads, path, rows=1 if one_stream else 128, apart=not one_stream)
+    path = find_model(options.model)
+    num_sequences = 1 if options.total else BATCH_LINES
+    threads = limit_threads(options.threads, path, num_sequences=num_sequences, independent=not options.total)
     from charlm.engine.rnn import RecurrentNetwork
     from charlm.engine.scorer import Mixture, ModelScorer
 
-    def opened(path: Path) -> ModelScorer:
+    def open_model(path: Path) -> ModelScorer:
         return ModelScorer(RecurrentNetwork.load(path), threads)
 
-    first: Scorer = opened(path)
-    if mix is not None:
-        name, weight = _parse_mix(mix)
-        first = Mixture(first, opened(find_model(name)), weight)
-    return [first] if vs is None else [first, opened(find_model(vs))]
+    first: Scorer = open_model(path)
+    if options.mix is not None:
+        name, weight = _parse_mix(options.mix)
+        first = Mixture(first, open_model(find_model(name)), weight)
+    return [first] if options.vs is None else [first, open_model(find_model(options.vs))]
 
 
 def _parse_mix(mix: str) -> tuple[str, float]:
-    name, _, weight = mix.rpartition(":")
+    """Return the model and the weight of a value of `--mix`."""
+    name, _, weight_text = mix.rpartition(":")
     try:
-        parsed = float(weight)
+        weight = float(weight_text)
     except ValueError:
-        parsed = -1.0
-    if not name or not 0 <= parsed <= 1:
-        raise ConfigError(f"--mix {mix}: must be a model, a colon and its weight from 0 to 1, as shakespeare:0.3")
-    return name, parsed
-
-
-def _painter(scorer: "Scorer", color: str | None, page: str | None) -> "View":
-    from charlm.cli.heatmap import ColourView, PageView, PlainView
-
-    if page is not None:
-        return PageView(scorer.tokenizer, page)
-    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    if color == "always" or (color == "auto" and colours):
-        return ColourView(scorer.tokenizer)
-    return PlainView(scorer.tokenizer, shutil.get_terminal_size().columns)
+        weight = -1.0
+    if not name or not 0 <= weight <= 1:
+        raise ConfigError(
+            f"mix {mix}: must be a model, a colon and a weight from 0 to 1, such as shakespeare:0.3", fields=["mix"]
+        )
+    return name, weight

@@ -1,337 +1,136 @@
-"""What `charlm score` prints of a line: a row of columns, or a row a token."""
+"""Tables of the numbers that `charlm score` prints: the columns of a line, and the figures of a whole text.
 
-import json
+This module does not import NumPy: the help text of `charlm score` needs its tables.
+"""
+
 import math
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from charlm.errors import ConfigError, CorpusError
-from charlm.text.lines import Lines
+from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from charlm.engine.scorer import Costs, Follower, Score, Scorer
-    from charlm.text.tokenizer import Tokenizer
+    from charlm.engine.scores import Score
 
-COLUMNS = {
-    "bits-per-char": ".4f",
-    "bits-per-byte": ".4f",
-    "nats": ".4f",
-    "tokens": "d",
-    "unknowns": "d",
-    "perplexity": ".4f",
-    "chars": "d",
-    "log-ratio": ".4f",
-    "text": "",
-}
-"""The columns that `--format` knows, and how their numbers are written."""
-
-SPOOLED = 2**20
-"""Bytes of a line that are kept in memory until its score is known; more go to a temporary file."""
+Scores = Sequence["Score"]
+"""Score of a text by the first model and, if there is a second model, the score by that."""
 
 
-class View(Protocol):
-    """Takes in scored lines, of which long ones come in parts, and shows them."""
-
-    def add(self, costs: "Sequence[Costs]") -> None:
-        """Take in the next part of a line: its costs by each model."""
-        ...
-
-    def end_line(self) -> None:
-        """The line is whole."""
-        ...
-
-    def end(self) -> None:
-        """There are no more lines."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreFilter:
-    """The numbers that a line must have to be shown.
+@dataclass(frozen=True)
+class Column:
+    """A column of `--format`, or a figure of `--total`.
 
     Attributes:
-        above: It must be greater than this.
-        below: It must be less than this.
+        name: Name in `--format`, or in the output of `--total`.
+        number_format: Format of the number in plain text.
+        description: Meaning and unit.
+        value: Function that computes the number, or None for the column of the line itself.
+        needs_second_model: Whether the number compares two models.
     """
 
-    above: float | None
-    below: float | None
+    name: str
+    number_format: str
+    description: str
+    value: Callable[[Scores], float] | None
+    needs_second_model: bool = False
 
-    def holds(self, value: float) -> bool:
-        """Whether a number is among them."""
-        return (self.above is None or value > self.above) and (self.below is None or value < self.below)
+    @property
+    def json_key(self) -> str:
+        """Name in JSON."""
+        return self.name.replace("-", "_")
+
+    def number(self, scores: Scores) -> float:
+        """Return the number."""
+        assert self.value is not None, "the line itself is not a number"
+        return self.value(scores)
+
+    def number_text(self, scores: Scores) -> str:
+        """Return the number in plain text."""
+        return format(self.number(scores), self.number_format)
+
+    def json_number(self, scores: Scores) -> float | None:
+        """Return the number, or None if JSON cannot represent it."""
+        number = self.number(scores)
+        return number if math.isfinite(number) else None
 
 
-def parse_columns(text: str | None, *, compares: bool, everything: bool = False) -> list[str]:
-    """The columns that a `--format` asks for.
+def _log_ratio(scores: Scores) -> float:
+    """Return the logarithm of the ratio of the first model's probability to the second model's, in nats."""
+    return scores[1].nll_nats - scores[0].nll_nats
+
+
+TEXT, BITS_PER_CHAR, LOG_RATIO = "text", "bits-per-char", "log-ratio"
+LOG_RATIO_HELP = "Log-likelihood ratio in nats; positive if this model predicts the text better than --vs."
+
+_COLUMNS = (
+    Column(BITS_PER_CHAR, ".4f", "Bits per character.", lambda scores: scores[0].bits_per_char),
+    Column("bits-per-byte", ".4f", "Bits per byte of UTF-8.", lambda scores: scores[0].bits_per_byte),
+    Column("nats", ".4f", "Negative log-likelihood of the line in nats.", lambda scores: scores[0].nll_nats),
+    Column("tokens", "d", "Number of tokens.", lambda scores: scores[0].num_tokens),
+    Column("unknowns", "d", "Number of tokens not in the vocabulary.", lambda scores: scores[0].num_unknown),
+    Column("perplexity", ".4f", "Perplexity per token.", lambda scores: scores[0].perplexity),
+    Column("chars", "d", "Number of characters, including the newline.", lambda scores: scores[0].num_chars),
+    Column(LOG_RATIO, ".4f", LOG_RATIO_HELP, _log_ratio, needs_second_model=True),
+    Column(TEXT, "", "The line without its newline.", None),
+)
+
+COLUMNS = {column.name: column for column in _COLUMNS}
+"""Columns of a line by name, in the order of the help text and of JSON."""
+
+TOTAL_FIGURES = (
+    Column("tokens", "d", "Number of tokens.", lambda scores: scores[0].num_tokens),
+    Column("characters", "d", "Number of characters.", lambda scores: scores[0].num_chars),
+    Column("bytes", "d", "Number of bytes in UTF-8.", lambda scores: scores[0].num_bytes),
+    Column("unknown_tokens", "d", "Number of tokens not in the vocabulary.", lambda scores: scores[0].num_unknown),
+    Column("nats_per_token", ".6f", "Nats per token.", lambda scores: scores[0].nats_per_token),
+    Column("bits_per_token", ".6f", "Bits per token.", lambda scores: scores[0].bits_per_token),
+    Column("nats_per_char", ".6f", "Nats per character.", lambda scores: scores[0].nats_per_char),
+    Column("bits_per_char", ".6f", "Bits per character.", lambda scores: scores[0].bits_per_char),
+    Column("bits_per_byte", ".6f", "Bits per byte of UTF-8.", lambda scores: scores[0].bits_per_byte),
+    Column("perplexity", ".6f", "Perplexity per token.", lambda scores: scores[0].perplexity),
+    Column("perplexity_of_known", ".6f", "Perplexity per known token.", lambda scores: scores[0].perplexity_of_known),
+    Column("log_ratio", ".6f", LOG_RATIO_HELP, _log_ratio, needs_second_model=True),
+)
+"""Figures of a whole text, in the order of the output."""
+
+
+def describe(columns: Sequence[Column]) -> list[tuple[str, str]]:
+    """Return the names and the descriptions of columns, for help texts and documentation."""
+    return [(column.name, column.description) for column in columns]
+
+
+def total_figures(num_models: int) -> list[Column]:
+    """Return the figures of a whole text for one model or two models."""
+    return [column for column in TOTAL_FIGURES if num_models > 1 or not column.needs_second_model]
+
+
+def parse_columns(names: str | None, *, num_models: int, all_by_default: bool = False) -> list[Column]:
+    """Return the columns that `--format` names.
 
     Args:
-        text: Its value, or None.
-        compares: Whether there are two models.
-        everything: Without a value take all columns there are.
+        names: Names separated by commas, or None for the default: the main number and the line.
+        num_models: Number of models.
+        all_by_default: Whether the default has all numbers.
 
     Raises:
-        ConfigError: If there is no such column, or it needs a second model.
+        ConfigError: If a column does not exist, or needs a second model and there is none.
     """
-    if text is None:
-        main = "log-ratio" if compares else "bits-per-char"
-        others = [name for name in COLUMNS if everything and name not in (main, "log-ratio", "text")]
-        return [main, *others, "text"]
-    columns = [name.strip() for name in text.split(",")]
-    for name in columns:
+    if names is None:
+        return _default_columns(num_models, with_all=all_by_default)
+    columns = []
+    for name in map(str.strip, names.split(",")):
         if name not in COLUMNS:
-            raise ConfigError(f"--format {text}: no column {name!r}; there is {', '.join(COLUMNS)}")
-        if name == "log-ratio" and not compares:
-            raise ConfigError(f"--format {text}: log-ratio compares two models; give the other with --vs")
+            raise ConfigError(
+                f"columns {names}: no column {name!r}; choose from {', '.join(COLUMNS)}", fields=["columns"]
+            )
+        if COLUMNS[name].needs_second_model and num_models < 2:
+            raise ConfigError(f"columns {names}: {name} compares two models; set vs", fields=["columns", "vs"])
+        columns.append(COLUMNS[name])
     return columns
 
 
-def figure(name: str, scores: "Sequence[Score]") -> float:
-    """The number in a column."""
-    first = scores[0]
-    match name:
-        case "bits-per-char":
-            return first.bits_per_char
-        case "bits-per-byte":
-            return first.bits_per_byte
-        case "nats":
-            return first.nll_nats
-        case "tokens":
-            return first.tokens
-        case "unknowns":
-            return first.unknowns
-        case "perplexity":
-            return first.perplexity
-        case "chars":
-            return first.chars
-        case "log-ratio":
-            return scores[1].nll_nats - first.nll_nats
-    raise AssertionError(name)
-
-
-class RowView:
-    """Prints a row for each line: its numbers, and the line.
-
-    Args:
-        columns: From `parse_columns`.
-        band: Which lines to show, by their first number.
-        as_json: Print objects instead.
-    """
-
-    def __init__(self, columns: Sequence[str], band: ScoreFilter, *, as_json: bool) -> None:
-        self._columns = columns
-        self._numbers = [name for name in columns if name != "text"]
-        self._measure = self._numbers[0] if self._numbers else "bits-per-char"
-        self._band = band
-        self._as_json = as_json
-        self._scores: list[Score] = []
-        self._spool = _Spool()
-        self._shown = 0
-
-    @property
-    def nothing_passed(self) -> bool:
-        """Whether lines were to be left out, and all were."""
-        return self._shown == 0 and self._band != ScoreFilter(above=None, below=None)
-
-    def add(self, costs: "Sequence[Costs]") -> None:
-        """Take in the next part of a line: its costs by each model."""
-        scores = [part.score for part in costs]
-        self._scores = [old + new for old, new in zip(self._scores, scores, strict=True)] if self._scores else scores
-        self._spool.write(costs[0].text.removesuffix("\n"))
-
-    def end_line(self) -> None:
-        """Print the line, if it is to be shown."""
-        if self._band.holds(figure(self._measure, self._scores)):
-            self._shown += 1
-            (self._write_json if self._as_json else self._write_row)()
-        self._scores = []
-        self._spool.clear()
-
-    def end(self) -> None:
-        """There are no more lines."""
-
-    def _write_row(self) -> None:
-        out = sys.stdout
-        for place, name in enumerate(self._columns):
-            if place:
-                out.write("\t")
-            if name != "text":
-                out.write(format(figure(name, self._scores), COLUMNS[name]))
-                continue
-            for part in self._spool.parts():
-                out.write(part)
-        out.write("\n")
-
-    def _write_json(self) -> None:
-        out = sys.stdout
-        numbers = {name: figure(name, self._scores) for name in self._numbers}
-        facts = {name.replace("-", "_"): finite(number) for name, number in numbers.items()}
-        if "text" not in self._columns:
-            out.write(json.dumps(facts) + "\n")
-            return
-        out.write(json.dumps({**facts, "text": ""})[:-2])
-        for part in self._spool.parts():
-            out.write(json.dumps(part)[1:-1])
-        out.write('"}\n')
-
-
-class TokenView:
-    """Prints a row for each token: the number of its line, its cost in nats, itself.
-
-    Args:
-        tokenizer: The model's.
-        as_json: Print objects instead.
-    """
-
-    def __init__(self, tokenizer: "Tokenizer", *, as_json: bool) -> None:
-        self._tokenizer = tokenizer
-        self._as_json = as_json
-        self._line = 1
-
-    def add(self, costs: "Sequence[Costs]") -> None:
-        """Print the tokens of the next part of a line."""
-        from charlm.engine.scorer import token_texts
-        from charlm.text.printable import escape_unprintable
-        from charlm.text.tokenizer import UNKNOWN_ID
-
-        (part,) = costs
-        texts = token_texts(self._tokenizer, part)
-        for text, index, nats in zip(texts, part.ids.tolist(), part.nats.tolist(), strict=True):
-            if self._as_json:
-                facts = {"line": self._line, "token": text, "nats": nats, "known": index != UNKNOWN_ID}
-                sys.stdout.write(json.dumps(facts) + "\n")
-            else:
-                sys.stdout.write(f"{self._line}\t{nats:.4f}\t{escape_unprintable(text)}\n")
-
-    def end_line(self) -> None:
-        """Go on to the next line."""
-        self._line += 1
-
-    def end(self) -> None:
-        """There are no more lines."""
-
-
-@dataclass
-class Counts:
-    """How many tokens were scored, and how many of them the first model does not know."""
-
-    tokens: int = 0
-    unknowns: int = 0
-
-
-def show_lines(scorers: "Sequence[Scorer]", blocks: Iterable[Lines], view: View) -> Counts:
-    """Score lines as they arrive and show them, each block as soon as it is scored.
-
-    Args:
-        scorers: The models.
-        blocks: The lines; the last of a block may go on in the next.
-        view: Shows them.
-    """
-    counts = Counts()
-    followers: list[Follower] = []  # of a line that came in parts so far
-
-    def show(costs: "Sequence[Costs]") -> None:
-        score = costs[0].score
-        counts.tokens += score.tokens
-        counts.unknowns += score.unknowns
-        view.add(costs)
-
-    for block in blocks:
-        whole = list(block)
-        if followers:
-            show([follower.feed(whole[0]) for follower in followers])
-            del whole[0]
-            if whole or not block.ends_mid_line:
-                view.end_line()
-                followers = []
-        begun = whole.pop() if block.ends_mid_line and not followers else None
-        for costs in zip(*(scorer.score_lines(whole) for scorer in scorers), strict=True):
-            show(costs)
-            view.end_line()
-        if begun is not None:
-            followers = [scorer.follow() for scorer in scorers]
-            show([follower.feed(begun) for follower in followers])
-        sys.stdout.flush()
-    view.end()
-    return counts
-
-
-def print_total(scorers: "Sequence[Scorer]", blocks: Iterable[Lines], *, as_json: bool) -> Counts:
-    """Score all text as one stream and print its figures.
-
-    Raises:
-        CorpusError: If there is no text.
-    """
-    from charlm.engine.scorer import Score
-
-    followers = [scorer.follow() for scorer in scorers]
-    scores = [Score() for _ in scorers]
-    for block in blocks:
-        text = "".join(block)
-        scores = [score + follower.feed(text).score for score, follower in zip(scores, followers, strict=True)]
-    found = scores[0]
-    if not found.chars:
-        raise CorpusError("empty, there is nothing to score")
-    figures = {
-        "tokens": found.tokens,
-        "characters": found.chars,
-        "bytes": found.bytes,
-        "unknown_tokens": found.unknowns,
-        "nats_per_token": found.nats_per_token,
-        "bits_per_token": found.bits_per_token,
-        "nats_per_char": found.nats_per_char,
-        "bits_per_char": found.bits_per_char,
-        "bits_per_byte": found.bits_per_byte,
-        "perplexity": found.perplexity,
-        "perplexity_of_known": found.perplexity_of_known,
-    }
-    if len(scores) > 1:
-        figures["log_ratio"] = scores[1].nll_nats - found.nll_nats
-    if as_json:
-        sys.stdout.write(json.dumps({name: finite(value) for name, value in figures.items()}) + "\n")
-    else:
-        rows = (
-            f"{name}\t{value}" if isinstance(value, int) else f"{name}\t{value:.6f}" for name, value in figures.items()
-        )
-        sys.stdout.write("\n".join(rows) + "\n")
-    return Counts(found.tokens, 0 if as_json else found.unknowns)
-
-
-def finite(number: float) -> float | None:
-    """A number that JSON has, or None."""
-    return number if math.isfinite(number) else None
-
-
-class _Spool:
-    """The text of a line, on disk if it is long."""
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._size = 0
-        self._file: IO[str] | None = None
-
-    def write(self, text: str) -> None:
-        self._parts.append(text)
-        self._size += len(text)
-        if self._size > SPOOLED:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(  # noqa: SIM115 - `clear` closes it
-                    "w+", encoding="utf-8", errors="surrogatepass", newline=""
-                )
-            self._file.write("".join(self._parts))
-            self._parts, self._size = [], 0
-
-    def parts(self) -> Iterator[str]:
-        if self._file is not None:
-            self._file.seek(0)
-            while part := self._file.read(SPOOLED):
-                yield part
-        yield "".join(self._parts)
-
-    def clear(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._parts, self._size, self._file = [], 0, None
+def _default_columns(num_models: int, *, with_all: bool) -> list[Column]:
+    main = COLUMNS[LOG_RATIO if num_models > 1 else BITS_PER_CHAR]
+    numbers = [column for column in COLUMNS.values() if column.value is not None and not column.needs_second_model]
+    return [main, *(column for column in numbers if with_all and column is not main), COLUMNS[TEXT]]

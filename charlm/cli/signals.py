@@ -1,4 +1,4 @@
-"""Ends on a signal: the first asks for an orderly end, the second ends at once."""
+"""Handlers of SIGINT and SIGTERM."""
 
 import signal
 import sys
@@ -9,8 +9,8 @@ from typing import Self
 
 
 @contextmanager
-def sigterm_unwinds() -> Iterator[None]:
-    """Have SIGTERM end a command as Ctrl-C does, so that what is half written is removed on the way out."""
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, as SIGINT raises KeyboardInterrupt, so that temporary files are deleted."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -23,17 +23,19 @@ def sigterm_unwinds() -> Iterator[None]:
 
 
 class StopSignals:
-    """Catches SIGINT and SIGTERM while it is entered.
+    """Context manager that records SIGINT and SIGTERM: the first signal asks for an orderly end.
+
+    A second signal ends the process immediately.
 
     Attributes:
-        number: The signal that came, or 0.
+        number: Number of the signal that was received, or 0.
     """
 
     def __init__(self) -> None:
         self.number = 0
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(
@@ -42,7 +44,7 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        for other in self._before:  # the next one is the system's to deliver: nothing here can delay it
+        for other in self._before:  # the system handles the next signal, so that Python code cannot delay it
             signal.signal(other, signal.SIG_DFL)

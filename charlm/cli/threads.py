@@ -5,41 +5,43 @@ import os
 from pathlib import Path
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Environment variables from which OpenBLAS, MKL, OpenMP and Accelerate read their number of threads."""
 
 BYTES_PER_THREAD = 1_500_000
-"""Bytes of weights that make another thread worthwhile; fewer fit into the cache of one core."""
+"""Bytes of weights per thread. Fewer bytes fit into the cache of one core, and another thread does not pay."""
 
 MAX_THREADS = 8
-"""More threads than this wait for memory."""
+"""Maximum number of threads chosen automatically for shared products. More threads wait for memory."""
 
-MAX_ROWS = 8
-"""Number of sequences above which more sequences no longer justify more threads."""
+MAX_COUNTED_SEQUENCES = 8
+"""Number of parallel sequences above which further sequences no longer justify more threads."""
 
 
-def limit_threads(threads: int | None, model: Path, rows: int = 1, *, apart: bool = False) -> int:
+def limit_threads(threads: int | None, model: Path, num_sequences: int = 1, *, independent: bool = False) -> int:
     """Set the number of threads that NumPy's linear algebra will use.
 
-    Call this before NumPy is imported; therefore the size of the model file stands for the size of the model. Busy
-    cores are not used for products that several threads share: waiting for a busy core was measured to be thirty
-    times slower than using one thread. Variables that the user has set in the environment are respected.
+    Call this before NumPy is imported. Therefore the size of the model is estimated by the size of its file. Busy
+    cores are not used for products that several threads share: waiting for a busy core was measured to take thirty
+    times as long as using one thread. Variables that the user has set in the environment are respected.
 
     Args:
-        threads: Number of threads, or None to choose it.
+        threads: Number of threads, or None to choose it automatically.
         model: The model file.
-        rows: Number of sequences that are read in parallel.
-        apart: Whether Python threads divide the sequences among them, so that each product uses one thread.
+        num_sequences: Number of sequences that are read in parallel.
+        independent: Whether Python threads divide the sequences among them, so that each product uses one thread.
 
     Returns:
-        The number of Python threads to use: 1 unless `apart`.
+        The number of Python threads to use: 1 unless `independent`.
     """
     if threads is None:
         if any(variable in os.environ for variable in THREAD_VARIABLES):
             return 1
-        limit = _num_cores() if apart else min(_num_free_cores(), MAX_THREADS)
-        threads = max(1, min(limit, round(model.stat().st_size * min(rows, MAX_ROWS) / BYTES_PER_THREAD)))
+        limit = _num_cores() if independent else min(_num_free_cores(), MAX_THREADS)
+        num_bytes = model.stat().st_size * min(num_sequences, MAX_COUNTED_SEQUENCES)
+        threads = max(1, min(limit, round(num_bytes / BYTES_PER_THREAD)))
     for variable in THREAD_VARIABLES:
-        os.environ[variable] = "1" if apart else str(threads)
-    return threads if apart else 1
+        os.environ[variable] = "1" if independent else str(threads)
+    return threads if independent else 1
 
 
 def _num_cores() -> int:

@@ -1,9 +1,9 @@
-"""The only reader and writer of model files.
+"""Reader and writer of model files. No other module reads or writes them.
 
-A model file is one safetensors file: the weights, and in its header everything else as JSON texts: `config`
-(the shape), `tokenizer` (the vocabulary) and `story` (where the model came from and how good it is). Reading
-one never runs code, and nothing in it is believed before it is checked. A file is written whole beside its place,
-flushed to disk, and renamed. docs/checkpoint-format.md describes every byte and key.
+A model file is one safetensors file. It holds the weights, and in its header everything else as JSON: `config` (the
+shape of the model), `tokenizer` (the vocabulary) and `story` (the metadata: origin and quality of the model). Reading
+a file never runs code, and everything is checked before it is used. A file is written to a temporary file in the same
+folder, flushed to disk, and renamed. docs/checkpoint-format.md specifies every byte and key.
 """
 
 import json
@@ -27,24 +27,29 @@ from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
 
 FORMAT = "charlm"
 FORMAT_VERSION = 1
+
+METADATA_KEY = "story"
+"""Header key of the metadata. It is part of the file format and does not change."""
+
 RESUME_PREFIX = "resume/"
-"""Tensors under this name are for going on with the training; the model itself does not need them."""
+"""Prefix of the names of tensors that only a resumed training needs."""
 
 MAX_WEIGHT = 1e9
-"""No weight of a trained model comes near it; beyond, or if it is no number, arithmetic ends in infinities."""
+"""Maximum magnitude of a weight. Trained weights are far smaller, and larger ones make results infinite."""
 
 Tensors = Mapping[str, npt.NDArray[Any]]
+"""Tensors by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a model file holds.
+    """Content of a model file.
 
     Attributes:
-        config: The model's shape.
-        tokenizer: Its vocabulary.
-        tensors: Its weights by name, and under `RESUME_PREFIX` the trainer's state, if it was read.
-        metadata: Where it came from: corpus, command, versions, training settings, metrics.
+        config: Shape of the model.
+        tokenizer: Tokenizer with its vocabulary.
+        tensors: Weights by name. The trainer's state, if it was read, has names that start with `RESUME_PREFIX`.
+        metadata: Origin of the model: corpus, command, versions, training settings, metrics.
     """
 
     config: ModelConfig
@@ -54,9 +59,9 @@ class Checkpoint:
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a model: V tokens, E embedding width, H units.
+    """Return the name and the shape of every weight of a model.
 
-    The names and the order of the gates are PyTorch's, layer by layer.
+    Names and order of the gates are those of PyTorch's layers.
     """
     vocab, hidden = config.vocab_size, config.hidden_size
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab, config.embedding_dim)}
@@ -81,22 +86,22 @@ def num_parameters(config: ModelConfig) -> int:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = None) -> None:
-    """Write a model file: whole or not at all.
+    """Write a model file. If writing fails, the file that was there before stays as it was.
 
     Args:
-        path: Where to.
-        checkpoint: What to write.
-        keep: What was at `path` before goes here, if anything was.
+        path: The file to write.
+        checkpoint: The content.
+        keep: New name of the file that was at `path` before, if it is not to be replaced.
 
     Raises:
-        CheckpointError: If it cannot be written; what was there before is untouched.
+        CheckpointError: If the file cannot be written.
     """
     header = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
         "config": json.dumps(asdict(checkpoint.config)),
         "tokenizer": json.dumps(checkpoint.tokenizer.to_dict()),
-        "story": json.dumps(checkpoint.metadata),
+        METADATA_KEY: json.dumps(checkpoint.metadata),
     }
     data = save({name: np.asarray(array, order="C") for name, array in checkpoint.tensors.items()}, header)
     try:
@@ -106,7 +111,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)  # a temporary file is private, a model need not be
+                os.chmod(file.name, 0o644)  # temporary files are private, model files need not be
                 if keep is not None and path.exists():
                     os.replace(path, keep)
                 os.replace(file.name, path)
@@ -119,70 +124,75 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
 
 
 def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
-    """Read a model file and check that it is what it says.
+    """Read and check a model file.
 
     Args:
         path: The file.
-        with_resume: Read the trainer's state too.
+        with_resume: Whether to read the trainer's state too.
 
     Raises:
-        CheckpointError: If it is missing, no model file, damaged, or from a newer format.
+        CheckpointError: If the file is missing, damaged, not a model file, or written by a newer version of the format.
     """
     try:
         with path.open("rb") as stream:
             file = TensorFile(stream, path)
-            config, tokenizer, metadata = _read_header(file.metadata, path)
-            _check_places(path, config, tokenizer, file)
+            config, tokenizer, metadata = _parse_header(file.metadata, path)
+            _check_tensors(path, config, tokenizer, file)
             names = [name for name in file.names if with_resume or not name.startswith(RESUME_PREFIX)]
             tensors = {name: file.read(name) for name in names}
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     for name in tensor_shapes(config):
+        # NaN fails every comparison, therefore the condition is negated.
         if not max(float(tensors[name].max()), -float(tensors[name].min())) <= MAX_WEIGHT:
-            raise CheckpointError(f"{path}: damaged ({name} has weights that are no numbers, or beyond {MAX_WEIGHT:g})")
+            raise CheckpointError(f"{path}: damaged ({name} has a weight that is not finite or above {MAX_WEIGHT:g})")
     return Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, metadata=metadata)
 
 
-def _read_header(metadata: Mapping[str, str], path: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Any]]:
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a safetensors file, but not charlm's; train one with charlm train")
-    version = metadata.get("format_version", "")
+def _parse_header(header: Mapping[str, str], path: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Any]]:
+    """Return configuration, tokenizer and metadata from the strings of a header."""
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: a safetensors file, but not a charlm model; train a model with charlm train")
+    version = header.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 10):
         raise CheckpointError(f"{path}: damaged header (no format version)")
     if int(version) > FORMAT_VERSION:
-        raise CheckpointError(f"{path}: from a newer charlm (format {version}); upgrade")
+        raise CheckpointError(f"{path}: written by a newer charlm (format {version}); upgrade charlm")
     parts: dict[str, dict[str, Any]] = {}
-    for name in ("config", "tokenizer", "story"):
-        parts[name] = parse_json(metadata.get(name, "null"), path)
+    for name in ("config", "tokenizer", METADATA_KEY):
+        parts[name] = parse_json(header.get(name, "null"), path)
         if not isinstance(parts[name], dict):
             raise CheckpointError(f"{path}: damaged header (no {name})")
     try:
         config = from_dict(ModelConfig, parts["config"])
         tokenizer = tokenizer_from_dict(parts["tokenizer"])
-        "".join(tokenizer.tokens).encode("utf-8", "surrogateescape")  # as every output has it
+        "".join(tokenizer.tokens).encode("utf-8", "surrogateescape")  # fails if a token could not be written as text
     except (CharlmError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged header ({str(error)[:200]})") from None
-    return config, tokenizer, parts["story"]
+    return config, tokenizer, parts[METADATA_KEY]
 
 
-def _check_places(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: TensorFile) -> None:
+def _check_tensors(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: TensorFile) -> None:
+    """Check that names, shapes and number formats of the tensors fit the configuration."""
     if tokenizer.vocab_size != config.vocab_size:
-        raise CheckpointError(f"{path}: damaged ({tokenizer.vocab_size} tokens for {config.vocab_size} ids)")
+        raise CheckpointError(
+            f"{path}: damaged header (a vocabulary of {tokenizer.vocab_size} tokens for {config.vocab_size} ids)"
+        )
     shapes = tensor_shapes(config)
     for name, shape in shapes.items():
         if name not in file.names:
             raise CheckpointError(f"{path}: damaged (no tensor {name})")
         if file.shape(name) != shape or file.dtype(name).kind != "f":
             raise CheckpointError(
-                f"{path}: damaged ({name} is {file.dtype(name)} {file.shape(name)}, not floats of {shape})"
+                f"{path}: damaged ({name} is {file.dtype(name)} {file.shape(name)} instead of floats of shape {shape})"
             )
     for name in file.names:
         if name not in shapes and not name.startswith(RESUME_PREFIX):
-            raise CheckpointError(f"{path}: damaged, or from a newer charlm (a tensor {name[:80]!r})")
+            raise CheckpointError(f"{path}: damaged, or written by a newer charlm (unknown tensor {name[:80]!r})")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder last through a power cut, where the system offers that."""
+    """Flush a folder to disk, so that a rename in it survives a power failure. Windows does not offer this."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,13 +1,13 @@
-"""Runs: the folders that training leaves, `checkpoints/NAME/`.
+"""Runs: the folders `checkpoints/NAME/` that trainings write.
 
-`model.safetensors` is the best model on validation, `last.safetensors` has all that resuming needs,
-`previous.safetensors` is the save before it, and `log.jsonl` has a line a report. `.lock` is held by the process
-that trains, and says which one that is.
+A run holds `model.safetensors`, the model with the lowest validation loss; `last.safetensors`, the state to resume
+from; `previous.safetensors`, the state saved before that; and `log.jsonl` with one JSON object per line. The process
+that trains holds a lock on the file `.lock`, which contains its process id.
 
-Finding a model goes before all else, and so needs no NumPy: its threads are counted by the model's size.
+This module does not import NumPy: the number of NumPy's threads depends on the size of the model file, and it must be
+set before NumPy is imported.
 """
 
-import contextlib
 import json
 import os
 import sys
@@ -20,191 +20,210 @@ from typing import Any
 from charlm.errors import CheckpointError, RunError
 
 RUNS = Path("checkpoints")
+"""Folder of all runs, relative to the working directory."""
+
 MODEL_FILE = "model.safetensors"
 LAST_FILE = "last.safetensors"
 PREVIOUS_FILE = "previous.safetensors"
 LOG_FILE = "log.jsonl"
 LOCK_FILE = ".lock"
+
 LOCKED_BYTE = 2**20
-"""Where Windows locks the lock file: past the text in it, which stays readable."""
+"""Offset of the byte that Windows locks. It lies after the process id, which stays readable."""
+
+MAX_PID_BYTES = 20
+"""Maximum length of a process id in the lock file, in bytes."""
 
 
 def temporary_prefix(path: Path) -> str:
-    """What the names of files begin with that are to become `path` and are not whole yet."""
+    """Return the start of the names of temporary files that are renamed to `path` when they are complete."""
     return f".{path.name}."
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one training.
+    """Folder of one training.
 
     Attributes:
-        path: The folder.
+        path: The folder. It need not exist.
     """
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """Name of the folder."""
         return self.path.name
 
     @property
     def model(self) -> Path:
-        """The best model so far."""
+        """File of the model with the lowest validation loss so far."""
         return self.path / MODEL_FILE
 
     @property
     def last(self) -> Path:
-        """The state to resume from."""
+        """File of the last saved training state."""
         return self.path / LAST_FILE
 
     @property
     def previous(self) -> Path:
-        """The state before that, should the last be damaged."""
+        """File of the training state saved before the last one, in case the last one is damaged."""
         return self.path / PREVIOUS_FILE
 
     @property
     def saves(self) -> list[Path]:
-        """The states to resume from that there are, newest first."""
+        """Files of saved training states that exist, newest first."""
         return [path for path in (self.last, self.previous) if path.is_file()]
 
     @property
     def log(self) -> Path:
-        """The log, one JSON object a line."""
+        """File of the log, with one JSON object per line."""
         return self.path / LOG_FILE
 
     @property
     def exists(self) -> bool:
-        """Whether there is anything of a run here."""
+        """Whether the folder contains any file of a run."""
         return any(path.exists() for path in (self.model, self.last, self.previous, self.log))
 
     @classmethod
     @contextmanager
     def create(cls, name: str | None, suggestion: str, *, force: bool = False) -> Iterator["Run"]:
-        """Make room for a new run, and hold it as `claimed` does.
+        """Create an empty run and lock it as `locked` does.
 
         Args:
-            name: The name asked for, or None to take the suggestion, numbered if it is taken.
-            suggestion: A name from the corpus.
-            force: Let a run of the name asked for be replaced.
+            name: Name of the run, or None to use `suggestion`, with a number if that name is taken.
+            suggestion: Name derived from the corpus.
+            force: Whether an existing run called `name` is replaced.
 
         Raises:
-            RunError: If the name is no folder name, or taken and `force` is not given.
+            RunError: If the name is not a valid folder name, or is taken and `force` is False.
         """
-        if name is not None:
-            run = cls.check_free(name, force=force)
-        else:
-            names = (f"{suggestion}-{number}" if number > 1 else suggestion for number in range(1, 10**6))
-            run = next(run for run in map(cls.named, names) if not run.exists and not run.is_claimed())
-        with run.claimed():
+        run = cls._first_free(suggestion) if name is None else cls.check_free(name, force=force)
+        with run.locked():
             try:
-                for path in (run.last, run.previous, run.log, run.model):  # of the run to be replaced
+                for path in (run.last, run.previous, run.log, run.model):
                     path.unlink(missing_ok=True)
             except OSError as error:
                 raise RunError(f"{run.path}: cannot be replaced ({error.strerror})") from None
             yield run
 
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the run for this process: another one is refused until then, or until this process is dead.
+    @classmethod
+    def check_free(cls, name: str, *, force: bool = False) -> "Run":
+        """Return the run with a name that is free.
+
+        Args:
+            name: Name of the run.
+            force: Whether an existing run may be replaced.
 
         Raises:
-            RunError: If another process has it, or its folder cannot be made.
+            RunError: If the name is not a valid folder name, or is taken and `force` is False.
+        """
+        run = cls.named(name)
+        if run.exists and not force:
+            raise RunError(
+                f"{run.path}: this run exists already; set resume to continue it, force to replace it, or another name",
+                fields=["resume", "force", "name"],
+            )
+        return run
+
+    @classmethod
+    def named(cls, name: str, *, field: str = "name") -> "Run":
+        """Return the run with a name in ./checkpoints, whether it exists or not.
+
+        Args:
+            name: Name of the run.
+            field: Argument that gave the name, for the message.
+
+        Raises:
+            RunError: If the name is not a valid folder name.
+        """
+        if not name or name in {".", ".."} or not name.isprintable() or set(name) & set("/\\"):
+            raise RunError(
+                f"{field} {name!r}: not a valid folder name in ./{RUNS}; use printable characters without slashes",
+                fields=[field],
+            )
+        return cls(RUNS / name)
+
+    @classmethod
+    def find_resumable(cls, name: str) -> "Run":
+        """Return a run with a saved training state.
+
+        Args:
+            name: Name or folder of the run; empty for the run that was saved last.
+
+        Raises:
+            RunError: If there is no such run, or it has no saved training state.
+        """
+        if name:
+            run = cls(Path(name)) if cls(Path(name)).saves else cls.named(name, field="resume")
+            if not run.saves:
+                raise RunError(f"{run.path}: nothing to resume ({LAST_FILE} not found)")
+            return run
+        saves = [path for file in (LAST_FILE, PREVIOUS_FILE) for path in RUNS.glob(f"*/{file}")]
+        if not saves:
+            raise RunError(f"./{RUNS}: no run to resume")
+        return cls(max(saves, key=_modification_time).parent)
+
+    @classmethod
+    def find(cls, name: str | None) -> "Run":
+        """Return a run with a log.
+
+        Args:
+            name: Name or folder of the run, or None for the run whose log changed last.
+
+        Raises:
+            RunError: If there is no such run.
+        """
+        logs = sorted(RUNS.glob(f"*/{LOG_FILE}"), key=_modification_time)
+        if name is None:
+            if not logs:
+                raise RunError(f"./{RUNS}: no run found")
+            return cls(logs[-1].parent)
+        for run in (cls(Path(name)), cls(RUNS / name)):
+            if run.log.is_file():
+                return run
+        raise RunError(f"{name}: no run found ({LOG_FILE} is missing); {_names_of_runs(logs)}")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the run for this process, and create its folder. The lock ends with the process if not before.
+
+        Temporary files that a killed process left in the folder are deleted.
+
+        Raises:
+            RunError: If another process holds the lock, or the folder cannot be created.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be made ({error.strerror})") from None
+            raise RunError(f"{self.path}: cannot be created ({error.strerror})") from None
         try:
             if not _lock(handle):
-                owner = os.pread(handle, 20, 0).decode("ascii", "replace") if hasattr(os, "pread") else ""
+                pid = os.pread(handle, MAX_PID_BYTES, 0).decode("ascii", "replace") if hasattr(os, "pread") else ""
                 raise RunError(
-                    f"{self.path}: another charlm train is at work on this run (process {owner or 'unknown'}); "
-                    "wait for its end, or take another --name"
+                    f"{self.path}: {f'process {pid}' if pid else 'another process'} is training this run; wait until "
+                    "it ends, or set another name",
+                    fields=["name"],
                 )
-            with suppress(OSError):  # a full disk has no room for the number, and the lock holds without it
+            with suppress(OSError):  # the lock holds even if a full disk has no space for the process id
                 os.ftruncate(handle, 0)
                 os.write(handle, str(os.getpid()).encode())
-            for path in (self.model, self.last):  # what a killed process left
-                for rest in self.path.glob(f"{temporary_prefix(path)}*"):
-                    rest.unlink(missing_ok=True)
+            self._delete_temporary_files()
             yield
         finally:
             os.close(handle)
 
-    def is_claimed(self) -> bool:
-        """Whether another process has the run."""
+    def is_locked(self) -> bool:
+        """Return whether another process holds the lock."""
         try:
             with self.path.joinpath(LOCK_FILE).open("rb+") as file:
                 return not _lock(file.fileno())
         except OSError:
             return False
 
-    @classmethod
-    def check_free(cls, name: str, *, force: bool = False) -> "Run":
-        """The run that a name is free for.
-
-        Raises:
-            RunError: If the name is no folder name, or taken and `force` is not given.
-        """
-        run = cls.named(name)
-        if run.exists and not force:
-            raise RunError(
-                f"{run.path}: a run of this name exists; go on with it (--resume {name}), replace it (--force) "
-                "or take another --name"
-            )
-        return run
-
-    @classmethod
-    def named(cls, name: str) -> "Run":
-        """The run of a name in ./checkpoints, whether it is there or not.
-
-        Raises:
-            RunError: If the name is none that a folder can have.
-        """
-        if not name or name in {".", ".."} or not name.isprintable() or set(name) & set("/\\"):
-            raise RunError(f"--name {name!r}: a run's name becomes a folder in ./{RUNS}, and cannot be this")
-        return cls(RUNS / name)
-
-    @classmethod
-    def to_resume(cls, name: str) -> "Run":
-        """The run to go on with: of this name or folder, or the newest if the name is empty.
-
-        Raises:
-            RunError: If there is none, or its training never came to a save.
-        """
-        if name:
-            run = cls(Path(name)) if cls(Path(name)).saves else cls.named(name)
-            if not run.saves:
-                raise RunError(f"{run.path}: nothing to resume, no {LAST_FILE} there")
-            return run
-        saved = [path for file in (LAST_FILE, PREVIOUS_FILE) for path in RUNS.glob(f"*/{file}")]
-        if not saved:
-            raise RunError(f"nothing to resume: no run in ./{RUNS}")
-        return cls(max(saved, key=lambda path: path.stat().st_mtime).parent)
-
-    @classmethod
-    def find(cls, name: str | None) -> "Run":
-        """The run of a name or folder, or the newest one.
-
-        Raises:
-            RunError: If there is none.
-        """
-        logs = sorted(RUNS.glob(f"*/{LOG_FILE}"), key=lambda path: path.stat().st_mtime)
-        if name is None:
-            if not logs:
-                raise RunError(f"no run in ./{RUNS}")
-            return cls(logs[-1].parent)
-        for run in (cls(Path(name)), cls(RUNS / name)):
-            if run.log.is_file():
-                return run
-        known = ", ".join(sorted(path.parent.name for path in logs)) or "none yet"
-        raise RunError(f"{name}: no run of this name (no {LOG_FILE} there); here: {known}")
-
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of the log; one that was cut off while it was written is left out.
+        """Return the entries of the log. An incomplete line is skipped.
 
         Raises:
             RunError: If the log cannot be read.
@@ -215,12 +234,12 @@ class Run:
             raise RunError(f"{self.log}: cannot be read ({error.strerror})") from None
         entries = []
         for line in lines:
-            with contextlib.suppress(ValueError):
+            with suppress(ValueError):
                 entries.append(json.loads(line))
         return [entry for entry in entries if isinstance(entry, dict)]
 
     def append_log(self, entry: Mapping[str, Any]) -> None:
-        """Add a line to the log, or, if that fails, nothing.
+        """Append an entry to the log. If writing fails, the log stays as it was.
 
         Raises:
             RunError: If the log cannot be written.
@@ -230,22 +249,37 @@ class Run:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
-            self.cut_log(before)
+            self.truncate_log(before)
             raise RunError(f"{self.log}: cannot be written ({error.strerror})") from None
 
     @property
     def log_bytes(self) -> int:
-        """The length of the log."""
+        """Length of the log in bytes; 0 if it does not exist."""
         return self.log.stat().st_size if self.log.exists() else 0
 
-    def cut_log(self, length: int) -> None:
-        """Take from the log what comes after its first `length` bytes."""
+    def truncate_log(self, length: int) -> None:
+        """Cut the log after its first `length` bytes."""
         if self.log_bytes > length:
             os.truncate(self.log, length)
 
+    @classmethod
+    def _first_free(cls, suggestion: str) -> "Run":
+        """Return the first run called `suggestion`, `suggestion`-2, `suggestion`-3 and so on that is free."""
+        names = (f"{suggestion}-{number}" if number > 1 else suggestion for number in range(1, 10**6))
+        return next(run for run in map(cls.named, names) if not run.exists and not run.is_locked())
+
+    def _delete_temporary_files(self) -> None:
+        for path in (self.model, self.last):
+            for temporary in self.path.glob(f"{temporary_prefix(path)}*"):
+                temporary.unlink(missing_ok=True)
+
 
 def _lock(handle: int) -> bool:
-    """Take an open file for this process, if no other one has it; the system gives it back when it is closed."""
+    """Lock an open file unless another process has locked it. The system unlocks the file when it is closed.
+
+    Returns:
+        False if another process has locked the file.
+    """
     if sys.platform == "win32":
         import msvcrt
 
@@ -261,31 +295,40 @@ def _lock(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
+    except OSError:  # the file system has no locks
         return True
     return True
 
 
 def find_model(spec: str | None) -> Path:
-    """The model file that `-m SPEC` means.
+    """Return the path of a model file.
 
     Args:
-        spec: A file, a run's folder, the name of a run in ./checkpoints, or None for the newest run there.
+        spec: A model file, the folder of a run, the name of a run in ./checkpoints, or None for the newest run there.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If there is no such model file.
     """
+    models = sorted(RUNS.glob(f"*/{MODEL_FILE}"), key=_modification_time)
     if spec is None:
-        models = sorted(RUNS.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
         if not models:
-            raise CheckpointError(f"no model in ./{RUNS}: train one (charlm train shakespeare) or name one with -m")
+            raise CheckpointError(
+                f"./{RUNS}: no run found; train one (charlm train shakespeare) or set model", fields=["model"]
+            )
         return models[-1]
     for path in (Path(spec), RUNS / spec):
         if path.is_file():
             return path
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE
-    known = sorted(path.parent.name for path in RUNS.glob(f"*/{MODEL_FILE}"))
-    raise CheckpointError(
-        f"{spec}: no model file and no run; " + (f"the runs here are {', '.join(known)}" if known else "none here yet")
-    )
+    raise CheckpointError(f"{spec}: no model file or run found; {_names_of_runs(models)}")
+
+
+def _modification_time(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _names_of_runs(files: list[Path]) -> str:
+    """Return a phrase that lists the runs to which files belong."""
+    names = sorted(file.parent.name for file in files)
+    return f"runs in ./{RUNS}: {', '.join(names)}" if names else f"./{RUNS} has no runs"

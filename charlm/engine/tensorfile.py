@@ -1,8 +1,9 @@
-"""Reads safetensors files with suspicion: nothing is believed, or taken into memory, before it is checked.
+"""Reader of safetensors files that may come from anybody: it checks everything before it allocates memory.
 
-The layout: 8 bytes, the length N of the header, little-endian; N bytes of JSON; the tensors, one after the other
-without gaps, to the file's end. The JSON has an object a tensor (`dtype`, `shape`, `data_offsets` from the end of
-the header) and `__metadata__`, texts by name.
+Layout of a file: 8 bytes with N, the length of the header, unsigned and little-endian; N bytes of JSON; the tensors,
+one after the other and without gaps, to the end of the file. The JSON is an object with one entry per tensor (`dtype`,
+`shape`, and `data_offsets` relative to the end of the header) and the entry `__metadata__`, which maps names to
+strings.
 
 Source:
     The format's specification, https://github.com/huggingface/safetensors#format.
@@ -21,22 +22,22 @@ import numpy.typing as npt
 
 from charlm.errors import CheckpointError
 
-MAX_HEADER = 32 * 2**20
-"""Bytes. A header of ours has some kilobytes, with a vocabulary of a million words some tens of megabytes."""
+MAX_HEADER_BYTES = 32 * 2**20
+"""Maximum length of a header in bytes. A header with a vocabulary of a million words has some tens of megabytes."""
 
 MAX_DIMS = 4
-"""Dimensions of a tensor; ours have up to three."""
+"""Maximum number of dimensions of a tensor. Tensors of charlm have up to 3."""
 
-MAX_DEPTH = 16
-"""Levels of nesting in JSON from a file; ours have four."""
+MAX_JSON_DEPTH = 16
+"""Maximum number of nested levels in JSON. Headers of charlm have 4."""
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
-"""The types of numbers that a model file may have; NumPy has no BF16."""
+"""NumPy's names of the number formats that a model file may have. NumPy has no BF16."""
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a tensor lies."""
+class _Entry:
+    """Header entry of a tensor; its bytes are those from `begin` to `end`, relative to the end of the header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -45,106 +46,122 @@ class _Place:
 
 
 class TensorFile:
-    """A safetensors file whose header has been read and found consistent.
+    """A safetensors file whose header has been read and checked. Tensors are read on request.
 
     Args:
         file: The file, open for reading.
-        path: Its name, for messages.
+        path: Name of the file for messages.
 
     Attributes:
-        metadata: The header's texts.
+        metadata: The strings of the header.
 
     Raises:
-        CheckpointError: If it is no safetensors file, or a damaged one.
+        CheckpointError: If the file is not a safetensors file, or damaged.
     """
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
         self._path = path
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise CheckpointError(f"{path}: not a model file, or cut short")
-        if length > MAX_HEADER:
-            raise CheckpointError(f"{path}: not a model file (a header of {length:,} bytes)")
-        header = parse_json(file.read(length), path)
-        if not isinstance(header, dict):
-            raise CheckpointError(f"{path}: not a model file (its header is no JSON object)")
+        header, self._data_begin = self._read_header()
         self.metadata: dict[str, str] = header.pop("__metadata__", {})
         if not isinstance(self.metadata, dict) or not all(isinstance(text, str) for text in self.metadata.values()):
-            raise CheckpointError(f"{path}: damaged (the header's metadata are no texts)")
-        self._begin = 8 + length
-        self._places = {name: self._place(name, entry) for name, entry in header.items()}
-        self._check_places(size - self._begin)
+            raise CheckpointError(f"{path}: damaged header (a metadata value is not a string)")
+        self._entries = {name: self._check_entry(name, entry) for name, entry in header.items()}
+        self._check_layout(os.fstat(file.fileno()).st_size - self._data_begin)
 
     @property
     def names(self) -> Collection[str]:
-        """The names of all tensors."""
-        return self._places.keys()
+        """Names of all tensors."""
+        return self._entries.keys()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape."""
-        return self._places[name].shape
+        """Return the shape of a tensor."""
+        return self._entries[name].shape
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """A tensor's type of numbers."""
-        return self._places[name].dtype
+        """Return the number format of a tensor."""
+        return self._entries[name].dtype
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Read a tensor."""
-        place = self._places[name]
-        self._file.seek(self._begin + place.begin)
-        array = np.fromfile(self._file, place.dtype, math.prod(place.shape))
-        if len(array) * place.dtype.itemsize != place.end - place.begin:
-            raise CheckpointError(f"{self._path}: cut short while it was read")
-        return array.reshape(place.shape)
+        """Read a tensor.
 
-    def _place(self, name: str, entry: Any) -> _Place:  # noqa: ANN401 - JSON, about to be checked
+        Raises:
+            CheckpointError: If the file has become shorter.
+        """
+        entry = self._entries[name]
+        self._file.seek(self._data_begin + entry.begin)
+        array = np.fromfile(self._file, entry.dtype, math.prod(entry.shape))
+        if len(array) * entry.dtype.itemsize != entry.end - entry.begin:
+            raise CheckpointError(f"{self._path}: truncated while it was read")
+        return array.reshape(entry.shape)
+
+    def _read_header(self) -> tuple[dict[str, Any], int]:
+        """Return the header and its end in bytes."""
+        size = os.fstat(self._file.fileno()).st_size
+        length = int.from_bytes(self._file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(f"{self._path}: not a model file, or truncated")
+        if length > MAX_HEADER_BYTES:
+            raise CheckpointError(f"{self._path}: not a model file (a header of {length:,} bytes)")
+        header = parse_json(self._file.read(length), self._path)
+        if not isinstance(header, dict):
+            raise CheckpointError(f"{self._path}: not a model file (the header is not a JSON object)")
+        return header, 8 + length
+
+    def _check_entry(self, name: str, entry: Any) -> _Entry:  # noqa: ANN401 - JSON, about to be checked
+        """Return a tensor's entry. Its number of bytes must fit its shape and number format."""
         match entry:
             case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if (
                 dtype in DTYPES and len(shape) <= MAX_DIMS and all(type(size) is int and size >= 0 for size in shape)
             ):
-                kind = np.dtype(DTYPES[dtype])
-                if 0 <= begin <= end and end - begin == math.prod(shape) * kind.itemsize:
-                    return _Place(kind, tuple(shape), begin, end)
-        raise CheckpointError(f"{self._path}: damaged (the header's entry of tensor {name[:80]!r})")
+                number = np.dtype(DTYPES[dtype])
+                if 0 <= begin <= end and end - begin == math.prod(shape) * number.itemsize:
+                    return _Entry(number, tuple(shape), begin, end)
+        raise CheckpointError(f"{self._path}: damaged header (entry of tensor {name[:80]!r})")
 
-    def _check_places(self, size: int) -> None:
+    def _check_layout(self, num_bytes: int) -> None:
+        """Check that the tensors cover all bytes after the header, without gaps and without overlap."""
         end = 0
-        for place in sorted(self._places.values(), key=lambda place: (place.begin, place.end)):
-            if place.begin != end:
-                raise CheckpointError(f"{self._path}: damaged (tensors overlap or leave gaps)")
-            end = place.end
-        if end != size:
-            raise CheckpointError(f"{self._path}: damaged or cut short ({size:,} bytes of tensors, not {end:,})")
+        for entry in sorted(self._entries.values(), key=lambda entry: (entry.begin, entry.end)):
+            if entry.begin != end:
+                raise CheckpointError(f"{self._path}: damaged header (tensors overlap or leave gaps)")
+            end = entry.end
+        if end != num_bytes:
+            raise CheckpointError(
+                f"{self._path}: damaged or truncated ({num_bytes:,} bytes of tensors instead of {end:,})"
+            )
 
 
 def parse_json(data: bytes | str, path: Path) -> Any:  # noqa: ANN401 - JSON
-    """Read JSON from a file that may be anybody's: of bounded depth, no name twice.
+    """Parse JSON of limited depth, without duplicate names.
+
+    Args:
+        data: The JSON text.
+        path: Name of the file for messages.
 
     Raises:
-        CheckpointError: If it is none of that.
+        CheckpointError: If the text is not JSON, is nested too deep, or has duplicate names.
     """
     try:
-        value = json.loads(data, object_pairs_hook=_distinct)
+        value = json.loads(data, object_pairs_hook=_dict_without_duplicates)
     except RecursionError:
         raise CheckpointError(f"{path}: damaged header (nested too deep)") from None
-    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
+    except ValueError as error:  # not JSON, not UTF-8, or a number with thousands of digits
         raise CheckpointError(f"{path}: not a model file, or a damaged header ({str(error)[:80]})") from None
-    if _deeper_than(value, MAX_DEPTH):
+    if _is_deeper_than(value, MAX_JSON_DEPTH):
         raise CheckpointError(f"{path}: damaged header (nested too deep)")
     return value
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("duplicate name")
     return found
 
 
-def _deeper_than(value: Any, depth: int) -> bool:  # noqa: ANN401 - JSON
+def _is_deeper_than(value: Any, depth: int) -> bool:  # noqa: ANN401 - JSON
     if not isinstance(value, dict | list):
         return False
     inner = value.values() if isinstance(value, dict) else value
-    return depth == 0 or any(_deeper_than(item, depth - 1) for item in inner)
+    return depth == 0 or any(_is_deeper_than(item, depth - 1) for item in inner)

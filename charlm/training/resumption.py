@@ -35,10 +35,10 @@ def prepare_resumed(request: Request, name: str) -> Iterator[Training]:
     Raises:
         CharlmError: Of any kind, if the run cannot be continued.
     """
-    run = Run.to_resume(name)
+    run = Run.find_resumable(name)
     with ExitStack() as stack:
         if rank_and_count()[0] == 0:
-            stack.enter_context(run.claimed())
+            stack.enter_context(run.locked())
         saved, notes = _load_save(run)
         origin = _Origin.from_metadata(run, saved)
         _check_unchanged(request, run, saved, origin)

@@ -115,7 +115,7 @@ class Trainer:
         self._state.counters = counters
         self._watch.add(counters.seconds)
         if self._workers.is_first:
-            self._run.cut_log(counters.log_bytes)
+            self._run.truncate_log(counters.log_bytes)
 
     def train(self, measure_first: bool = False) -> Progress:
         """Train until the end or until the caller stops it, and save.

@@ -114,7 +114,7 @@ def test_the_rate_is_a_share_of_a_fresh_one_unless_it_is_given(model_file: Path,
         (["--from", "words", "--split", "whitespace"], 2, "--split whitespace contradicts words"),
         (["--from", "words", "--no-lowercase"], 2, "--lowercase False contradicts True"),
         (["--from", "words", "--vocab-size", "9"], 2, "tokens, which are all kept: set it to at least that"),
-        (["--from", "nobody"], 1, "nobody: no model file and no run; the runs here are tiny, words"),
+        (["--from", "nobody"], 1, "nobody: no model file or run found; runs in ./checkpoints: tiny, words"),
         (["--from", "new.txt"], 1, "new.txt: not a model file"),
         (["--from", "tiny", "--resume"], 2, "are for a new run"),
         (

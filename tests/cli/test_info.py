@@ -11,21 +11,21 @@ from charlm.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from charlm.text.tokenizer import CharTokenizer
 from tests.conftest import make_checkpoint
 
-STORY = {"charlm": "0.1.0", "corpus": {"name": "x\x1b[2J\x9b31m", "sources": ["a", "b"], "characters": 12345}}
+METADATA = {"charlm": "0.1.0", "corpus": {"name": "x\x1b[2J\x9b31m", "sources": ["a", "b"], "characters": 12345}}
 
 
 @pytest.fixture
-def strange() -> Path:
-    """A model that has a terminal's commands among its tokens, in its story and in its file's name."""
+def hostile_file() -> Path:
+    """Model file with terminal control sequences in its tokens, its metadata and its name."""
     _, plain = make_checkpoint("abc\x1b\x07\u202e\udcff")
     path = Path("strange\x1b]0;title\x07.safetensors")
     save_checkpoint(
-        path, Checkpoint(config=plain.config, tokenizer=plain.tokenizer, tensors=plain.tensors, metadata=STORY)
+        path, Checkpoint(config=plain.config, tokenizer=plain.tokenizer, tensors=plain.tensors, metadata=METADATA)
     )
     return path
 
 
-def test_info_says_what_the_file_says(model_file: Path) -> None:
+def test_info_prints_the_content_of_the_file(model_file: Path) -> None:
     out = CliRunner().invoke(main, ["info", "--json"]).stdout
     facts = json.loads(out)
     loaded = load_checkpoint(model_file)
@@ -36,20 +36,24 @@ def test_info_says_what_the_file_says(model_file: Path) -> None:
 
 
 @pytest.mark.usefixtures("model_file")
-def test_the_model_may_stand_alone_or_behind_m() -> None:
-    ways = (["checkpoints/tiny/model.safetensors"], ["tiny"], ["-m", "tiny"])
-    whole, plain, short = (CliRunner().invoke(main, ["info", *way]) for way in ways)
-    assert whole.exit_code == 0
-    assert whole.stdout == plain.stdout == short.stdout
-    twice = CliRunner().invoke(main, ["info", "tiny", "-m", "tiny"])
-    assert twice.exit_code == 2
-    assert "name one model" in twice.stderr
+def test_model_is_given_as_argument_or_as_option() -> None:
+    by_file, by_name, by_option = (
+        CliRunner().invoke(main, ["info", *arguments])
+        for arguments in (["checkpoints/tiny/model.safetensors"], ["tiny"], ["-m", "tiny"])
+    )
+    assert by_file.exit_code == 0
+    assert by_file.stdout == by_name.stdout == by_option.stdout
+    both = CliRunner().invoke(main, ["info", "tiny", "-m", "tiny"])
+    assert both.exit_code == 2
+    assert "name only one model" in both.stderr
 
 
 @pytest.mark.parametrize("command", [["info"], ["info", "--json"], ["next", "--top", "99"], ["next", "--json"]])
-def test_no_command_of_a_stranger_reaches_the_terminal(command: list[str], strange: Path) -> None:
+def test_control_sequences_in_a_model_file_are_escaped(command: list[str], hostile_file: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "charlm", *command, "-m", str(strange)], capture_output=True, check=False
+        [sys.executable, "-W", "error", "-m", "charlm", *command, "-m", str(hostile_file)],
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode("utf-8")
@@ -60,8 +64,8 @@ def test_no_command_of_a_stranger_reaches_the_terminal(command: list[str], stran
         assert "12,345" in text
 
 
-def test_the_name_of_a_file_in_an_error_is_harmless_too() -> None:
+def test_control_sequences_in_a_file_name_are_escaped_in_errors() -> None:
     path = Path("bad\x1b[2J.safetensors")
     path.write_bytes(b"none")
     done = CliRunner().invoke(main, ["info", "-m", str(path)])
-    assert done.stderr == "Error: bad\\x1b[2J.safetensors: not a model file, or cut short\n"
+    assert done.stderr == "Error: bad\\x1b[2J.safetensors: not a model file, or truncated\n"

@@ -34,7 +34,7 @@ def test_training_leaves_the_text_to_compare_with(charlm: Charlm, corpus: Path) 
 
 
 @pytest.mark.parametrize(("arguments", "stdin", "message"), [
-    ([], "text", "no model in"),
+    ([], "text", "no run found"),
     (["--corpus", "hello"], "", "empty"),
     (["--corpus", "nothing.txt"], "text", "nothing.txt"),
 ])  # fmt: skip

@@ -11,29 +11,29 @@ MEGABYTE = 1_000_000
 
 
 @pytest.mark.parametrize(
-    ("asked", "megabytes", "rows", "load", "environment", "threads"),
+    ("requested", "megabytes", "num_sequences", "load", "environment", "expected"),
     [
-        (None, 1, 1, 0.0, {}, "1"),  # fits one core's cache
+        (None, 1, 1, 0.0, {}, "1"),  # fits into the cache of one core
         (None, 12, 1, 0.0, {}, "8"),
-        (None, 12, 1, 14.5, {}, "2"),  # 16 cores, most of them busy
+        (None, 12, 1, 14.5, {}, "2"),  # 16 cores, 14.5 of them busy
         (None, 12, 1, 99.0, {}, "1"),
-        (None, 1, 128, 0.0, {}, "5"),  # many rows are worth sharing out
+        (None, 1, 128, 0.0, {}, "5"),  # many sequences justify more threads
         (3, 1, 1, 99.0, {"OMP_NUM_THREADS": "5"}, "3"),
         (None, 12, 1, 0.0, {"OPENBLAS_NUM_THREADS": "5"}, "5"),
     ],
 )
-def test_threads_suit_the_model_and_the_machine(
-    asked: int | None,
+def test_number_of_threads_depends_on_model_and_machine(
+    requested: int | None,
     megabytes: int,
-    rows: int,
+    num_sequences: int,
     load: float,
     environment: dict[str, str],
-    threads: str,
+    expected: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for variable in THREAD_VARIABLES:
-        monkeypatch.setenv(variable, "")  # so that it is put back afterwards
+        monkeypatch.setenv(variable, "")  # so that the original value is restored after the test
         monkeypatch.delenv(variable)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
@@ -41,13 +41,13 @@ def test_threads_suit_the_model_and_the_machine(
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     path = tmp_path / "model"
     path.write_bytes(b"x" * (megabytes * MEGABYTE))
-    assert limit_threads(asked, path, rows) == 1
-    assert os.environ["OPENBLAS_NUM_THREADS"] == threads
+    assert limit_threads(requested, path, num_sequences) == 1
+    assert os.environ["OPENBLAS_NUM_THREADS"] == expected
 
 
-@pytest.mark.parametrize(("asked", "load", "threads"), [(None, 0.0, 16), (None, 99.0, 16), (3, 0.0, 3)])
-def test_threads_that_do_not_wait_for_each_other_take_all_cores(
-    asked: int | None, load: float, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("requested", "load", "expected"), [(None, 0.0, 16), (None, 99.0, 16), (3, 0.0, 3)])
+def test_independent_threads_use_all_cores(
+    requested: int | None, load: float, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in THREAD_VARIABLES:
         monkeypatch.setenv(variable, "")
@@ -56,37 +56,38 @@ def test_threads_that_do_not_wait_for_each_other_take_all_cores(
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     path = tmp_path / "model"
     path.write_bytes(b"x" * (12 * MEGABYTE))
-    assert limit_threads(asked, path, 128, apart=True) == threads
+    assert limit_threads(requested, path, 128, independent=True) == expected
     assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert limit_threads(None, path, 128, apart=True) == 1
+    assert limit_threads(None, path, 128, independent=True) == 1
 
 
-LOOKS_AT_THREADS = """
+PRINT_THREADS = """
 import importlib.abc, os, sys
-class Look(importlib.abc.MetaPathFinder):
+class PrintThreads(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name == "numpy":
             print("threads", os.environ.get("OPENBLAS_NUM_THREADS"), file=sys.stderr)
-sys.meta_path.insert(0, Look())
+sys.meta_path.insert(0, PrintThreads())
 from charlm.cli import main
 main()
 """
+"""Runs a command line and prints the number of threads at the moment when NumPy is imported."""
 
 
 @pytest.mark.parametrize(
     ("command", "threads"),
     [
-        (["score", "--threads", "3"], "1"),  # which threads of Python share
+        (["score", "--threads", "3"], "1"),  # Python threads divide the lines among them
         (["score", "--total", "--threads", "3"], "3"),
         (["sample", "-n", "1", "--threads", "3"], "3"),
         (["next"], "1"),
     ],
 )
-def test_threads_are_counted_before_numpy_is_there(command: list[str], threads: str, model_file: Path) -> None:
+def test_number_of_threads_is_set_before_numpy_is_imported(command: list[str], threads: str, model_file: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in THREAD_VARIABLES}
     done = subprocess.run(
-        [sys.executable, "-c", LOOKS_AT_THREADS, *command, "-m", str(model_file)],
+        [sys.executable, "-c", PRINT_THREADS, *command, "-m", str(model_file)],
         input="To be\n",
         capture_output=True,
         text=True,

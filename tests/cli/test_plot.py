@@ -6,7 +6,7 @@ from tests.cli.test_curves import entry, write_log
 from tests.conftest import Charlm
 
 
-def test_draws_runs_over_each_other_in_the_terminal(charlm: Charlm) -> None:
+def test_runs_are_plotted_together_in_the_terminal(charlm: Charlm) -> None:
     write_log("one", [entry(10, 3.0), entry(20, 2.0, 2.5)])
     write_log("two", [entry(10, 3.1), entry(30, 2.1, 2.4)])
     done = charlm("plot", "one", "two")
@@ -17,7 +17,7 @@ def test_draws_runs_over_each_other_in_the_terminal(charlm: Charlm) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_writes_a_picture(charlm: Charlm, suffix: str) -> None:
+def test_image_is_written(charlm: Charlm, suffix: str) -> None:
     write_log("one", [entry(10, 3.0), entry(20, 2.0, 2.5)])
     done = charlm("plot", "-o", f"losses.{suffix}")
     assert done.returncode == 0, done.stderr
@@ -25,7 +25,7 @@ def test_writes_a_picture(charlm: Charlm, suffix: str) -> None:
     assert Path(f"losses.{suffix}").stat().st_size > 1000
 
 
-def test_a_picture_of_an_unknown_kind_is_a_usage_error(charlm: Charlm) -> None:
+def test_unknown_image_format_is_a_usage_error(charlm: Charlm) -> None:
     write_log("one", [entry(10, 3.0)])
     done = charlm("plot", "-o", "losses.docx")
     assert done.returncode == 2

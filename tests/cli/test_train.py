@@ -92,7 +92,7 @@ def test_hihello_is_learnt_and_what_was_fitted_is_said(charlm: Charlm) -> None:
         (["-"], b"ab\0cd", 1, "looks binary (NUL character at offset 2)"),
         (["-"], b"\x7fELF\0\xd0\xd0", 1, "looks binary (NUL character at offset 4)"),
         (["pictures"], b"", 1, "pictures: no text file in this folder"),
-        (["verse.txt", "--name", "tiny"], b"", 1, "a run of this name exists; go on with it (--resume tiny)"),
+        (["verse.txt", "--name", "tiny"], b"", 1, "this run exists already; set --resume to continue it"),
         (["verse.txt", "--name", "../up"], b"", 1, "--name '../up'"),
         (["verse.txt", "--layers", "0"], b"", 2, "--layers 0: must be at least 1"),
         (["verse.txt", "--val-fraction", "0.999999"], b"", 2, "--val-fraction 0.999999 of"),
@@ -132,7 +132,7 @@ def test_bad_input_gets_one_clear_line_and_earlier_runs_are_untouched(
     [
         (["sample", "-m", "verse.txt"], 1, "verse.txt: not a model file"),
         (["info", "-m", "verse.txt"], 1, "verse.txt: not a model file"),
-        (["score", "-m", "nobody"], 1, "nobody: no model file and no run; the runs here are tiny"),
+        (["score", "-m", "nobody"], 1, "nobody: no model file or run found; runs in ./checkpoints: tiny"),
         (["sample", "--temp", "-1"], 2, "--temp -1.0: must be at least 0"),
         (["sample", "--top-p", "1.5"], 2, "--top-p 1.5: must be at most 1"),
         (["sample", "--top-p", "0"], 2, "--top-p 0.0: must be above 0"),
@@ -244,7 +244,7 @@ def test_two_trainers_on_one_run_are_refused_but_a_dead_one_holds_nothing(charlm
         for arguments in (["--resume", "stopped"], ["verse.txt", "--name", "stopped", "--force", *TINY]):
             second = invoke("train", *arguments)
             assert second.exit_code == 1
-            assert f"another charlm train is at work on this run (process {process.pid})" in second.stderr
+            assert f"process {process.pid} is training this run" in second.stderr
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()

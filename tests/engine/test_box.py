@@ -41,8 +41,8 @@ def test_a_cold_start_costs_little_and_is_soon_forgotten(network: RecurrentNetwo
     scorer = ModelScorer(network)
     windows = [held_out[begin : begin + WINDOW] for begin in range(0, len(held_out), WINDOW)]
     cold = np.stack([costs.nats for costs in scorer.score_lines(windows)])
-    follower = scorer.follow()
-    carried = np.concatenate([follower.feed(window).nats for window in windows]).reshape(cold.shape)
+    stream = scorer.start_stream()
+    carried = np.concatenate([stream.feed(window).nats for window in windows]).reshape(cold.shape)
     assert cold.mean() - carried.mean() < 0.15
     assert cold[:, 64:].mean() - carried[:, 64:].mean() < 0.03
     said = load_checkpoint(BOX).metadata["metrics"]["val_nats"]

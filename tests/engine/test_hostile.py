@@ -1,4 +1,4 @@
-"""Files and command lines from strangers: never a traceback, never a hang, never more memory than a file warrants."""
+"""Damaged files and random command lines must not cause tracebacks, hangs or large memory use."""
 
 import contextlib
 import gzip
@@ -34,115 +34,157 @@ Tally = Callable[[str], None]
 FEW, MANY = 300, 10_000
 cases = pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.torture)])
 
-MEGABYTES = 400
-"""What memory may grow by over all cases, whose files have some kilobytes."""
+MAX_MEGABYTES = 400
+"""Maximum growth of memory over all cases of a test, in MiB. The files have some kilobytes."""
 
-SECONDS = 20
-"""What a single case may take of the CPU: a machine that others use is no failure."""
+MAX_CPU_SECONDS = 20
+"""Maximum CPU time of a case in seconds. Elapsed time would depend on the load of the machine."""
 
-TEMPTING = [b"\0", b"\xff" * 8, b"-1", b"1e999", b"NaN", b"[" * 50, b'{"', b'"', b"\\ud800", b"\x1b[2J", b"99999999999"]
+HOSTILE_BYTES = [
+    b"\0",
+    b"\xff" * 8,
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"[" * 50,
+    b'{"',
+    b'"',
+    b"\\ud800",
+    b"\x1b[2J",
+    b"99999999999",
+]
 
 
-def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    """A file with one to four things wrong with it; half of them in its first kilobytes, where headers are."""
-    damaged = bytearray(data)
+def flip_bit(data: bytearray, place: int, size: int, rng: np.random.Generator) -> None:
+    if place < len(data):
+        data[place] ^= 1 << int(rng.integers(8))
+
+
+def overwrite_randomly(data: bytearray, place: int, size: int, rng: np.random.Generator) -> None:
+    data[place : place + size] = rng.bytes(size)
+
+
+def delete_bytes(data: bytearray, place: int, size: int, rng: np.random.Generator) -> None:
+    del data[place : place + size]
+
+
+def insert_hostile_bytes(data: bytearray, place: int, size: int, rng: np.random.Generator) -> None:
+    data[place:place] = HOSTILE_BYTES[int(rng.integers(len(HOSTILE_BYTES)))]
+
+
+def repeat_bytes(data: bytearray, place: int, size: int, rng: np.random.Generator) -> None:
+    data[place:place] = data[place // 2 : place // 2 + size]
+
+
+def change_digit(data: bytearray, place: int, size: int, rng: np.random.Generator) -> None:
+    """Change a digit among the first 4,000 bytes, where the numbers of headers are."""
+    digits = [index for index in range(min(len(data), 4000)) if 48 <= data[index] < 58]
+    if digits:
+        data[digits[int(rng.integers(len(digits)))]] = 48 + int(rng.integers(10))
+
+
+def truncate_rarely(data: bytearray, place: int, size: int, rng: np.random.Generator) -> None:
+    if rng.random() < 0.2:
+        del data[place:]
+
+
+MUTATIONS = (
+    flip_bit,
+    overwrite_randomly,
+    delete_bytes,
+    insert_hostile_bytes,
+    repeat_bytes,
+    change_digit,
+    truncate_rarely,
+)
+
+
+def mutate(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return data with one to four mutations, half of them in the first 3,000 bytes, where headers are."""
+    mutated = bytearray(data)
     for _ in range(rng.integers(1, 5)):
-        length = len(damaged)
+        length = len(mutated)
         place = int(rng.integers(length + 1 if rng.random() < 0.5 else min(length, 3000) + 1))
         size = int(rng.integers(1, 20))
-        match rng.integers(7):
-            case 0 if place < length:
-                damaged[place] ^= 1 << int(rng.integers(8))
-            case 1:
-                damaged[place : place + size] = rng.bytes(size)
-            case 2:
-                del damaged[place : place + size]
-            case 3:
-                damaged[place:place] = TEMPTING[int(rng.integers(len(TEMPTING)))]
-            case 4:
-                damaged[place:place] = damaged[place // 2 : place // 2 + size]
-            case 5:
-                digits = [index for index in range(min(length, 4000)) if 48 <= damaged[index] < 58]
-                if digits:
-                    damaged[digits[int(rng.integers(len(digits)))]] = 48 + int(rng.integers(10))
-            case 6 if rng.random() < 0.2:
-                del damaged[place:]
-    return bytes(damaged)
+        MUTATIONS[int(rng.integers(len(MUTATIONS)))](mutated, place, size, rng)
+    return bytes(mutated)
 
 
 @contextlib.contextmanager
-def bounded() -> Iterator[Callable[[], None]]:
-    """Watches over memory and time: to be called after every case."""
+def limited_resources() -> Iterator[Callable[[], None]]:
+    """Check the growth of memory at the end, and yield a function that checks the CPU time of a case after it."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     last = [time.process_time()]
 
-    def check() -> None:
-        assert time.process_time() - last[0] < SECONDS
+    def check_time() -> None:
+        assert time.process_time() - last[0] < MAX_CPU_SECONDS
         last[0] = time.process_time()
 
-    yield check
+    yield check_time
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit < MEGABYTES
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit < MAX_MEGABYTES
 
 
-def survives(*args: str | Path, stdin: bytes = b"") -> str:
-    """Run a command line: it may work or fail in order; what is raised is no `CharlmError`. Returns all it printed."""
+def run_without_traceback(*args: str | Path, stdin: bytes = b"") -> str:
+    """Run a command line, which may succeed or report an error, and return its output."""
     done = CliRunner().invoke(main, [*map(str, args)], input=stdin, catch_exceptions=False)
     assert done.exit_code in {0, 1, 2}, args
     assert "Traceback" not in done.output
     return done.output
 
 
-def no_escapes(output: str) -> None:
+def assert_printable(output: str) -> None:
     assert all(char.isprintable() or char == "\n" for char in output.replace("\t", ""))
 
 
 @cases
-def test_damaged_model_files(cases: int, model_file: Path, rng: np.random.Generator, tally: Tally) -> None:
+def test_damaged_model_files_are_refused_or_work(
+    cases: int, model_file: Path, rng: np.random.Generator, tally: Tally
+) -> None:
     whole = model_file.read_bytes()
     refused = 0
-    with bounded() as check:
+    with limited_resources() as check_time:
         for _ in range(cases):
-            model_file.write_bytes(mutated(whole, rng))
+            model_file.write_bytes(mutate(whole, rng))
             try:
                 load_checkpoint(model_file)
             except CheckpointError:
                 refused += 1
-                complaint = survives("info")
-                no_escapes(complaint)
-                assert len(complaint) < 1000
+                message = run_without_traceback("info")
+                assert_printable(message)
+                assert len(message) < 1000
             else:
                 for command in (["info"], ["info", "--json"], ["next", "--prime", "T"]):
-                    no_escapes(survives(*command))
-                survives("sample", "-n", "4", "--seed", "1")
-                survives("score", stdin=b"To be\n")
-            check()
+                    assert_printable(run_without_traceback(*command))
+                run_without_traceback("sample", "-n", "4", "--seed", "1")
+                run_without_traceback("score", stdin=b"To be\n")
+            check_time()
     assert refused > 0.3 * cases
-    tally(f"{cases:,} damaged model files, {refused:,} refused; the others worked")
+    tally(f"{cases:,} damaged model files, {refused:,} were refused; the others worked")
 
 
 @cases
-def test_damaged_saves(cases: int, rng: np.random.Generator, tally: Tally) -> None:
+def test_damaged_training_states_are_refused_or_resumed(cases: int, rng: np.random.Generator, tally: Tally) -> None:
     Path("verse.txt").write_text(VERSE, encoding="utf-8")
     settings = ["--hidden", "4", "--embed", "4", "--steps", "3", "--seq-len", "8", "--batch-size", "2"]
-    survives("train", "verse.txt", *settings)
+    run_without_traceback("train", "verse.txt", *settings)
     last = Path("checkpoints/verse/last.safetensors")
     whole = last.read_bytes().replace(b'\\"finished\\": true', b'\\"finished\\": false')
     length = int.from_bytes(whole[:8], "little") + 1
     whole = length.to_bytes(8, "little") + whole[8:]
     last.write_bytes(whole)
-    assert take_up()
-    with bounded() as check:
+    resume_training()
+    with limited_resources() as check_time:
         for _ in range(cases):
-            last.write_bytes(mutated(whole, rng))
+            last.write_bytes(mutate(whole, rng))
             with contextlib.suppress(CharlmError):
-                take_up()
-            check()
-    tally(f"{cases:,} damaged saves given to --resume")
+                resume_training()
+            check_time()
+    tally(f"{cases:,} damaged training states given to --resume")
 
 
-def take_up() -> bool:
-    """Do all of `train --resume` but the training."""
+def resume_training() -> None:
+    """Do everything that `train --resume` does before the first update."""
     request = Request(
         specs=(), validation=(), glove=None, start=None, name=None, encoding=None, errors=None, cache=None, force=True
     )
@@ -152,30 +194,33 @@ def take_up() -> bool:
         trainer = Trainer(model, job.dataset, job.train_config, run=job.run, metadata=job.metadata)
         assert job.resume_from is not None
         trainer.resume(job.resume_from)
-    return True
 
 
 @cases
-def test_damaged_texts(cases: int, model_file: Path, rng: np.random.Generator, tally: Tally) -> None:
+def test_damaged_texts_are_refused_or_scored(
+    cases: int, model_file: Path, rng: np.random.Generator, tally: Tally
+) -> None:
     assert model_file.exists()
     text = (VERSE[:300] + "größer, 日本語 🙂\r\n\x85\u2028").encode()
     plain, packed = Path("some.txt"), Path("some.gz")
-    with bounded() as check:
+    with limited_resources() as check_time:
         for case in range(cases):
             path, whole = ((plain, text), (packed, gzip.compress(text, mtime=0)))[case % 2]
-            path.write_bytes(mutated(whole, rng))
+            path.write_bytes(mutate(whole, rng))
             encoding = ("utf-8", "utf-16", "latin-1", "shift_jis", "utf-7", "idna", "utf-8-sig")[case % 7]
             with contextlib.suppress(CharlmError), CorpusReader([str(path)], encoding=encoding) as texts:
                 tokenizer = CharTokenizer.from_pieces(texts.pieces())
                 assert all(tokenizer.decode(tokenizer.encode(piece)) == piece for piece in texts.pieces())
-            survives("score", path, "--encoding", encoding)
-            survives("score", "--total", path)
-            check()
-    tally(f"{cases:,} damaged texts, plain and gzip, in seven encodings")
+            run_without_traceback("score", path, "--encoding", encoding)
+            run_without_traceback("score", "--total", path)
+            check_time()
+    tally(f"{cases:,} damaged texts: plain and gzip, in seven encodings")
 
 
 @cases
-def test_damaged_vectors(cases: int, model_file: Path, rng: np.random.Generator, tally: Tally) -> None:
+def test_damaged_word_vectors_are_refused_or_used(
+    cases: int, model_file: Path, rng: np.random.Generator, tally: Tally
+) -> None:
     assert model_file.exists()
     words = ["the", "to", "be", "New York", "größer", "."]
     lines = [f"{word} {' '.join(f'{number:.4f}' for number in rng.normal(size=5))}\n" for word in words]
@@ -189,16 +234,16 @@ def test_damaged_vectors(cases: int, model_file: Path, rng: np.random.Generator,
         "packed.gz": gzip.compress(text, mtime=0),
         "packed.zip": packed.getvalue(),
     }
-    with bounded() as check:
+    with limited_resources() as check_time:
         for case in range(cases):
             name = list(files)[case % len(files)]
-            Path(name).write_bytes(mutated(files[name], rng))
+            Path(name).write_bytes(mutate(files[name], rng))
             with contextlib.suppress(CharlmError):
                 embedding, _ = embed_vocabulary(VectorFile(Path(name)), ["<unk>", *words], np.ones(7, np.int64), seed=0)
                 assert np.isfinite(embedding).all()
-            no_escapes(survives("vectors", "nearest", "be", "--file", name))
-            check()
-    tally(f"{cases:,} damaged files of word vectors, plain, with a header, gzip and zip")
+            assert_printable(run_without_traceback("vectors", "nearest", "be", "--file", name))
+            check_time()
+    tally(f"{cases:,} damaged files of word vectors: plain, with a header, gzip and zip")
 
 
 JSON = st.recursive(
@@ -214,6 +259,7 @@ HEADERS = st.dictionaries(st.sampled_from(["kind", "chars", "tokens", "words", "
 
 
 def check_tokenizer_header(header: dict[str, object]) -> None:
+    """Check that a header is refused, or that its tokenizer works."""
     try:
         tokenizer = tokenizer_from_dict(header)
     except CheckpointError:
@@ -231,40 +277,44 @@ ARGUMENTS = st.lists(
 
 
 def check_command_line(arguments: list[str]) -> None:
-    # A training, a lesson and a text without end work; what they are asked for takes its time.
+    """Check that a command line succeeds or reports an error.
+
+    Trainings, lessons and long samples are avoided, because they take too much time.
+    """
     if arguments[:1] in (["train"], ["lesson"], ["python"]):
         arguments = [arguments[0], "absent", *arguments[1:]]
     if arguments[:1] == ["sample"]:
         arguments = [*arguments, "-n", "3"]
     if "--help" not in arguments:
         arguments = [argument for argument in arguments if argument not in {"shakespeare", "python"}]
-    no_escapes(survives(*arguments, stdin=b"To be\n"))
+    assert_printable(run_without_traceback(*arguments, stdin=b"To be\n"))
 
 
 def fuzz(check: Callable[..., None], strategy: st.SearchStrategy[object], cases: int) -> None:
+    """Call a function with random arguments."""
     run = given(strategy)(check)
     settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))(run)()
 
 
 @cases
-def test_tokenizer_headers(cases: int, tally: Tally) -> None:
+def test_random_tokenizer_headers_are_refused_or_used(cases: int, tally: Tally) -> None:
     fuzz(check_tokenizer_header, HEADERS, cases)
-    tally(f"{cases:,} tokenizer headers")
+    tally(f"{cases:,} random tokenizer headers")
 
 
 @cases
-def test_command_lines(cases: int, model_file: Path, tally: Tally) -> None:
+def test_random_command_lines_report_errors(cases: int, model_file: Path, tally: Tally) -> None:
     assert model_file.exists()
     Path("verse.txt").write_text(VERSE, encoding="utf-8")
-    with bounded():
+    with limited_resources():
         fuzz(check_command_line, ARGUMENTS, cases)
-    tally(f"{cases:,} command lines")
+    tally(f"{cases:,} random command lines")
 
 
 @given(st.binary(max_size=100))
 @example(b"\x1f\x8b\x08")
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_bytes_are_a_text_or_refused(data: bytes) -> None:
+def test_random_bytes_are_read_as_text_or_refused(data: bytes) -> None:
     for name in ("any.txt", "any.gz", "any.safetensors"):
         Path(name).write_bytes(data)
         with contextlib.suppress(CharlmError), CorpusReader([name]) as texts:

@@ -9,6 +9,7 @@ from charlm.errors import CheckpointError, RunError
 
 
 def touch(*paths: str) -> None:
+    """Create empty files in ./checkpoints, the newest first."""
     for age, name in enumerate(reversed(paths)):
         path = Path("checkpoints", name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -17,57 +18,59 @@ def touch(*paths: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\nb", "\x1b[2J"])
-def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
-    with pytest.raises(RunError, match="--name"):
+def test_invalid_folder_name_is_an_error(name: str) -> None:
+    with pytest.raises(RunError, match=r"^name .*: not a valid folder name") as caught:
         Run.named(name)
+    assert caught.value.fields == ("name",)
 
 
-def test_without_a_name_the_first_free_one_is_taken() -> None:
+def test_first_free_name_is_used_if_none_is_given() -> None:
     touch("text/model.safetensors", "text-2/log.jsonl")
     with Run.create(None, "text") as run:
         assert run.name == "text-3"
-        with Run.create(None, "text") as other:  # taken, though there is nothing in it yet
+        with Run.create(None, "text") as other:  # text-3 is locked, although it is still empty
             assert other.name == "text-4"
 
 
-def test_a_run_is_replaced_only_by_force() -> None:
+def test_existing_run_is_replaced_only_with_force() -> None:
     touch("old/model.safetensors", "old/last.safetensors", "old/previous.safetensors", "old/log.jsonl")
-    with pytest.raises(RunError, match="exists"), Run.create("old", ""):
+    with pytest.raises(RunError, match="exists") as caught, Run.create("old", ""):
         pass
+    assert caught.value.fields == ("resume", "force", "name")
     assert Run.named("old").exists
     with Run.create("old", "", force=True) as run:
         assert not run.exists
 
 
-def test_what_a_killed_process_left_is_swept_away_and_nothing_else() -> None:
+def test_locking_deletes_only_temporary_files() -> None:
     touch("run/.last.safetensors.x1", "run/.model.safetensors.x2", "run/last.safetensors", "run/notes.txt")
     run = Run.named("run")
-    with run.claimed():
+    with run.locked():
         assert sorted(path.name for path in run.path.iterdir()) == [".lock", "last.safetensors", "notes.txt"]
 
 
-def test_a_run_is_claimed_once_and_free_after() -> None:
+def test_run_is_locked_by_one_process_at_a_time() -> None:
     run = Run.named("run")
-    with run.claimed():
-        assert run.is_claimed()
-        with pytest.raises(RunError, match=f"at work on this run \\(process {os.getpid()}\\)"), run.claimed():
+    with run.locked():
+        assert run.is_locked()
+        with pytest.raises(RunError, match=f"process {os.getpid()} is training this run"), run.locked():
             pass
-    assert not run.is_claimed()
-    with run.claimed():
+    assert not run.is_locked()
+    with run.locked():
         pass
 
 
-def test_the_newest_run_with_a_save_is_resumed() -> None:
+def test_newest_run_with_a_saved_state_is_resumed() -> None:
     touch("old/last.safetensors", "new/previous.safetensors", "other/model.safetensors")
-    assert Run.to_resume("").name == "new"
-    assert Run.to_resume("old").saves == [Path("checkpoints/old/last.safetensors")]
-    assert Run.to_resume("checkpoints/old").path == Path("checkpoints/old")
+    assert Run.find_resumable("").name == "new"
+    assert Run.find_resumable("old").saves == [Path("checkpoints/old/last.safetensors")]
+    assert Run.find_resumable("checkpoints/old").path == Path("checkpoints/old")
     with pytest.raises(RunError, match="nothing to resume"):
-        Run.to_resume("other")
+        Run.find_resumable("other")
 
 
-def test_the_log_has_whole_lines_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Run.named("run").claimed():
+def test_failed_append_leaves_the_log_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Run.named("run").locked():
         run = Run.named("run")
         run.append_log({"step": 1})
         length = run.log_bytes
@@ -78,14 +81,20 @@ def test_the_log_has_whole_lines_or_none(monkeypatch: pytest.MonkeyPatch) -> Non
             with pytest.raises(RunError, match="No space"):
                 run.append_log({"step": 2})
         run.append_log({"step": 3})
-        run.cut_log(length)
+        run.truncate_log(length)
         assert [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()] == [{"step": 1}]
 
 
-def test_a_model_is_found_by_file_folder_name_or_age() -> None:
+def test_model_is_found_by_file_folder_name_or_age() -> None:
     touch("old/model.safetensors", "new/model.safetensors")
     for spec in ("old", "checkpoints/old", "checkpoints/old/model.safetensors"):
         assert find_model(spec) == Path("checkpoints/old/model.safetensors")
     assert find_model(None) == Path("checkpoints/new/model.safetensors")
-    with pytest.raises(CheckpointError, match="the runs here are new, old"):
+    with pytest.raises(CheckpointError, match=r"^none: no model file or run found; runs in \./checkpoints: new, old$"):
         find_model("none")
+
+
+def test_missing_model_is_an_error_that_names_the_setting() -> None:
+    with pytest.raises(CheckpointError, match="no run found") as caught:
+        find_model(None)
+    assert caught.value.worded({"model": "--model"}).endswith("or set --model")

@@ -71,8 +71,8 @@ def test_a_dry_run_plans_and_creates_nothing(verse: str) -> None:
 
 def test_the_run_is_locked_until_the_context_ends(verse: str) -> None:
     with prepare_new(request(verse, name="mine")) as training:
-        assert training.run.is_claimed()
-    assert not training.run.is_claimed()
+        assert training.run.is_locked()
+    assert not training.run.is_locked()
 
 
 def test_the_same_request_makes_the_same_initial_model(verse: str) -> None:

@@ -1,0 +1,101 @@
+"""Scoring of text that arrives in blocks of lines, with one or several models.
+
+Memory use does not depend on the length of the text or of a line: a long line is scored in parts.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from charlm.engine.scorer import Scorer, StreamScorer
+from charlm.engine.scores import Score, TokenScores
+from charlm.errors import CorpusError
+from charlm.text.lines import Lines
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """A scored line, or a scored part of a long line.
+
+    Attributes:
+        scores: The scores by each model, in the order of the models.
+        ends_line: Whether the line ends here.
+    """
+
+    scores: Sequence[TokenScores]
+    ends_line: bool
+
+
+class LineScorer:
+    """Scorer of lines that arrive in blocks. Each line starts from the zero state.
+
+    A line that continues in the next block is scored as a stream, so that its state is carried from part to part.
+
+    Args:
+        scorers: The models.
+
+    Attributes:
+        num_tokens: Number of tokens scored so far.
+        num_unknown: Number of them that are unknown to the first model.
+    """
+
+    def __init__(self, scorers: Sequence[Scorer]) -> None:
+        self._scorers = scorers
+        self._streams: list[StreamScorer] = []  # of the line that continues, if there is one
+        self.num_tokens = 0
+        self.num_unknown = 0
+
+    def score_block(self, block: Lines) -> Iterator[ScoredPart]:
+        """Score a block of lines.
+
+        Args:
+            block: The lines, with their newlines. The last line may continue in the next block.
+
+        Yields:
+            The scored lines, in the order of the lines. Take them all before the next block.
+        """
+        lines = list(block)
+        if self._streams:
+            first = lines.pop(0)
+            yield self._score_part(first, ends_line=bool(lines) or not block.ends_mid_line)
+        continued = lines.pop() if block.ends_mid_line and lines else None
+        for scores in zip(*(scorer.score_lines(lines) for scorer in self._scorers), strict=True):
+            yield self._counted(scores, ends_line=True)
+        if continued is not None:
+            self._streams = [scorer.start_stream() for scorer in self._scorers]
+            yield self._score_part(continued, ends_line=False)
+
+    def _score_part(self, text: str, *, ends_line: bool) -> ScoredPart:
+        """Score a part of the line that continues."""
+        part = self._counted([stream.feed(text) for stream in self._streams], ends_line=ends_line)
+        if ends_line:
+            self._streams = []
+        return part
+
+    def _counted(self, scores: Sequence[TokenScores], *, ends_line: bool) -> ScoredPart:
+        score = scores[0].score
+        self.num_tokens += score.num_tokens
+        self.num_unknown += score.num_unknown
+        return ScoredPart(scores, ends_line)
+
+
+def score_stream(scorers: Sequence[Scorer], blocks: Iterable[Lines]) -> list[Score]:
+    """Score all text as one stream.
+
+    Args:
+        scorers: The models.
+        blocks: The text.
+
+    Returns:
+        The score of the text by each model.
+
+    Raises:
+        CorpusError: If the text is empty.
+    """
+    streams = [scorer.start_stream() for scorer in scorers]
+    scores = [Score() for _ in scorers]
+    for block in blocks:
+        text = "".join(block)
+        scores = [score + stream.feed(text).score for score, stream in zip(scores, streams, strict=True)]
+    if not scores[0].num_chars:
+        raise CorpusError("the text is empty; there is nothing to score")
+    return scores

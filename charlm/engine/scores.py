@@ -1,0 +1,144 @@
+"""Scores of text: the negative log-likelihood of tokens, lines and whole texts, and the measures derived from it."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from charlm.engine.rnn import Array
+from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
+
+MAX_EXPONENT = 700.0
+"""Largest exponent that is raised, in nats. exp(709.8) is the largest exponential that a 64-bit float can hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Score of a text. Scores of parts of a text can be added.
+
+    Attributes:
+        nll_nats: Negative log-likelihood of the text, in nats.
+        num_tokens: Number of tokens.
+        num_unknown: Number of tokens that are not in the model's vocabulary.
+        unknown_nats: Negative log-likelihood of the unknown tokens, in nats. It is part of `nll_nats`.
+        num_chars: Number of characters of the original text.
+        num_bytes: Number of bytes of the original text in UTF-8.
+    """
+
+    nll_nats: float = 0.0
+    num_tokens: int = 0
+    num_unknown: int = 0
+    unknown_nats: float = 0.0
+    num_chars: int = 0
+    num_bytes: int = 0
+
+    def __add__(self, other: "Score") -> "Score":
+        return Score(
+            nll_nats=self.nll_nats + other.nll_nats,
+            num_tokens=self.num_tokens + other.num_tokens,
+            num_unknown=self.num_unknown + other.num_unknown,
+            unknown_nats=self.unknown_nats + other.unknown_nats,
+            num_chars=self.num_chars + other.num_chars,
+            num_bytes=self.num_bytes + other.num_bytes,
+        )
+
+    @property
+    def nats_per_token(self) -> float:
+        """Cross-entropy in nats per token."""
+        return self.nll_nats / self.num_tokens
+
+    @property
+    def nats_per_char(self) -> float:
+        """Cross-entropy in nats per character."""
+        return self.nll_nats / self.num_chars
+
+    @property
+    def bits_per_token(self) -> float:
+        """Cross-entropy in bits per token."""
+        return self.nats_per_token / math.log(2)
+
+    @property
+    def bits_per_char(self) -> float:
+        """Cross-entropy in bits per character."""
+        return self.nats_per_char / math.log(2)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Cross-entropy in bits per byte of UTF-8."""
+        return self.nll_nats / self.num_bytes / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Perplexity per token, the exponential of `nats_per_token`; infinite if a float cannot hold it."""
+        return _exp(self.nats_per_token)
+
+    @property
+    def perplexity_of_known(self) -> float:
+        """Perplexity per known token; not a number if all tokens are unknown."""
+        num_known = self.num_tokens - self.num_unknown
+        return _exp((self.nll_nats - self.unknown_nats) / num_known) if num_known else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores:
+    """A text with the score of each of its tokens.
+
+    Attributes:
+        text: The text.
+        ids: Its token ids, (T,).
+        nats: Negative log-probability of each token in nats, (T,), float32.
+    """
+
+    text: str
+    ids: Ids
+    nats: Array
+
+    @functools.cached_property
+    def score(self) -> Score:
+        """Score of the whole text. Sums are computed in double precision."""
+        unknown = self.ids == UNKNOWN_ID
+        return Score(
+            nll_nats=float(self.nats.sum(dtype=np.float64)),
+            num_tokens=len(self.ids),
+            num_unknown=int(unknown.sum()),
+            unknown_nats=float(self.nats[unknown].sum(dtype=np.float64)),
+            num_chars=len(self.text),
+            num_bytes=len(self.text.encode("utf-8", "surrogateescape")),
+        )
+
+
+def token_texts(tokenizer: Tokenizer, scores: TokenScores) -> list[str]:
+    """Split a scored text into one substring per token. The substrings joined are the text.
+
+    A word's substring starts with the whitespace before the word. The substring of an unknown word extends to the
+    next known word.
+
+    Args:
+        tokenizer: The tokenizer that encoded the text.
+        scores: The scored text.
+
+    Returns:
+        T substrings, in the order of the tokens.
+    """
+    text, ids = scores.text, scores.ids.tolist()
+    if tokenizer.kind == "char":
+        return list(text)
+    pieces: list[str] = []
+    begin = 0
+    for place, index in enumerate(ids):
+        if index == UNKNOWN_ID:
+            known = next((tokenizer.tokens[other] for other in ids[place + 1 :] if other != UNKNOWN_ID), "")
+            end = text.find(known, begin + 1) if known else len(text)
+        else:
+            end = text.find(tokenizer.tokens[index], begin) + len(tokenizer.tokens[index])
+        end = max(end, begin)
+        pieces.append(text[begin:end])
+        begin = end
+    if pieces:
+        pieces[-1] += text[begin:]
+    return pieces
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < MAX_EXPONENT else math.inf
