@@ -210,7 +210,7 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals
     from charlm.engine.checkpoint import load_checkpoint
-    from charlm.engine.novelty import keep_text
+    from charlm.engine.novelty import store_training_text
     from charlm.training.throughput import learns_in_bf16
     from charlm.training.trainer import Trainer
 
@@ -223,7 +223,7 @@ def _train(job: "Job", machine: "Machine", *, quiet: bool) -> int:
         model = _fresh_model(job).to(machine.device)
         torch.manual_seed(config.seed + workers.rank)
         if workers.is_first:
-            keep_text(job.run.path, job.dataset.tokenizer, job.dataset.train_ids)
+            store_training_text(job.run.path, job.dataset.tokenizer, job.dataset.train_ids)
         trainer = Trainer(
             model,
             job.dataset.tokenizer,
