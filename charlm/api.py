@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from charlm.config import SampleConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
-from charlm.engine.novelty import Guard, kept_text
+from charlm.engine.novelty import NoveltyFilter, load_training_text
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
@@ -169,9 +169,11 @@ class Model:
             seed=seed,
             **{**settings, "stop": tuple(settings.get("stop", ()))},
         )
-        novelty = None if novel is None else Guard(kept_text(self.path), novel)
+        novelty = None if novel is None else NoveltyFilter(load_training_text(self.path), novel)
         pieces = (
-            piece for (piece,) in Sampler(network=self._network, config=config, guard=novelty).stream(prompt) if piece
+            piece
+            for (piece,) in Sampler(network=self._network, config=config, novelty_filter=novelty).stream(prompt)
+            if piece
         )
         return pieces if stream else "".join(pieces)
 

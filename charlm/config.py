@@ -59,6 +59,7 @@ class Rule:
         above: Bound that is itself not allowed.
         below: Bound that is itself not allowed.
         choices: Values allowed, if they can be listed.
+        is_filter: Whether the setting excludes tokens from sampling: a key of `charlm.engine.decoding.FILTERS`.
     """
 
     help: str
@@ -69,6 +70,7 @@ class Rule:
     above: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    is_filter: bool = False
 
     def violation(self, value: Any) -> str:  # noqa: ANN401 - a value of any type, about to be checked
         """Return the rule that a value violates, in words, or an empty string."""
@@ -358,7 +360,9 @@ class SampleConfig(Settings):
     allow_unknown: bool = setting(
         False, "Allow the unknown token, shown as <unk> or U+FFFD.", "--allow-unk", group=DRAWING
     )
-    top_k: int | None = setting(None, "Sample from the N most probable tokens.", "--top-k", minimum=1, group=DRAWING)
+    top_k: int | None = setting(
+        None, "Sample from the N most probable tokens.", "--top-k", minimum=1, group=DRAWING, is_filter=True
+    )
     typical_p: float | None = setting(
         None,
         "Locally typical sampling: sample from the tokens whose surprisal is closest to the entropy and that together "
@@ -367,6 +371,7 @@ class SampleConfig(Settings):
         above=0,
         maximum=1,
         group=DRAWING,
+        is_filter=True,
     )
     top_p: float | None = setting(
         None,
@@ -375,6 +380,7 @@ class SampleConfig(Settings):
         above=0,
         maximum=1,
         group=DRAWING,
+        is_filter=True,
     )
     min_p: float | None = setting(
         None,
@@ -383,6 +389,7 @@ class SampleConfig(Settings):
         minimum=0,
         maximum=1,
         group=DRAWING,
+        is_filter=True,
     )
     repeat_penalty: float = setting(
         1.0,
@@ -428,7 +435,7 @@ class SampleConfig(Settings):
             self._check_beam(self.beam)
 
     def _check_beam(self, beam: int) -> None:
-        sampling = ("top_k", "typical_p", "top_p", "min_p", "greedy", "repeat_penalty")
+        sampling = (*self.filter_names(), "greedy", "repeat_penalty")
         given = [name for name in sampling if getattr(self, name) != getattr(type(self), name)]
         if given:
             raise ConfigError(
@@ -442,6 +449,11 @@ class SampleConfig(Settings):
                 f"count {self.count}: a search with beam {beam} finds no more than {beam} texts",
                 fields=["count", "beam"],
             )
+
+    @classmethod
+    def filter_names(cls) -> tuple[str, ...]:
+        """Return the fields that exclude tokens from sampling, in the order in which they are applied."""
+        return tuple(spec.name for spec in fields(cls) if "rule" in spec.metadata and spec.metadata["rule"].is_filter)
 
     @property
     def limit(self) -> int:

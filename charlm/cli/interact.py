@@ -1,4 +1,4 @@
-"""`charlm sample -i`: a prompt, a text, and the next prompt."""
+"""Interactive session of `charlm sample -i`: a prompt or a command, a text, and so on."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,71 +8,74 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 
-from charlm.config import SampleConfig
+from charlm.cli.options import flag_names
+from charlm.config import Rule, SampleConfig
 from charlm.errors import CharlmError, ConfigError
+from charlm.text.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from charlm.engine.sampler import Sampler
 
 HELP = """\
-  TEXT          write on from it; an empty line writes from the start of a line
-  :again        the same prompt, with the next seed
-  :seed N       take seed N next           :n N        write N tokens
-  :temp X       temperature                :lines N    end after N lines
-  :NAME VALUE   any other setting of charlm sample, as :top-k 20; without a VALUE its default
-  :show         the settings               :help       this
-  Ctrl-C stops a text, Ctrl-D ends."""
+  TEXT          continue TEXT; an empty line starts at the start of a line
+  :again        continue the last prompt with the next seed
+  :seed N       use seed N for the next text      :n N        generate N tokens
+  :temp X       set the temperature               :lines N    stop after N newlines
+  :NAME VALUE   set another option of charlm sample, as in :top-k 20; without VALUE, restore its default
+  :greedy       always take the most probable token, or sample again
+  :show         show the settings                 :help       show this help
+  Ctrl-C stops a text, Ctrl-D ends the session."""
 
 
 class Session:
-    """What is asked for, line by line.
+    """Answers prompts and commands, line by line.
 
     Args:
-        sampler: The model and the first settings.
-        write: Writes a text after a prompt.
+        sampler: The model and the initial settings.
+        write: Function that generates and writes the samples of a prompt.
     """
 
     def __init__(self, sampler: "Sampler", write: Callable[["Sampler", str], None]) -> None:
         self._sampler = sampler
         self._write = write
         self._prompt = ""
-        self._seed = sampler.writers([""])[0].seed
+        self._seed = sampler.start([""])[0].seed
 
     def run(self) -> None:
-        """Answer until the input ends."""
+        """Answer until the input ends. Errors and Ctrl-C end the current text only."""
         for line in _read_lines():
             try:
                 self._answer(line)
             except CharlmError as error:
-                click.echo(f"Error: {error}", err=True)
+                click.echo(f"Error: {escape_unprintable(error.worded(_names()))}", err=True)
             except KeyboardInterrupt:
                 click.echo()
 
     def _answer(self, line: str) -> None:
         if not line.startswith(":"):
             self._prompt = line
-            self._say()
+            self._generate()
             return
         name, _, value = line[1:].strip().partition(" ")
         if name == "again":
-            self._say()
+            self._generate()
         elif name == "help":
             click.echo(HELP, err=True)
         elif name == "show":
-            click.echo(self._settings(), err=True)
+            click.echo(self._shown_settings(), err=True)
         elif name == "seed" and value.isdecimal():
             self._seed = int(value)
         else:
             self._sampler = replace(self._sampler, config=_changed(self._sampler.config, name, value.strip()))
 
-    def _say(self) -> None:
-        """Write a text, each with a seed of its own, which is named so that it can be had again."""
+    def _generate(self) -> None:
+        """Generate a text with a seed of its own. The seed is printed, so that the text can be generated again."""
         click.echo(f"[seed {self._seed}]", err=True)
         config = replace(self._sampler.config, seed=self._seed)
         self._seed += 1
         self._write(replace(self._sampler, config=config), self._prompt)
 
-    def _settings(self) -> str:
+    def _shown_settings(self) -> str:
         config = self._sampler.config
         values = {spec.name: getattr(config, spec.name) for spec in fields(config)} | {"seed": self._seed}
         return "\n".join(
@@ -81,30 +84,43 @@ class Session:
 
 
 def _changed(config: SampleConfig, name: str, value: str) -> SampleConfig:
-    """The settings with one of them changed, by the name it has on the command line."""
+    """Return the settings with one of them changed.
+
+    Args:
+        config: The settings.
+        name: Name of an option without its dashes.
+        value: New value; empty for the default. An on-off option has no value and changes its state.
+    """
     hints = get_type_hints(SampleConfig)
     for spec in fields(SampleConfig):
-        rule = spec.metadata.get("rule")
+        rule: Rule | None = spec.metadata.get("rule")
         if rule is None or not {f"-{name}", f"--{name}"} & set(rule.flags):
             continue
-        kind = float if "float" in str(hints[spec.name]) else int
+        number = float if "float" in str(hints[spec.name]) else int
         try:
-            parsed: Any = kind(value) if value else spec.default
+            parsed: Any = number(value) if value else spec.default
         except ValueError:
             raise ConfigError(f":{name} {value}: not a number") from None
-        if spec.name == "greedy":
-            parsed = not config.greedy
+        if hints[spec.name] is bool:
+            parsed = not getattr(config, spec.name)
         return replace(config, **{spec.name: parsed})
     raise ConfigError(f":{name}: no such command; :help lists them")
 
 
+def _names() -> dict[str, str]:
+    """Return the names under which error messages mention settings: commands, otherwise options."""
+    rules: dict[str, Rule] = {spec.name: spec.metadata["rule"] for spec in fields(SampleConfig) if spec.metadata}
+    commands = {name: f":{rule.flags[-1].lstrip('-')}" for name, rule in rules.items()}
+    return {**flag_names(click.get_current_context().command), **commands}
+
+
 def _read_lines() -> Iterator[str]:
-    """Lines from a terminal, with editing and history, or from a pipe."""
+    """Yield lines from a terminal, with editing and history, or from a pipe."""
     if not sys.stdin.isatty():
         for line in sys.stdin:
             yield line.removesuffix("\n")
         return
-    with suppress(ImportError):  # not on every system; input() edits with it once it is imported
+    with suppress(ImportError):  # not available on every system; once imported, input() uses it
         import readline  # noqa: F401
     while True:
         try:

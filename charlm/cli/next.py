@@ -1,20 +1,23 @@
-"""`charlm next`."""
+"""Command `charlm next`."""
 
 import click
 
-from charlm.cli.options import command, json_option, model_option, note_unknown
+from charlm.cli.options import command, json_option, model_option, note_unknown, option
 from charlm.cli.threads import limit_threads
 
 
 @command(name="next")
 @model_option
-@click.option("--prime", default="", help="The text before.  [default: the start of a line]")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many tokens to print.")
+@option("--prime", "prompt", metavar="TEXT", default="", help="Text before the token.  [default: the start of a line]")
+@option(
+    "--top", type=click.IntRange(min=1), metavar="N", default=10, show_default=True, help="Number of tokens to show."
+)
 @json_option
-def next(model: str | None, prime: str, top: int, as_json: bool) -> None:
-    """Print the likeliest next tokens after a prompt.
+def next(model: str | None, prompt: str, top: int, as_json: bool) -> None:
+    """Show the most probable next tokens.
 
-    A line each: probability, tab, token (a newline as \\n).
+    Prints one line per token, the most probable first: its probability from 0 to 1, a tab, and the token. Newlines and
+    unprintable characters are escaped, for example as \\n.
 
     \b
     Example:
@@ -31,8 +34,8 @@ def next(model: str | None, prime: str, top: int, as_json: bool) -> None:
     from charlm.text.printable import escape_unprintable
 
     network = RecurrentNetwork.load(path)
-    note_unknown(network.tokenizer.unknown_in(prime))
-    ranked = next_tokens(network, prime)[:top]
+    note_unknown(network.tokenizer.unknown_in(prompt))
+    ranked = next_tokens(network, prompt)[:top]
     if as_json:
         click.echo(json.dumps([{"token": token, "probability": probability} for token, probability in ranked]))
         return

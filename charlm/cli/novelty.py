@@ -1,7 +1,8 @@
-"""`charlm novelty`."""
+"""Command `charlm novelty`, and the texts that generated text is compared with."""
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,28 +14,30 @@ from charlm.cli.options import (
     json_option,
     model_option,
     note,
+    option,
     quiet_option,
     wait_note,
 )
 
 if TYPE_CHECKING:
-    from charlm.engine.novelty import Guard
+    from charlm.engine.novelty import CopiedRun, NoveltyFilter
 
-SHOWN_CHARS = 200
-"""Characters of the copied run that are printed; --json has it whole."""
+MAX_SHOWN_CHARS = 200
+"""Maximum length of the copied run that is printed, in characters; --json prints all of it."""
 
 
 @command()
 @click.argument("files", nargs=-1)
 @model_option
 @corpus_option
-@click.option(
+@option(
     "--ngram",
     "lengths",
     type=click.IntRange(min=1),
     multiple=True,
     default=(8, 16, 32),
     show_default=True,
+    metavar="N",
     help="Length of the runs to count, in characters; may be given several times.",
 )
 @json_option
@@ -42,75 +45,82 @@ SHOWN_CHARS = 200
 @errors_option("surrogateescape")
 @quiet_option
 def novelty(
-    files: tuple[str, ...],
-    model: str | None,
-    corpus: tuple[str, ...],
-    lengths: tuple[int, ...],
-    as_json: bool,
-    encoding: str,
-    errors: str,
-    quiet: bool,
+    files: tuple[str, ...], model: str | None, corpus: tuple[str, ...], quiet: bool, as_json: bool, **options: Any
 ) -> None:
-    """Say how much of a text is copied from the training text.
+    """Measure how much of a text is copied from the training text.
 
-    Reads FILES, or stdin if there are none or for -. Prints the longest run of characters that stands in the training
-    text too, and which share of all runs of 8, 16 and 32 characters does.
+    Reads FILES, or stdin if there are none or if a file is -. Prints the length of the text in characters, the longest
+    run of characters that is also in the training text, and the share of all runs of N characters that are also in the
+    training text, from 0 to 1, for each N of --ngram.
 
     \b
     Example:
       charlm sample -n 2000 | charlm novelty
       charlm novelty poem.txt --corpus shakespeare --ngram 20
     """
-    import json
-
     from charlm.text.corpus import read_corpus
     from charlm.text.sources import STDIN
 
     wait_note(files, quiet=quiet)
-    text = read_corpus(files or (STDIN,), encoding=encoding, errors=errors).text
+    text = read_corpus(files or (STDIN,), encoding=options["encoding"], errors=options["errors"]).text
     from charlm.engine.novelty import TrainingText
     from charlm.engine.runs import find_model
 
-    training = TrainingText(_compared_with(Path() if corpus else find_model(model), corpus, quiet=quiet))
+    training = TrainingText(_training_text(Path() if corpus else find_model(model), corpus, quiet=quiet))
     copy = training.longest_copy(text)
-    shares = {length: training.copied_share(text, length) for length in lengths}
-    if as_json:
-        facts = {"characters": len(text), "longest_copied_run": len(copy.text), "run": copy.text}
-        places = {"place": copy.place, "place_in_training_text": copy.origin}
-        found = {str(length): share if share == share else None for length, share in shares.items()}
-        click.echo(json.dumps({**facts, **places, "copied_share": found}))
-        return
-    shown = copy.text if len(copy.text) <= SHOWN_CHARS else f"{copy.text[:SHOWN_CHARS]}..."
-    click.echo(f"characters\t{len(text)}")
+    shares = {length: training.copied_share(text, length) for length in options["lengths"]}
+    (_print_json if as_json else _print_rows)(len(text), copy, shares)
+
+
+def open_novelty_filter(model: Path, corpus: tuple[str, ...], length: int, *, quiet: bool) -> "NoveltyFilter":
+    """Return a filter for runs of `length` characters of the corpus, or of the training text if no corpus is given."""
+    from charlm.engine.novelty import NoveltyFilter
+
+    return NoveltyFilter(_training_text(model, corpus, quiet=quiet), length)
+
+
+def _print_json(num_chars: int, copy: "CopiedRun", shares: dict[int, float]) -> None:
+    import json
+
+    facts = {
+        "characters": num_chars,
+        "longest_copied_run": len(copy.text),
+        "run": copy.text,
+        "place": copy.position,
+        "place_in_training_text": copy.training_position,
+        "copied_share": {str(length): None if math.isnan(share) else share for length, share in shares.items()},
+    }
+    click.echo(json.dumps(facts))
+
+
+def _print_rows(num_chars: int, copy: "CopiedRun", shares: dict[int, float]) -> None:
+    import json
+
+    shown = copy.text if len(copy.text) <= MAX_SHOWN_CHARS else f"{copy.text[:MAX_SHOWN_CHARS]}..."
+    click.echo(f"characters\t{num_chars}")
     click.echo(f"longest_copied_run\t{len(copy.text)}\t{json.dumps(shown, ensure_ascii=False)[1:-1]}")
     for length, share in shares.items():
         click.echo(f"copied_{length}-grams\t{share:.4f}")
 
 
-def open_guard(model: Path, corpus: tuple[str, ...], length: int, *, quiet: bool) -> "Guard":
-    """What keeps a text from repeating a corpus, or if none is named the training text."""
-    from charlm.engine.novelty import Guard
-
-    return Guard(_compared_with(model, corpus, quiet=quiet), length)
-
-
-def _compared_with(model: Path, corpus: tuple[str, ...], *, quiet: bool) -> str:
-    from charlm.engine.novelty import KEPT_CHARS, TEXT_FILE, kept_text
+def _training_text(model: Path, corpus: tuple[str, ...], *, quiet: bool) -> str:
+    """Return the text of the corpus, or the training text of the model if no corpus is given."""
+    from charlm.engine.novelty import MAX_STORED_CHARS, TEXT_FILE, load_training_text
     from charlm.text.corpus import read_corpus
 
     if corpus:
         return read_corpus(corpus, errors="surrogateescape").text
     if not (model.parent / TEXT_FILE).exists() and (names := _named_corpora(model)):
-        note(f"the training text is not kept beside {model}: comparing with all of {' '.join(names)}", quiet=quiet)
+        note(f"no training text is stored with {model}: comparing with all of {' '.join(names)}", quiet=quiet)
         return read_corpus(names).text
-    text = kept_text(model)
-    if len(text) >= KEPT_CHARS:
-        note(f"only the first {KEPT_CHARS:,} characters of the training text are kept to compare with", quiet=quiet)
+    text = load_training_text(model)
+    if len(text) >= MAX_STORED_CHARS:
+        note(f"comparing with the first {MAX_STORED_CHARS:,} characters of the training text", quiet=quiet)
     return text
 
 
 def _named_corpora(model: Path) -> list[str]:
-    """The corpora that a model says it has learnt, if all of them are named ones; none otherwise."""
+    """Return the corpora of a model's metadata if all of them are named corpora, otherwise an empty list."""
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.text.named_corpora import NAMED_CORPORA
 

@@ -1,75 +1,97 @@
-"""`charlm sample`."""
+"""Command `charlm sample`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlm.cli.options import (
     command,
-    corpus_option,
     json_option,
     model_option,
     note,
     note_unknown,
+    option,
     quiet_option,
     settings_options,
     threads_option,
 )
 from charlm.cli.threads import limit_threads
-from charlm.config import SampleConfig
+from charlm.config import DEFAULT_LENGTH, ENDING, PENALTY, SampleConfig
+from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from charlm.engine.sampler import Sampler, Writer
+    from charlm.engine.generation import Generation
+    from charlm.engine.sampler import Sampler
+
+PROMPT = "Prompt"
+"""Heading of the options that give the prompt."""
 
 SEPARATOR = "-" * 8
+"""Line between two samples."""
 
 
 @command()
 @model_option
-@settings_options(SampleConfig)
-@click.option(
+@option(
+    "--prime",
+    "prompt",
+    metavar="TEXT|-",
+    group=PROMPT,
+    help="Text to continue; - reads one prompt per line from stdin.  [default: the start of a line]",
+)
+@option(
+    "--prime-file",
+    "prompt_file",
+    metavar="FILE",
+    group=PROMPT,
+    help="File whose whole text is the prompt, without its last newline; - is stdin.",
+)
+@option(
+    "-i", "--interactive", is_flag=True, group=PROMPT, help="Read prompts and commands one by one; :help lists them."
+)
+@settings_options(SampleConfig, {"length": f"{DEFAULT_LENGTH}; no limit with --lines"})
+@option(
+    "--novel",
+    type=click.IntRange(1, 1000),  # charlm.engine.novelty.MAX_NOVELTY_CHARS
+    metavar="N",
+    group=PENALTY,
+    help="Never repeat N consecutive characters of the training text.",
+)
+@option(
+    "--corpus",
+    multiple=True,
+    metavar="CORPUS",
+    group=PENALTY,
+    help="File, folder or name of a text that --novel compares with; may be given several times.  [default: the "
+    "training text stored with the model]",
+)
+@option(
     "--stop",
     multiple=True,
     metavar="TEXT",
-    help=r"End where this text comes up, and leave it out; \n is a line end. May be given several times.",
+    group=ENDING,
+    help=r"Stop before this text, where \n is a newline; may be given several times.",
 )
-@click.option(
-    "--prime",
-    metavar="TEXT|-",
-    help="Text to go on from; - reads one a line from stdin.  [default: the start of a line]",
-)
-@click.option("--prime-file", metavar="FILE", help="File whose whole text to go on from; - is stdin.")
-@click.option(
-    "--novel",
-    type=click.IntRange(1, 1000),
-    metavar="N",
-    help="Never repeat a run of N characters of the training text.",
-)
-@corpus_option
-@click.option("-i", "--interactive", is_flag=True, help="Ask for prompts; :help tells more.")
 @json_option
 @threads_option
 @quiet_option
 def sample(
     model: str | None,
-    stop: tuple[str, ...],
-    prime: str | None,
-    prime_file: str | None,
-    novel: int | None,
-    corpus: tuple[str, ...],
+    prompt: str | None,
+    prompt_file: str | None,
     interactive: bool,
     as_json: bool,
     threads: int | None,
-    quiet: bool,
-    **settings: Any,
+    **options: Any,
 ) -> None:
-    """Write text with a model.
+    """Generate text.
 
-    The prompt is written first, then what the model makes of it, as it is made. Samples after the first follow
-    a line of dashes. With --json there is a line for each sample: prompt, text, seed, tokens, and the mean
-    log-probability of a token in nats, as the model itself has it.
+    Prints the prompt and its continuation, token by token. Further samples follow after a line of dashes each. With
+    --json, prints one line per sample: prompt, text, seed, number of tokens, the model's mean log-probability per token
+    in nats, and what ended the text (length, lines or stop).
 
     \b
     Example:
@@ -82,125 +104,146 @@ def sample(
     from charlm.engine.runs import find_model
 
     path = find_model(model)
-    config = SampleConfig.pick({**settings, "stop": tuple(text.replace("\\n", "\n") for text in stop)})
-    prompts = [""] if interactive else _prompts(prime, prime_file)
-    limit_threads(threads, path, num_sequences=len(prompts) * config.count)
-    from charlm.cli.novelty import open_guard
-    from charlm.engine.rnn import RecurrentNetwork
-    from charlm.engine.sampler import Sampler
-
-    network = RecurrentNetwork.load(path)
-    guard = None if novel is None else open_guard(path, corpus, novel, quiet=quiet)
-    sampler = Sampler(network=network, config=config, guard=guard, with_costs=as_json)
+    config = SampleConfig.pick({**options, "stop": tuple(text.replace("\\n", "\n") for text in options["stop"])})
+    prompts = [""] if interactive else _given_prompts(prompt, prompt_file)
+    limit_threads(threads, path, num_sequences=len(prompts) * config.count)  # before any import of NumPy
+    sampler = _open_sampler(path, config, options, with_nll=as_json)
     if interactive:
         _converse(sampler)
         return
-    note_unknown(network.tokenizer.unknown_in("".join(prompts)), quiet=quiet)
-    _write(sampler, prompts, as_json=as_json)
+    if prompt_file is not None:
+        prompts = [_read_prompt_file(prompt_file)]
+    note_unknown(sampler.network.tokenizer.unknown_in("".join(prompts)), quiet=options["quiet"])
+    _write_samples(sampler, prompts, as_json=as_json)
 
 
-def _prompts(prime: str | None, prime_file: str | None) -> list[str]:
-    """What to go on from; nothing is asked for where nothing was said."""
-    if prime is not None and prime_file is not None:
-        raise click.UsageError("--prime and --prime-file contradict each other: give one of them.")
-    if prime_file is not None:
-        from charlm.text.corpus import read_corpus
+def _given_prompts(prompt: str | None, prompt_file: str | None) -> list[str]:
+    """Return the prompts of the command line or of stdin.
 
-        return [read_corpus([prime_file], errors="surrogateescape").text.removesuffix("\n")]
-    if prime != "-":
-        return [prime or ""]
+    For a prompt file, the result is one empty prompt: the file is read later, because reading it imports NumPy.
+    """
+    if prompt is not None and prompt_file is not None:
+        raise click.UsageError("--prime and --prime-file contradict each other: use one of them.")
+    if prompt != "-":
+        return [prompt or ""]
     if sys.stdin.isatty():
-        note("waiting for prompts, one a line; Ctrl-D ends them")
+        note("reading prompts from the terminal, one per line; press Ctrl-D to end")
     prompts = [line.removesuffix("\n") for line in sys.stdin]
     if not prompts:
-        raise click.UsageError("--prime -: no prompt came from stdin.")
+        raise click.UsageError("--prime -: stdin is empty; write one prompt per line.")
     return prompts
+
+
+def _read_prompt_file(prompt_file: str) -> str:
+    from charlm.text.corpus import read_corpus
+
+    return read_corpus([prompt_file], errors="surrogateescape").text.removesuffix("\n")
+
+
+def _open_sampler(path: Path, config: SampleConfig, options: Mapping[str, Any], *, with_nll: bool) -> "Sampler":
+    """Load the model, and the training text if `novel` is set."""
+    from charlm.cli.novelty import open_novelty_filter
+    from charlm.engine.rnn import RecurrentNetwork
+    from charlm.engine.sampler import Sampler
+
+    network, novelty_filter = RecurrentNetwork.load(path), None
+    if options["novel"] is not None:
+        novelty_filter = open_novelty_filter(path, options["corpus"], options["novel"], quiet=options["quiet"])
+    return Sampler(network=network, config=config, novelty_filter=novelty_filter, with_nll=with_nll)
 
 
 def _converse(sampler: "Sampler") -> None:
     from charlm.cli.interact import Session
 
     if sys.stdin.isatty():
-        click.echo("Type a prompt; :help tells more, Ctrl-D ends.", err=True)
-    Session(sampler, lambda changed, prompt: _write(changed, [prompt], as_json=False)).run()
+        click.echo("Type a prompt. :help lists the commands, Ctrl-D ends the session.", err=True)
+    Session(sampler, lambda changed, prompt: _write_samples(changed, [prompt], as_json=False)).run()
 
 
-def _write(sampler: "Sampler", prompts: Sequence[str], *, as_json: bool) -> None:
-    """Write the first sample as it is made, and the others, made along with it, behind it."""
+def _write_samples(sampler: "Sampler", prompts: Sequence[str], *, as_json: bool) -> None:
+    """Generate the samples of all prompts and write them to stdout.
+
+    Raises:
+        ConfigError: If output would wait for the end of a text that has no end.
+    """
     config = sampler.config
-    if config.limit < 0 and (as_json or len(prompts) * config.count > 1) and not config.lines and not config.stop:
-        raise click.UsageError(
-            "-n -1: without an end only one text can be written, and not as JSON: give -n or --lines."
+    endless = config.limit < 0 and not config.lines and not config.stop
+    if endless and (as_json or len(prompts) * config.count > 1):
+        raise ConfigError(
+            "length -1: without a limit, only one sample can be generated, and not as JSON; set a limit, lines or stop",
+            fields=["length", "lines", "stop"],
         )
     if as_json:
         _write_json(sampler, prompts)
-        return
-    if config.beam is not None:
-        for place, (writer, text) in enumerate(_search(sampler, prompts)):
-            _write_text(f"{SEPARATOR}\n" * (place > 0) + writer.prompt + text)
-        return
-    writers = sampler.writers(prompts)
-    later: list[list[str]] = [[writer.prompt] for writer in writers[1:]]
-    out = sys.stdout
-    out.write(prompts[0])
+    elif config.beam is not None:
+        for index, (generation, text) in enumerate(_search(sampler, prompts)):
+            _write_text(f"{SEPARATOR}\n" * (index > 0) + generation.prompt + text)
+    else:
+        _write_first_immediately(sampler, prompts)
+
+
+def _write_first_immediately(sampler: "Sampler", prompts: Sequence[str]) -> None:
+    """Write the first sample token by token. The others are generated at the same time and written after it."""
+    generations = sampler.start(prompts)
+    later: list[list[str]] = [[generation.prompt] for generation in generations[1:]]
     last = prompts[0]
-    for first, *others in sampler.write(writers):
+    sys.stdout.write(last)
+    for first, *others in sampler.generate(generations):
         if first:
-            out.write(first)
-            out.flush()
+            sys.stdout.write(first)
+            sys.stdout.flush()
             last = first
         for pieces, piece in zip(later, others, strict=True):
             pieces.append(piece)
     if not last.endswith("\n"):
-        out.write("\n")
+        sys.stdout.write("\n")
     for pieces in later:
         _write_text(f"{SEPARATOR}\n{''.join(pieces)}")
-    out.flush()
+    sys.stdout.flush()
 
 
 def _write_text(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
 
 
-def _search(sampler: "Sampler", prompts: Sequence[str]) -> list[tuple["Writer", str]]:
-    from charlm.engine.beam import beam_search
-
-    config = sampler.config
-    return [
-        (beam.writer, beam.text)
-        for prompt in prompts
-        for beam in beam_search(sampler.network, config, prompt, sampler.guard)[: config.count]
-    ]
-
-
 def _write_json(sampler: "Sampler", prompts: Sequence[str]) -> None:
-    """Write a line for each sample, in their order, as soon as it and all before it are whole."""
+    """Write one line per sample, in order, as soon as the sample and all before it are complete."""
     import json
 
-    def show(writer: "Writer", text: str) -> None:
+    searches = sampler.config.beam is not None
+    for generation, text in _search(sampler, prompts) if searches else _complete_samples(sampler, prompts):
         facts = {
-            "prompt": writer.prompt,
+            "prompt": generation.prompt,
             "text": text,
-            "seed": None if sampler.config.beam else writer.seed,
-            "tokens": writer.tokens,
-            "log_probability_per_token": -writer.nats_per_token,
-            "ended_by": writer.ending or "length",
+            "seed": None if searches else generation.seed,
+            "tokens": generation.num_tokens,
+            "log_probability_per_token": -generation.nats_per_token,
+            "ended_by": generation.ended_by or "length",
         }
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()
 
-    if sampler.config.beam is not None:
-        for writer, text in _search(sampler, prompts):
-            show(writer, text)
-        return
-    writers = sampler.writers(prompts)
-    texts: list[list[str]] = [[] for _ in writers]
-    shown = 0
-    for pieces in sampler.write(writers):
-        for parts, piece in zip(texts, pieces, strict=True):
-            parts.append(piece)
-        while shown < len(writers) and writers[shown].ending:
-            show(writers[shown], "".join(texts[shown]))
-            shown += 1
-    for writer, parts in zip(writers[shown:], texts[shown:], strict=True):
-        show(writer, "".join(parts))
+
+def _complete_samples(sampler: "Sampler", prompts: Sequence[str]) -> Iterator[tuple["Generation", str]]:
+    """Yield the samples and their texts in order, each as soon as it and all before it are complete."""
+    generations = sampler.start(prompts)
+    texts: list[list[str]] = [[] for _ in generations]
+    num_complete = 0
+    for new_pieces in sampler.generate(generations):
+        for pieces, piece in zip(texts, new_pieces, strict=True):
+            pieces.append(piece)
+        while num_complete < len(generations) and generations[num_complete].ended_by:
+            yield generations[num_complete], "".join(texts[num_complete])
+            num_complete += 1
+    for generation, pieces in zip(generations[num_complete:], texts[num_complete:], strict=True):
+        yield generation, "".join(pieces)
+
+
+def _search(sampler: "Sampler", prompts: Sequence[str]) -> Iterator[tuple["Generation", str]]:
+    """Yield the texts that a beam search finds for each prompt, up to `count` per prompt."""
+    from charlm.engine.beam import beam_search
+
+    config = sampler.config
+    for prompt in prompts:
+        hypotheses = beam_search(sampler.network, config, prompt, sampler.novelty_filter)
+        yield from hypotheses[: config.count]

@@ -1,4 +1,4 @@
-"""Everything that uses a trained model: model files, runs, the recurrent network in NumPy, decoding, sampling, scoring.
+"""Use of trained models: model files, runs, the recurrent network in NumPy, decoding, sampling, scoring, novelty.
 
-Imports NumPy and safetensors, and never PyTorch: importing it takes seconds.
+It imports NumPy and safetensors, but never PyTorch, whose import takes seconds.
 """

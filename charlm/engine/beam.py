@@ -1,4 +1,4 @@
-"""Beam search: the likeliest text, where drawing would give a likely one."""
+"""Beam search: the most probable texts after a prompt, instead of random ones."""
 
 from typing import NamedTuple
 
@@ -7,79 +7,118 @@ import numpy.typing as npt
 
 from charlm.config import SampleConfig
 from charlm.engine.decoding import log_softmax
-from charlm.engine.novelty import Guard
-from charlm.engine.rnn import START, RecurrentNetwork, Stepper
-from charlm.engine.sampler import Writer
+from charlm.engine.generation import Generation
+from charlm.engine.novelty import NoveltyFilter
+from charlm.engine.prompts import read_prompts
+from charlm.engine.rnn import RecurrentNetwork
 from charlm.errors import NoveltyError
 from charlm.text.tokenizer import UNKNOWN_ID
 
 
-class Beam(NamedTuple):
-    """A text that a search holds for likely.
+class Hypothesis(NamedTuple):
+    """Text that a beam search has found.
 
     Attributes:
-        writer: Its account: tokens, cost, ending.
-        text: What follows the prompt.
+        generation: Its number of tokens, its negative log-likelihood, and what has ended it.
+        text: The text after the prompt.
     """
 
-    writer: Writer
+    generation: Generation
     text: str
 
 
-def beam_search(network: RecurrentNetwork, config: SampleConfig, prompt: str, guard: Guard | None = None) -> list[Beam]:
-    """Find likely texts after a prompt.
+class _Extension(NamedTuple):
+    """Hypothesis that is one token longer than its parent.
 
-    At each step the `beam` likeliest of all texts that are one token longer are kept. One that comes to its end, by
-    a stop string or its lines, is set aside. The search ends when `beam` texts have ended, or at the length asked
-    for.
+    Attributes:
+        parent: Row of the parent.
+        token_id: Id of the new token.
+        hypothesis: The longer text.
+    """
+
+    parent: int
+    token_id: int
+    hypothesis: Hypothesis
+
+
+def beam_search(
+    network: RecurrentNetwork, config: SampleConfig, prompt: str, novelty_filter: NoveltyFilter | None = None
+) -> list[Hypothesis]:
+    """Find the most probable texts after a prompt.
+
+    In each step, every hypothesis is extended by every token, and the `beam` most probable extensions are kept. An
+    extension that has reached its end, by a stop string or its number of lines, is set aside. The search ends when
+    `beam` texts have reached their end, or at the maximum length.
 
     Args:
         network: The model.
-        config: `beam`, `length`, `lines` and `stop`.
-        prompt: What the texts follow.
-        guard: Keeps them from repeating the training text.
+        config: `beam`, `length`, `lines`, `stop` and `allow_unknown`.
+        prompt: The prompt.
+        novelty_filter: Filter that excludes repetitions of the training text.
 
     Returns:
-        At most `beam` texts, that of the least cost a token first: of the same length, the likeliest.
+        Up to `beam` hypotheses that have reached their end or the maximum length, in ascending order of nats per
+        token: among texts of equal length, the most probable comes first.
 
     Raises:
-        NoveltyError: If the guard leaves no text at all.
+        NoveltyError: If every extension would repeat the training text.
     """
     width = config.beam or 1
-    state = network.zero_state(1)
-    outputs = network.read(network.tokenizer.encode(START + prompt)[None], state)[:, -1]
-    stepper = Stepper(network, state)
-    growing, ended = [Beam(Writer(network.tokenizer, config, prompt, seed=0), "")], list[Beam]()
+    stepper, outputs = read_prompts(network, [prompt])
+    growing = [Hypothesis(Generation(network.tokenizer, config, prompt, seed=0), "")]
+    ended: list[Hypothesis] = []
     for _ in range(config.limit):
-        costs = -log_softmax(network.logits(outputs))
+        nlls = -log_softmax(network.logits(outputs))
         if not config.allow_unknown:
-            costs[:, UNKNOWN_ID] = np.inf
-        grown = _longer(growing, costs, width, guard)
-        ended += [beam for _, _, beam in grown if beam.writer.ending]
-        going = [entry for entry in grown if not entry[2].writer.ending]
-        if len(ended) >= width or not going:
+            nlls[:, UNKNOWN_ID] = np.inf
+        going_on, newly_ended = _split(_extend(growing, nlls, width, novelty_filter))
+        ended += newly_ended
+        if len(ended) >= width or not going_on:
             break
-        parents, tokens, beams = zip(*going, strict=True)
-        growing = list(beams)
-        stepper.select(np.array(parents))
-        outputs = stepper.step(np.array(tokens))
+        growing = [extension.hypothesis for extension in going_on]
+        stepper.select(np.array([extension.parent for extension in going_on]))
+        outputs = stepper.step(np.array([extension.token_id for extension in going_on]))
     if config.limit and not ended:
-        raise NoveltyError(f"--novel: none of {width} beams can go on without repeating the training text; try more")
-    return sorted(ended or growing, key=lambda beam: beam.writer.nats_per_token)[:width]
+        raise NoveltyError(
+            f"novel: each of the {width} hypotheses can only continue by repeating the training text; use a larger "
+            "value, or a larger beam",
+            fields=["novel", "beam"],
+        )
+    return sorted(ended or growing, key=lambda found: found.generation.nats_per_token)[:width]
 
 
-def _longer(
-    growing: list[Beam], costs: npt.NDArray[np.float64], width: int, guard: Guard | None
-) -> list[tuple[int, int, Beam]]:
-    """The likeliest texts that are one token longer, `width` of them: row of the parent, token, text."""
-    totals = costs + np.array([[beam.writer.nll_nats] for beam in growing])
-    grown: list[tuple[int, int, Beam]] = []
-    for place in np.argsort(totals, axis=None, kind="stable"):
-        row, token = divmod(int(place), totals.shape[1])
-        if len(grown) == width or not np.isfinite(totals[row, token]):
+def _extend(
+    growing: list[Hypothesis], nlls: npt.NDArray[np.float64], width: int, novelty_filter: NoveltyFilter | None
+) -> list[_Extension]:
+    """Return the most probable extensions of hypotheses by one token.
+
+    Args:
+        growing: B hypotheses.
+        nlls: Negative log-likelihoods of their next tokens, (B, V), in nats.
+        width: Maximum number of extensions.
+        novelty_filter: Filter that excludes repetitions of the training text.
+    """
+    totals = nlls + np.array([[parent.generation.nll_nats] for parent in growing])
+    extensions: list[_Extension] = []
+    for index in np.argsort(totals, axis=None, kind="stable"):
+        row, token_id = divmod(int(index), totals.shape[1])
+        if len(extensions) == width or not np.isfinite(totals[row, token_id]):
             break
-        parent = growing[row]
-        if guard is None or not guard.repeats(parent.writer.tail, parent.writer.piece(token)):
-            writer = parent.writer.fork()
-            grown.append((row, token, Beam(writer, parent.text + writer.take(token, float(costs[row, token])))))
-    return grown
+        generation = growing[row].generation
+        if novelty_filter is None or not novelty_filter.repeats(generation.tail, generation.decode_next(token_id)):
+            longer = generation.fork()
+            text = growing[row].text + longer.append(token_id, float(nlls[row, token_id]))
+            extensions.append(_Extension(row, token_id, Hypothesis(longer, text)))
+    return extensions
+
+
+def _split(extensions: list[_Extension]) -> tuple[list[_Extension], list[Hypothesis]]:
+    """Return the extensions that can be extended further, and the hypotheses that have reached their end."""
+    going_on: list[_Extension] = []
+    ended: list[Hypothesis] = []
+    for extension in extensions:
+        if extension.hypothesis.generation.ended_by:
+            ended.append(extension.hypothesis)
+        else:
+            going_on.append(extension)
+    return going_on, ended

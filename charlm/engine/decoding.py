@@ -1,9 +1,10 @@
-"""From logits to the token that is said: temperature, filters, repetition penalty, and the draw.
+"""From logits to the next token: temperature, filters, repetition penalty and the random draw.
 
-Shapes: B batch, V vocabulary.
+Shapes: B batch, V vocabulary. The probabilities of a row need not sum to 1, because a draw divides by their sum.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,116 +13,166 @@ from charlm.config import SampleConfig
 
 Probabilities = npt.NDArray[np.float64]
 
-DRAWS = 1024
-"""Random numbers are made in blocks of so many."""
+RANDOM_BLOCK = 1024
+"""Number of random numbers generated at a time, because a call for each one would be slower."""
 
-LEAST_TEMPERATURE = 1e-200
-"""Below it nothing changes: all but the likeliest tokens have exp(-inf) = 0 there, and float64 would overflow."""
-
-
-def token_probabilities(logits: npt.ArrayLike, config: SampleConfig) -> Probabilities:
-    """The probabilities that tokens are drawn with, after all filters: `token_weights` with the sum 1, (B, V)."""
-    weights = token_weights(logits, config)
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return weights
+MIN_TEMPERATURE = 1e-200
+"""Temperatures are raised to this. A lower one would overflow float64, and the result is the same: exp gives 0 for all
+tokens but the most probable one."""
 
 
-def token_weights(logits: npt.ArrayLike, config: SampleConfig) -> Probabilities:
-    """What the probabilities that tokens are drawn with are in proportion to, after all filters.
+def relative_probabilities(logits: npt.ArrayLike, config: SampleConfig) -> Probabilities:
+    """Return the probabilities with which tokens are drawn, up to a factor for each row.
 
-    The filters go in the order top-k, typical, top-p, min-p, each on what the last has left and at the temperature
-    asked for. One token always stays.
+    The temperature is applied first, then the filters in the order of `FILTERS`, each to the tokens that the previous
+    ones have kept. At least one token is always kept.
 
     Args:
-        logits: (B, V).
-        config: Temperature and filters. At temperature 0 the first of the likeliest tokens is left alone.
+        logits: Logits, (B, V).
+        config: Temperature and filters. At temperature 0, or with `greedy`, the most probable token is the only one
+            kept, or the first of them if several are equally probable.
 
     Returns:
-        (B, V), float64, from 0 to 1; the likeliest token of all has 1, unless typical drops it.
+        Relative probabilities, (B, V), float64, from 0 to 1. The most probable token has 1, unless `typical_p`
+        excludes it.
+    """
+    probs = np.array(logits, dtype=np.float64, order="C")
+    if config.greedy or config.temperature == 0:
+        best = probs.argmax(axis=-1, keepdims=True)
+        probs[...] = 0.0
+        np.put_along_axis(probs, best, 1.0, axis=-1)
+        return probs
+    probs -= np.maximum.reduce(probs, axis=-1, keepdims=True)
+    probs /= max(config.temperature, MIN_TEMPERATURE)
+    np.exp(probs, out=probs)
+    for name, apply in FILTERS.items():
+        value = getattr(config, name)
+        if value is not None:
+            apply(probs, value)
+    return probs
+
+
+def filter_top_k(probs: Probabilities, k: int) -> None:
+    """Keep the `k` most probable tokens of each row; in place.
+
+    Args:
+        probs: Relative probabilities, (B, V).
+        k: Number of tokens to keep.
+    """
+    if k < probs.shape[-1]:
+        order = np.argsort(-probs, axis=-1, kind="stable")
+        np.put_along_axis(probs, order[:, k:], 0.0, axis=-1)
+
+
+def filter_typical(probs: Probabilities, share: float) -> None:
+    """Keep the tokens whose surprisal is closest to the entropy and that together hold a share; in place.
+
+    Args:
+        probs: Relative probabilities, (B, V).
+        share: Share of the total probability to keep, from 0 to 1.
 
     Source:
-        typical: Meister et al., arXiv 2202.00666; top-p: Holtzman et al., arXiv 1904.09751; min-p: Nguyen et al.,
-        arXiv 2407.01082.
+        Locally typical sampling: Meister et al., arXiv 2202.00666.
     """
-    weights = np.array(logits, dtype=np.float64, order="C")
-    if config.greedy or config.temperature == 0:
-        best = weights.argmax(axis=-1, keepdims=True)
-        weights[...] = 0.0
-        np.put_along_axis(weights, best, 1.0, axis=-1)
-        return weights
-    weights -= np.maximum.reduce(weights, axis=-1, keepdims=True)
-    weights /= max(config.temperature, LEAST_TEMPERATURE)
-    np.exp(weights, out=weights)
-    if config.top_k is not None and config.top_k < weights.shape[-1]:
-        order = np.argsort(-weights, axis=-1, kind="stable")
-        np.put_along_axis(weights, order[:, config.top_k :], 0.0, axis=-1)
-    if config.typical_p is not None:
-        _keep_share(weights, _distance_from_entropy(weights), config.typical_p)
-    if config.top_p is not None:
-        _keep_share(weights, -weights, config.top_p)
-    if config.min_p is not None:
-        weights[weights < config.min_p * weights.max(axis=-1, keepdims=True)] = 0.0
-    return weights
+    normalised = probs / probs.sum(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        surprisal = -np.log(normalised)  # in nats; infinite for tokens that are excluded already
+    entropy = np.sum(normalised * np.where(normalised > 0, surprisal, 0.0), axis=-1, keepdims=True)
+    _keep_share(probs, np.abs(surprisal - entropy), share)
 
 
-def _keep_share(probs: Probabilities, key: Probabilities, share: float) -> None:
-    """Keep the fewest tokens, those with the least key first, that hold a share of all probability; in place."""
-    order = np.argsort(key, axis=-1, kind="stable")
+def filter_top_p(probs: Probabilities, share: float) -> None:
+    """Keep the most probable tokens of each row that together hold a share; in place.
+
+    Args:
+        probs: Relative probabilities, (B, V).
+        share: Share of the total probability to keep, from 0 to 1.
+
+    Source:
+        Nucleus sampling: Holtzman et al., arXiv 1904.09751.
+    """
+    _keep_share(probs, -probs, share)
+
+
+def filter_min_p(probs: Probabilities, ratio: float) -> None:
+    """Exclude tokens that are much less probable than the most probable one; in place.
+
+    Args:
+        probs: Relative probabilities, (B, V).
+        ratio: Minimum probability, relative to that of the most probable token of the row.
+
+    Source:
+        Min-p sampling: Nguyen et al., arXiv 2407.01082.
+    """
+    probs[probs < ratio * probs.max(axis=-1, keepdims=True)] = 0.0
+
+
+FILTERS: Mapping[str, Callable[[Probabilities, Any], None]] = {
+    "top_k": filter_top_k,
+    "typical_p": filter_typical,
+    "top_p": filter_top_p,
+    "min_p": filter_min_p,
+}
+"""Filters in the order of application, by the name of their field in `SampleConfig`.
+
+A filter sets the relative probabilities, (B, V), of the tokens that it excludes to 0, in place. Its second argument is
+the value of the field. It is not called if the field is None. To add a filter, write the function, its entry here, a
+field with `is_filter=True` in `SampleConfig` at the same position, and a reference in the tests.
+"""
+
+
+def _keep_share(probs: Probabilities, sort_key: Probabilities, share: float) -> None:
+    """Keep the fewest tokens of each row, in ascending order of a key, that together hold a share; in place."""
+    order = np.argsort(sort_key, axis=-1, kind="stable")
     ranked = np.take_along_axis(probs, order, axis=-1)
-    before = np.cumsum(ranked, axis=-1) - ranked  # the mass of all tokens that come first
-    ranked[before >= share * ranked.sum(axis=-1, keepdims=True)] = 0.0
+    preceding = np.cumsum(ranked, axis=-1) - ranked  # total of the tokens before each one
+    ranked[preceding >= share * ranked.sum(axis=-1, keepdims=True)] = 0.0
     np.put_along_axis(probs, order, ranked, axis=-1)
 
 
-def _distance_from_entropy(probs: Probabilities) -> Probabilities:
-    """How far each token's surprise is from the expected one, in nats; infinite for tokens dropped already."""
-    shares = probs / probs.sum(axis=-1, keepdims=True)
-    with np.errstate(divide="ignore"):
-        surprise = -np.log(shares)
-    entropy = np.sum(shares * np.where(shares > 0, surprise, 0.0), axis=-1, keepdims=True)
-    distance: Probabilities = np.abs(surprise - entropy)
-    return distance
-
-
-def penalise_repeats(logits: npt.NDArray[np.float32], recent: Sequence[int], penalty: float) -> None:
-    """Make tokens less likely that came up lately, in place.
+def penalise_repeats(logits: npt.NDArray[np.float32], recent_ids: Sequence[int], penalty: float) -> None:
+    """Make recent tokens less probable; in place.
 
     Args:
-        logits: Of one sample, (V,).
-        recent: Its latest tokens.
-        penalty: Positive logits are divided by it, negative ones multiplied.
+        logits: Logits of one sample, (V,), float32.
+        recent_ids: Ids of its latest tokens.
+        penalty: Divisor of positive logits and factor of negative ones.
 
     Source:
-        Keskar et al., arXiv 1909.05858, section 4.1, with the sign handled as everybody does since.
+        Keskar et al., arXiv 1909.05858, section 4.1. The paper divides all logits, which would make tokens with
+        negative logits more probable; multiplying those is the usual correction.
     """
-    seen = list(set(recent))
-    values = logits[seen]
-    logits[seen] = np.where(values > 0, values / penalty, values * penalty)
+    distinct = list(set(recent_ids))
+    values = logits[distinct]
+    logits[distinct] = np.where(values > 0, values / penalty, values * penalty)
 
 
 def log_softmax(logits: npt.ArrayLike) -> Probabilities:
-    """The log-probabilities of the model itself, (B, V), in nats."""
+    """Return the log-probabilities of the model, (B, V), float64, in nats, for logits, (B, V)."""
     values: Probabilities = np.array(logits, dtype=np.float64)
     values -= values.max(axis=-1, keepdims=True)
     values -= np.log(np.exp(values).sum(axis=-1, keepdims=True))
     return values
 
 
-def draw(weights: Probabilities, uniforms: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Take one token of each row, (B,), with probabilities in proportion to weights, (B, V).
+def draw(probs: Probabilities, uniforms: npt.ArrayLike) -> npt.NDArray[np.intp]:
+    """Draw one token for each row, by inverting the cumulative distribution.
 
     Args:
-        weights: Not negative.
+        probs: Relative probabilities, (B, V).
         uniforms: Random numbers from [0, 1), (B,).
+
+    Returns:
+        Ids, (B,).
     """
-    cumulative = np.add.accumulate(weights, axis=-1)
+    cumulative = np.add.accumulate(probs, axis=-1)
     targets = np.asarray(uniforms)[:, None] * cumulative[:, -1:]
-    drawn: npt.NDArray[np.intp] = (cumulative > targets).argmax(axis=-1)
-    return drawn
+    ids: npt.NDArray[np.intp] = (cumulative > targets).argmax(axis=-1)
+    return ids
 
 
-def uniforms(seed: int) -> Iterator[float]:
-    """Random numbers from [0, 1), without end, the same for the same seed."""
+def random_numbers(seed: int) -> Iterator[float]:
+    """Yield random numbers from [0, 1) without end, the same ones for the same seed."""
     generator = np.random.default_rng(seed)
     while True:
-        yield from generator.random(DRAWS).tolist()
+        yield from generator.random(RANDOM_BLOCK).tolist()

@@ -1,9 +1,9 @@
-"""Telling new text from copies of the training text.
+"""Detection of runs of characters that a text has copied from the training text.
 
-A training leaves the text that it learnt from beside the model, compressed: a third of its size, and never more
-than `KEPT_CHARS` of it. From that, what is wanted is made when it is wanted: the hashes of all runs of N
-characters, for any N, in a tenth of a second for a million characters. A copied run is always found; that a new
-one is taken for a copy has a chance of 1 in 10^12 with a text of ten million characters.
+A training stores its text beside the model, compressed to about a third of its size, up to `MAX_STORED_CHARS`
+characters. The hashes of all runs of N characters are computed from it when they are needed, for any N, in a tenth of a
+second per million characters. A copied run is always found. A run that is not copied is taken for a copy only if its
+hash is that of another run; the probability is 1 in 10^12 per run for a training text of ten million characters.
 """
 
 import gzip
@@ -21,51 +21,56 @@ from charlm.text.ids import Ids
 from charlm.text.tokenizer import Tokenizer
 
 TEXT_FILE = "text.gz"
-"""The training text's name in a run's folder."""
+"""Name of the file with the training text in the folder of a run."""
 
-KEPT_CHARS = 2**25
-"""Characters kept at most: looking for copies takes 8 bytes of memory for each."""
+MAX_STORED_CHARS = 2**25
+"""Maximum number of characters stored: a search for copies takes 8 bytes of memory per character."""
 
-LONGEST_GUARDED = 1000
-"""Longest run of characters that can be kept from being repeated."""
+MAX_NOVELTY_CHARS = 1000
+"""Maximum length of the runs that `NoveltyFilter` excludes, in characters."""
 
-CHUNK = 2**20
-"""Characters handled at a time."""
+CHUNK_CHARS = 2**20
+"""Number of characters (or tokens, when text is stored) that are processed at a time, to limit memory."""
 
-FACTOR = 0x9E3779B97F4A7C15
-"""Base of the polynomial hash modulo 2^64: odd, with its bits well mixed (2^64 over the golden ratio)."""
+HASH_BASE = 0x9E3779B97F4A7C15
+"""Base of the polynomial hash modulo 2^64: 2^64 divided by the golden ratio, an odd number with well mixed bits."""
 
 Points = npt.NDArray[np.uint32]
 Hashes = npt.NDArray[np.uint64]
 
 
-def keep_text(folder: Path, tokenizer: Tokenizer, ids: Ids) -> None:
-    """Leave the text that a model learns from in its run's folder, `KEPT_CHARS` of it at most.
+def store_training_text(folder: Path, tokenizer: Tokenizer, ids: Ids) -> None:
+    """Store the training text in the folder of a run, up to `MAX_STORED_CHARS` characters.
+
+    Args:
+        folder: Folder of the run.
+        tokenizer: Tokenizer of the model.
+        ids: The text, (number of tokens,).
 
     Raises:
-        NoveltyError: If it cannot be written.
+        NoveltyError: If the file cannot be written.
     """
     path = folder / TEXT_FILE
     unfinished = folder / f".{TEXT_FILE}.tmp"
-    left = KEPT_CHARS
+    chars_left = MAX_STORED_CHARS
     try:
         with gzip.open(unfinished, "wb", compresslevel=3) as file:
-            for begin in range(0, len(ids), CHUNK):
-                text = tokenizer.decode(ids[begin : begin + CHUNK])[:left]
+            for start in range(0, len(ids), CHUNK_CHARS):
+                text = tokenizer.decode(ids[start : start + CHUNK_CHARS])[:chars_left]
                 file.write(text.encode("utf-8", "surrogatepass"))
-                left -= len(text)
-                if left == 0:
+                chars_left -= len(text)
+                if chars_left == 0:
                     break
         os.replace(unfinished, path)
     except OSError as error:
-        raise NoveltyError(f"{path}: cannot be written ({error.strerror})") from None
+        raise NoveltyError(f"{path}: cannot be written ({error.strerror}); check permissions and free space") from None
 
 
-def kept_text(model: Path) -> str:
-    """The training text beside a model file.
+def load_training_text(model: Path) -> str:
+    """Return the training text that is stored beside a model file.
 
     Raises:
-        NoveltyError: If there is none, or it is damaged.
+        NoveltyError: If it is missing or damaged.
     """
     path = model.parent / TEXT_FILE
     try:
@@ -73,143 +78,176 @@ def kept_text(model: Path) -> str:
             return file.read().decode("utf-8", "surrogatepass")
     except FileNotFoundError:
         raise NoveltyError(
-            f"{path}: the training text is not kept beside this model; say what to compare with (--corpus FILE)"
+            f"{path}: the training text is not stored with this model; set corpus to the text to compare with",
+            fields=["corpus"],
         ) from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise NoveltyError(f"{path}: damaged ({error}); say what to compare with (--corpus FILE)") from None
+        raise NoveltyError(
+            f"{path}: damaged ({error}); set corpus to the text to compare with", fields=["corpus"]
+        ) from None
 
 
-def run_hashes(points: Points, length: int) -> Hashes:
-    """The hash of each run of so many characters, (len(points) - length + 1,), in log2(length) passes.
+def hash_runs(points: Points, length: int) -> Hashes:
+    """Return the hash of every run of `length` characters.
 
-    It is the polynomial `run_hash` has, put together from those of runs of 1, 2, 4, ... characters.
+    The hashes are the same as those of `hash_run`. They are composed of the hashes of runs of 1, 2, 4, ... characters,
+    which takes log2(length) passes over the text.
+
+    Args:
+        points: Code points of the text, (number of characters,).
+        length: Length of the runs in characters.
+
+    Returns:
+        Hashes, (number of characters - length + 1,); empty if the text is shorter than `length`.
     """
-    count = len(points) - length + 1
-    if count <= 0:
+    num_runs = len(points) - length + 1
+    if num_runs <= 0:
         return np.zeros(0, dtype=np.uint64)
-    part: Hashes = points.astype(np.uint64) + np.uint64(1)
-    whole: Hashes = np.zeros(len(points), dtype=np.uint64)
-    taken, size = 0, 1
+    power_hashes: Hashes = points.astype(np.uint64) + np.uint64(1)  # of runs whose length is a power of two, `size`
+    hashes: Hashes = np.zeros(len(points), dtype=np.uint64)  # of runs of `hashed` characters
+    hashed, size = 0, 1
     while True:
-        power = np.uint64(pow(FACTOR, size, 2**64))
+        factor = np.uint64(pow(HASH_BASE, size, 2**64))
         if length & size:
-            ends = part[taken:]
-            whole = whole[: len(ends)] * power + ends
-            taken += size
-        if taken == length:
-            return whole
-        part = part[:-size] * power + part[size:]
+            ends = power_hashes[hashed:]
+            hashes = hashes[: len(ends)] * factor + ends
+            hashed += size
+        if hashed == length:
+            return hashes
+        power_hashes = power_hashes[:-size] * factor + power_hashes[size:]
         size *= 2
 
 
-def run_hash(run: str) -> int:
-    """The hash of one short run."""
+def hash_run(run: str) -> int:
+    """Return the hash of one short run."""
     value = 0
     for char in run:
-        value = (value * FACTOR + ord(char) + 1) & (2**64 - 1)
+        value = (value * HASH_BASE + ord(char) + 1) & (2**64 - 1)
     return value
 
 
-def _scan(training: Points, wanted: Hashes, length: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
-    """Which of some hashes, sorted, are those of runs of the training text, and where; a chunk at a time."""
+def _find_hashes(training: Points, wanted: Hashes, length: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Search the training text for runs with given hashes, chunk by chunk.
+
+    Args:
+        training: Code points of the training text, (number of characters,).
+        wanted: Sorted hashes, (N,).
+        length: Length of the runs in characters.
+
+    Returns:
+        For each hash, whether it was found, (N,), and the position of the last run with this hash, (N,).
+    """
     found = np.zeros(len(wanted), dtype=bool)
-    where = np.zeros(len(wanted), dtype=np.intp)
-    for begin in range(0, len(training) - length + 1, CHUNK):
-        hashes = run_hashes(training[begin : begin + CHUNK + length - 1], length)
-        places = np.minimum(wanted.searchsorted(hashes), len(wanted) - 1)
-        hits = np.flatnonzero(wanted[places] == hashes)
-        found[places[hits]] = True
-        where[places[hits]] = begin + hits
-    return found, where
+    positions = np.zeros(len(wanted), dtype=np.intp)
+    for start in range(0, len(training) - length + 1, CHUNK_CHARS):
+        hashes = hash_runs(training[start : start + CHUNK_CHARS + length - 1], length)
+        candidates = np.minimum(wanted.searchsorted(hashes), len(wanted) - 1)
+        hits = np.flatnonzero(wanted[candidates] == hashes)
+        found[candidates[hits]] = True
+        positions[candidates[hits]] = start + hits
+    return found, positions
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopiedRun:
-    """The longest run of characters that a text has from the training text.
+    """Run of characters that a text and the training text have in common.
 
     Attributes:
-        text: The run; empty if not one character is shared.
-        place: Where it begins in the text, in characters from 0.
-        origin: Where it stands in the training text, the last place if there are several.
+        text: The run; empty if the texts have no character in common.
+        position: Index of its first character in the text.
+        training_position: Index of its first character in the training text; the last one if there are several.
     """
 
     text: str
-    place: int
-    origin: int
+    position: int
+    training_position: int
 
 
 class TrainingText:
-    """A text that others are compared with.
+    """Training text that other texts are compared with.
 
     Args:
-        text: The text.
+        text: The training text.
+
+    Example:
+        >>> TrainingText("to be or not").longest_copy("not to be").text
+        'to be'
     """
 
     def __init__(self, text: str) -> None:
         self._points: Points = code_points(text)
 
-    def copied(self, text: str, length: int) -> npt.NDArray[np.bool_]:
-        """Which runs of so many characters of a text stand in the training text, (len(text) - length + 1,)."""
-        hashes, back = np.unique(run_hashes(code_points(text), length), return_inverse=True)
-        return _scan(self._points, hashes, length)[0][back] if len(hashes) else np.zeros(0, dtype=bool)
+    def copied_runs(self, text: str, length: int) -> npt.NDArray[np.bool_]:
+        """Return for every run of `length` characters whether it is in the training text.
+
+        Returns:
+            Booleans, (number of characters - length + 1,).
+        """
+        hashes, indices = np.unique(hash_runs(code_points(text), length), return_inverse=True)
+        return _find_hashes(self._points, hashes, length)[0][indices] if len(hashes) else np.zeros(0, dtype=bool)
 
     def copied_share(self, text: str, length: int) -> float:
-        """The share of a text's runs of so many characters that stand in the training text; NaN if it has none."""
-        copied = self.copied(text, length)
+        """Return the share of a text's runs of `length` characters that are in the training text; NaN without runs."""
+        copied = self.copied_runs(text, length)
         return float(copied.mean()) if len(copied) else float("nan")
 
     def longest_copy(self, text: str) -> CopiedRun:
-        """The longest run of characters that a text has from the training text, its first place if there are several.
+        """Return the longest run that is in the training text; the first one in the text if there are several.
 
-        The length is doubled while there are copies, and halved in on the last: only where a shorter run was
-        copied can a longer one be.
+        A binary search: the length is doubled while there are copies, then narrowed down. A longer run can be copied
+        only at positions where a shorter run is copied, so that only those are searched.
         """
         points = code_points(text)
-        places = np.arange(len(points))
-        known, origin, step = 0, 0, 1
+        positions = np.arange(len(points))
+        longest, training_position, step = 0, 0, 1
         growing = True
         while step:
-            length = known + step
-            candidates = places[places + length <= len(points)]
-            kept, origins = self._copies(points, candidates, length)
-            if len(kept):
-                known, places, origin = length, kept, int(origins[0])
-            growing = growing and len(kept) > 0
+            length = longest + step
+            candidates = positions[positions + length <= len(points)]
+            copied, training_positions = self._copied_at(points, candidates, length)
+            if len(copied):
+                longest, positions, training_position = length, copied, int(training_positions[0])
+            growing = growing and len(copied) > 0
             step = step * 2 if growing else step // 2
-        start = int(places[0]) if known else 0
-        return CopiedRun(text=text[start : start + known], place=start, origin=origin)
+        position = int(positions[0]) if longest else 0
+        return CopiedRun(
+            text=text[position : position + longest], position=position, training_position=training_position
+        )
 
-    def _copies(
-        self, points: Points, places: npt.NDArray[np.intp], length: int
+    def _copied_at(
+        self, points: Points, positions: npt.NDArray[np.intp], length: int
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """The places in a text, among those given, whose runs are copies, and where the originals stand."""
-        if not len(places):
-            return places, places
-        hashes, back = np.unique(run_hashes(points, length)[places], return_inverse=True)
-        found, where = _scan(self._points, hashes, length)
-        hits = found[back]
-        return places[hits], where[back][hits]
+        """Return those of the positions at which a copied run starts, and its positions in the training text."""
+        if not len(positions):
+            return positions, positions
+        hashes, indices = np.unique(hash_runs(points, length)[positions], return_inverse=True)
+        found, training_positions = _find_hashes(self._points, hashes, length)
+        copied = found[indices]
+        return positions[copied], training_positions[indices][copied]
 
 
-class Guard:
-    """Tells at each step whether a text would repeat a run of the training text.
+class NoveltyFilter:
+    """Filter that recognises tokens with which a text would repeat a run of the training text.
 
     Args:
         text: The training text.
-        length: The least number of characters that counts as a repetition, `LONGEST_GUARDED` at most.
+        length: Length of the runs that must not be repeated, in characters, up to `MAX_NOVELTY_CHARS`.
+
+    Attributes:
+        length: As given.
     """
 
     def __init__(self, text: str, length: int) -> None:
         self.length = length
-        self._hashes: Hashes = run_hashes(code_points(text), length)
+        self._hashes: Hashes = hash_runs(code_points(text), length)
         self._hashes.sort()
 
-    def repeats(self, before: str, piece: str) -> bool:
-        """Whether a run that ends in `piece`, which follows `before`, stands in the training text."""
-        context = before[max(0, len(before) - self.length + 1) :] + piece
-        for begin in range(len(context) - self.length + 1):
-            value = np.uint64(run_hash(context[begin : begin + self.length]))
-            place = self._hashes.searchsorted(value)
-            if place < len(self._hashes) and self._hashes[place] == value:
+    def repeats(self, preceding: str, piece: str) -> bool:
+        """Return whether a run that ends within `piece`, which follows `preceding`, is in the training text."""
+        context = preceding[max(0, len(preceding) - self.length + 1) :] + piece
+        for start in range(len(context) - self.length + 1):
+            value = np.uint64(hash_run(context[start : start + self.length]))
+            index = self._hashes.searchsorted(value)
+            if index < len(self._hashes) and self._hashes[index] == value:
                 return True
         return False

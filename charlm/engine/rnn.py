@@ -1,13 +1,18 @@
-"""A trained model at work, in NumPy alone: it starts in a fraction of a second, where importing PyTorch takes two.
+"""Recurrent language model in NumPy. It starts in a fraction of a second, while importing PyTorch takes two seconds.
 
-Shapes: B batch, T time steps, V vocabulary, H hidden, L layers, G blocks of gates, I inputs of a layer.
+Shapes: B batch, T time steps, V vocabulary, H hidden, L layers, G number of gates, I inputs of a layer.
 
-What makes it fast: writing one stream costs as much as fetching the weights from memory, and all else is kept
-small beside that. The first layer's input product is folded into a table of V rows, so that a token is a look-up.
-In the layers above, input and state lie next to each other, so that one product with one matrix serves both. The
-gates with a sigmoid have their weights halved at loading, since sigmoid(x) = tanh(x / 2) / 2 + 1/2, so that one
-tanh serves all gates. Sequences are columns: each gate is then one block of memory, and the matrices stay as
-PyTorch has them, which is the faster way round for many sequences and hardly the slower for one.
+Design for speed. The time per token of one stream is bound by fetching the weights from memory; everything else is
+kept small in comparison.
+
+- The input product of the first layer is computed once for every token and stored as a table of V rows. At run time it
+  is a look-up.
+- In the layers above, the input and the state of a layer are adjacent in memory, so that one product with one matrix
+  serves both.
+- sigmoid(x) = tanh(x / 2) / 2 + 1/2. The weights of sigmoid gates are halved when the model is loaded, so that one tanh
+  serves all gates.
+- Sequences are columns, so that each gate is one contiguous block of memory and the matrices keep PyTorch's layout.
+  This is the faster layout for many sequences, and hardly slower for one.
 """
 
 import functools
@@ -23,35 +28,42 @@ from charlm.text.tokenizer import Ids, Tokenizer
 
 Array = npt.NDArray[np.float32]
 State = tuple[Array, ...]
-"""(h, c) of an lstm, (h,) of a gru or rnn, each (L, B, H), float32."""
+"""Recurrent state: (h, c) of an LSTM, (h,) of a GRU or RNN; each part (L, B, H), float32."""
 
 START = "\n"
-"""A text begins where a line begins: its model has read one newline from the zero state."""
+"""Text that a model reads first, from the zero state, so that every text starts at the start of a line."""
 
 HALF = np.float32(0.5)
-HALF_UP = np.nextafter(HALF, np.float32(1))
-"""Added in place of 1/2, so that no gate ever closes wholly: it stays 6e-8 open, one rounding error.
+HALF_ROUNDED_UP = np.nextafter(HALF, np.float32(1))
+"""Added instead of 1/2 in the sigmoid, so that no gate closes completely: it stays open by 6e-8, one rounding error.
 
-A closed input gate would let the memory of an lstm halve itself down to denormal numbers, with which a product takes
-up to 34 times as long, and whose flushing NumPy cannot ask for. So the memory stays far above them, at no cost.
+With a closed input gate, the memory of an LSTM could halve at every step until its numbers are denormal. Products with
+denormal numbers take up to 34 times as long, and NumPy cannot be told to flush them to zero. An input gate that stays
+open keeps the memory far above them, at no cost.
 """
 
-APART = 16
-"""Unused numbers behind each row of the first layer's table. Rows whose distance is a multiple of 2048 bytes share few
-places in the cache, and it took three to seven times as long to read 128 or 64 of them as columns (measured)."""
+TABLE_PADDING = 16
+"""Number of unused columns of the first layer's table. Rows at a distance of a multiple of 2048 bytes compete for the
+same cache sets: without padding, reading 64 or 128 rows as columns took three to seven times as long (measured)."""
 
 
 class RecurrentNetwork:
-    """A language model that reads tokens and says what may come next.
+    """Recurrent language model: reads token ids and returns logits of the next token.
 
     Args:
         checkpoint: The trained model.
 
     Attributes:
-        config: Its shape.
-        tokenizer: Its vocabulary.
-        layers: Its recurrent layers.
-        table: What each token puts into the gates of the first layer, (V, G * H + APART).
+        config: Shape of the model.
+        tokenizer: Tokenizer with the vocabulary.
+        layers: Recurrent layers.
+        table: Input product and bias of the first layer for each token, (V, G * H + TABLE_PADDING), float32.
+
+    Example:
+        >>> network = RecurrentNetwork.load(Path("checkpoints/shakespeare/model.safetensors"))
+        >>> ids = network.tokenizer.encode(START + "To be")[None]
+        >>> network.logits(network.read(ids, network.zero_state())).shape == (1, 6, network.config.vocab_size)
+        True
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -63,33 +75,34 @@ class RecurrentNetwork:
             for layer in range(self.config.num_layers)
         ]
         embedding = weights["embedding.weight"]
-        self.table: Array = np.pad(self.layers[0].project(embedding), ((0, 0), (0, APART)))
+        self.table: Array = np.pad(self.layers[0].project(embedding), ((0, 0), (0, TABLE_PADDING)))
         self._decoder: Array = weights.get("decoder.weight", embedding)
         self._decoder_bias: Array = weights["decoder.bias"]
 
     @classmethod
     def load(cls, path: Path) -> "RecurrentNetwork":
-        """Open a model file.
+        """Return the model of a file.
 
         Raises:
-            CheckpointError: If it is no sound model file.
+            CheckpointError: If the file is missing, damaged or not a model file.
         """
         return cls(load_checkpoint(path))
 
     def zero_state(self, batch_size: int = 1) -> State:
-        """The state before the first token."""
+        """Return the state before the first token: parts of shape (L, B, H), float32, where B is `batch_size`."""
         shape = (self.config.num_layers, batch_size, self.config.hidden_size)
         return tuple(np.zeros(shape, dtype=np.float32) for _ in CELLS[self.config.cell].state)
 
     def read(self, ids: npt.ArrayLike, state: State) -> Array:
-        """Read tokens, and advance the state over them in place.
+        """Read tokens and update the state in place.
 
         Args:
-            ids: Token ids, (B, T).
-            state: The state before them; afterwards, the state behind them.
+            ids: Token ids, (B, T), integers.
+            state: State before the tokens, parts of shape (L, B, H), float32. It becomes the state after them.
 
         Returns:
-            What the decoder is given, (B, T, H): the last layer's outputs, or those of all layers added up.
+            Inputs of the decoder, (B, T, H), float32: the outputs of the last layer, or with skip connections the sum
+            of the outputs of all layers.
         """
         steps = np.asarray(ids, dtype=np.intp).T
         if steps.shape[1] == 1:
@@ -98,16 +111,20 @@ class RecurrentNetwork:
         outputs: Array = np.empty((len(steps), steps.shape[1], self.config.hidden_size), dtype=np.float32)
         for step, output in zip(steps, outputs, strict=True):
             output[...] = stepper.step(step)
-        for part, now in zip(state, stepper.state(), strict=True):
-            part[...] = now
+        for part, new_part in zip(state, stepper.state(), strict=True):
+            part[...] = new_part
         return outputs.swapaxes(0, 1)
 
     def _read_one(self, ids: npt.NDArray[np.intp], state: State) -> Array:
-        """Read one sequence, (T,), layer by layer: the products with all inputs of a layer are one."""
+        """Read one sequence, (T,), layer by layer, so that one product serves all inputs of a layer.
+
+        Returns:
+            Inputs of the decoder, (T, H).
+        """
         outputs: Array = np.empty((0,), dtype=np.float32)
-        answers: list[Array] = []
+        outputs_by_layer: list[Array] = []
         for index, layer in enumerate(self.layers):
-            projected = layer.project(outputs) if index else self.table[ids, :-APART]
+            projected = layer.project(outputs) if index else self.table[ids, :-TABLE_PADDING]
             outputs = np.empty((len(ids), self.config.hidden_size), dtype=np.float32)
             cell = layer.cell(1)
             hidden, *memory = (part[index].T for part in state)
@@ -115,24 +132,25 @@ class RecurrentNetwork:
                 cell.recur(hidden, addend[:, None], output[:, None], *memory)
                 hidden = output[:, None]
             state[0][index] = hidden.T
-            answers.append(outputs)
-        return functools.reduce(np.add, answers) if self.config.skip_connections else outputs
+            outputs_by_layer.append(outputs)
+        return functools.reduce(np.add, outputs_by_layer) if self.config.skip_connections else outputs
 
     def logits(self, outputs: Array) -> Array:
-        """The unnormalised log-probabilities of the next token, (..., V), for outputs of `read`, (..., H)."""
+        """Return the logits of the next token, (..., V), float32, for outputs of `read`, (..., H)."""
         logits: Array = outputs @ self._decoder.T
         logits += self._decoder_bias
         return logits
 
     def step_ragged(self, sequences: Sequence[Ids]) -> Iterator[tuple["Stepper", Array]]:
-        """Read sequences of different lengths side by side, from the zero state.
+        """Read sequences of different lengths in parallel, from the zero state.
 
         Args:
-            sequences: Token ids, the longest first.
+            sequences: Token ids, each (length,), in descending order of length.
 
         Yields:
-            For each time step the stepper, for its state, and the outputs of the sequences that have a token there,
-            (B, H): the first B of all.
+            For each time step: the stepper, which has the state, and the inputs of the decoder for the B sequences that
+            have a token at this step, (B, H), float32. They are the first B sequences. The array is valid until the
+            next step.
         """
         lengths = np.array([len(ids) for ids in sequences])
         padded = np.zeros((int(lengths.max(initial=0)), len(sequences)), dtype=np.intp)
@@ -140,21 +158,21 @@ class RecurrentNetwork:
             padded[: len(ids), column] = ids
         stepper = Stepper(self, self.zero_state(len(sequences)))
         for time, step in enumerate(padded):
-            reading = int(np.count_nonzero(lengths > time))
-            if reading <= stepper.rows * 7 // 8:  # not each time: letting go of a sequence costs a copy of the state
-                stepper.select(np.arange(reading))
-            yield stepper, stepper.step(step[: stepper.rows])[:reading]
+            num_active = int(np.count_nonzero(lengths > time))
+            if num_active <= stepper.rows * 7 // 8:  # not for every sequence that ends: `select` copies the state
+                stepper.select(np.arange(num_active))
+            yield stepper, stepper.step(step[: stepper.rows])[:num_active]
 
 
 class Stepper:
-    """Sequences read side by side, a token of each at a time, without allocating anything on the way.
+    """Reads sequences in parallel, one token of each per step. A step allocates no arrays.
 
     Args:
         network: The model.
-        state: The state to start from; it is copied.
+        state: Initial state, parts of shape (L, B, H), float32; it is copied.
 
     Attributes:
-        rows: The number of sequences.
+        rows: Number of sequences, B.
     """
 
     def __init__(self, network: RecurrentNetwork, state: State) -> None:
@@ -163,31 +181,31 @@ class Stepper:
         self._arrange([np.concatenate(part, axis=1).T for part in state])
 
     def _arrange(self, parts: Sequence[Array]) -> None:
-        """Lay out the state: the layers of each part one below the other, (L * H, B)."""
+        """Allocate the arrays of a step. Each part of the state has its layers stacked, (L * H, B)."""
         self.rows = parts[0].shape[1]
         self._hidden, *rest = (np.ascontiguousarray(part) for part in parts)
-        places = [slice(place, place + self._size) for place in range(0, len(self._hidden), self._size)]
-        self._outputs = [self._hidden[place] for place in places]
-        self._memories = [[part[place] for part in rest] for place in places]
-        # A layer's input is the output of the layer below, which lies right above its own state.
-        self._joined = [self._hidden[place.start - self._size : place.stop] for place in places[1:]]
+        layers = [slice(start, start + self._size) for start in range(0, len(self._hidden), self._size)]
+        self._outputs = [self._hidden[layer] for layer in layers]
+        self._memories = [[part[layer] for part in rest] for layer in layers]
+        # The input of a layer is the output of the layer below, which is adjacent to the state of the layer itself.
+        self._joined = [self._hidden[layer.start - self._size : layer.stop] for layer in layers[1:]]
         self._cells = [layer.cell(self.rows) for layer in self._network.layers]
-        self._by_layer = self._hidden.reshape(len(places), self._size, self.rows)
+        self._by_layer = self._hidden.reshape(len(layers), self._size, self.rows)
         self._sum: Array = np.empty_like(self._by_layer[0])
-        self._fetched: Array = np.empty((self.rows, self._network.table.shape[1]), dtype=np.float32)
-        self._addends = self._fetched[:, :-APART].T
+        self._looked_up: Array = np.empty((self.rows, self._network.table.shape[1]), dtype=np.float32)
+        self._addends = self._looked_up[:, :-TABLE_PADDING].T
 
     def step(self, ids: npt.NDArray[np.integer]) -> Array:
-        """Read a token of each sequence.
+        """Read one token of each sequence.
 
         Args:
-            ids: (B,).
+            ids: Token ids, (B,), integers.
 
         Returns:
-            What the decoder is given, (B, H), valid until the next step.
+            Inputs of the decoder, (B, H), float32. The array is valid until the next step.
         """
         outputs = self._outputs
-        self._network.table.take(ids, axis=0, out=self._fetched, mode="clip")  # any other mode would copy
+        self._network.table.take(ids, axis=0, out=self._looked_up, mode="clip")  # other modes make a copy
         self._cells[0].recur(outputs[0], self._addends, outputs[0], *self._memories[0])
         for index, joined in enumerate(self._joined, start=1):
             self._cells[index].step(joined, outputs[index], *self._memories[index])
@@ -196,26 +214,39 @@ class Stepper:
         return np.add.reduce(self._by_layer, out=self._sum).T
 
     def select(self, rows: npt.NDArray[np.integer]) -> None:
-        """Go on with some of the sequences only, or with several copies of one."""
+        """Continue with some of the sequences only, or with several copies of one.
+
+        Args:
+            rows: Indices of the sequences to continue with, integers.
+        """
         memories = [np.concatenate(parts) for parts in zip(*self._memories, strict=True)]
         self._arrange([part[:, rows] for part in (self._hidden, *memories)])
 
     def state(self) -> State:
-        """A copy of the state, (L, B, H) each."""
+        """Return a copy of the state, parts of shape (L, B, H), float32."""
         memories = [np.stack(parts) for parts in zip(*self._memories, strict=True)]
         return tuple(np.ascontiguousarray(part.swapaxes(1, 2)) for part in (np.stack(self._outputs), *memories))
 
 
 class Layer:
-    """The weights of one recurrent layer; its gates in the order sigmoid gates, then the tanh one.
+    """Weights of one recurrent layer, with the sigmoid gates first and the candidate last.
 
-    The equations are those of PyTorch's LSTM, GRU and RNN.
+    The equations are those of PyTorch's LSTM, GRU and RNN. The weights of sigmoid gates are halved.
+
+    Args:
+        config: Shape of the model.
+        w_ih: Input weights in PyTorch's layout, (G * H, I), float32.
+        w_hh: Recurrent weights in PyTorch's layout, (G * H, H), float32.
+        b_ih: Bias of the inputs, (G * H,), float32.
+        b_hh: Bias of the recurrent product, (G * H,), float32.
 
     Attributes:
-        inputs: What the inputs put into the gates, (G * H, I).
-        recurrent: What the state before puts into them, (G * H, H).
-        bias: (G * H, 1).
-        inner_bias: The recurrent bias of a gru's candidate, (H, 1), which its reset gate weighs too.
+        hidden_size: H.
+        sigmoids: Number of rows of the sigmoid gates.
+        inputs: Input weights, (G * H, I), float32.
+        recurrent: Recurrent weights, (G * H, H), float32.
+        bias: Bias, (G * H, 1), float32.
+        inner_bias: Recurrent bias of the candidate of a GRU, (H, 1), float32, which its reset gate multiplies too.
     """
 
     parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -241,26 +272,26 @@ class Layer:
 
     @functools.cached_property
     def joined(self) -> Array:
-        """Both matrices side by side, (G * H, I + H)."""
+        """Input weights and recurrent weights side by side, (G * H, I + H), float32."""
         return np.concatenate([self.inputs, self.recurrent], axis=1)
 
     def project(self, inputs: Array) -> Array:
-        """The part of the gates that does not depend on the state, (..., I) to (..., G * H)."""
+        """Return the part of the gates that does not depend on the state, (..., G * H), for inputs, (..., I)."""
         projected: Array = inputs @ self.inputs.T
         projected += self.bias[:, 0]
         return projected
 
     def cell(self, rows: int) -> "Cell":
-        """Room to compute the layer for so many sequences."""
+        """Return the computation of this layer for `rows` sequences."""
         return self._cell(self, rows)
 
 
 class Cell:
-    """A layer's arithmetic for B sequences, with all the room it needs.
+    """Computation of one layer for B sequences, with its preallocated arrays.
 
     Args:
-        layer: The weights.
-        rows: B.
+        layer: Weights of the layer.
+        rows: Number of sequences, B.
     """
 
     def __init__(self, layer: Layer, rows: int) -> None:
@@ -268,76 +299,83 @@ class Cell:
         size = layer.hidden_size
         self._gates: Array = np.empty((len(layer.bias), rows), dtype=np.float32)
         self._sigmoids = self._gates[: layer.sigmoids]
-        self._blocks = [self._gates[place : place + size] for place in range(0, len(self._gates), size)]
+        self._blocks = [self._gates[start : start + size] for start in range(0, len(self._gates), size)]
 
     def recur(self, hidden: Array, addend: Array, output: Array, *memory: Array) -> None:
-        """Advance by one step whose inputs are projected already.
+        """Compute one time step from inputs that are already projected.
 
         Args:
-            hidden: The state before, (H, B).
-            addend: The projected inputs, (G * H, B).
-            output: Where the state after it goes, (H, B); may be `hidden`.
-            memory: An lstm's c, (H, B), moved on in place.
+            hidden: Previous h, (H, B), float32.
+            addend: Projected inputs, (G * H, B), float32.
+            output: Array for the new h, (H, B), float32; may be `hidden`.
+            memory: c of an LSTM, (H, B), float32, updated in place.
         """
         np.dot(self._layer.recurrent, hidden, out=self._gates)
         self._gates += addend
         self._activate(output, *memory)
 
     def step(self, joined: Array, output: Array, *memory: Array) -> None:
-        """Advance by one step.
+        """Compute one time step.
 
         Args:
-            joined: The inputs, and below them the state before, (I + H, B).
-            output: Where the state after it goes, (H, B); may be that part of `joined`.
-            memory: An lstm's c, (H, B), moved on in place.
+            joined: Inputs and, below them, the previous h, (I + H, B), float32.
+            output: Array for the new h, (H, B), float32; may be the h in `joined`.
+            memory: c of an LSTM, (H, B), float32, updated in place.
         """
         np.dot(self._layer.joined, joined, out=self._gates)
         self._gates += self._layer.bias
         self._activate(output, *memory)
 
     def _activate(self, output: Array, *memory: Array) -> None:
+        """Compute the new state from the gates before their activation."""
         raise NotImplementedError
 
     def _to_sigmoid(self) -> None:
+        """Turn tanh(x / 2) into sigmoid(x), in place."""
         self._sigmoids *= HALF
-        self._sigmoids += HALF_UP
+        self._sigmoids += HALF_ROUNDED_UP
 
 
 class LstmCell(Cell):
-    """i, f, o, g."""
+    """LSTM. Its gates are input, forget, output and candidate."""
 
     def _activate(self, output: Array, *memory: Array) -> None:
-        (kept,) = memory
-        take, keep, show, candidate = self._blocks
+        (cell_state,) = memory
+        input_gate, forget_gate, output_gate, candidate = self._blocks
         np.tanh(self._gates, out=self._gates)
         self._to_sigmoid()
-        kept *= keep
-        candidate *= take
-        kept += candidate
-        np.tanh(kept, out=output)
-        output *= show
+        cell_state *= forget_gate
+        candidate *= input_gate
+        cell_state += candidate
+        np.tanh(cell_state, out=output)
+        output *= output_gate
 
 
 class GruCell(Cell):
-    """r, z, n. Its reset gate comes between the candidate's two products: they cannot be one."""
+    """GRU. Its gates are reset, update and candidate.
+
+    The reset gate multiplies the recurrent product of the candidate, but not the input product. Therefore the two
+    products cannot be combined.
+    """
 
     def __init__(self, layer: Layer, rows: int) -> None:
         super().__init__(layer, rows)
         self._product: Array = np.empty_like(self._gates)
 
     def step(self, joined: Array, output: Array, *memory: Array) -> None:
-        """Advance by one step: as `Cell.step`."""
+        """Compute one time step; see `Cell.step`."""
         inputs, hidden = joined[: -len(output)], joined[-len(output) :]
         np.dot(self._layer.inputs, inputs, out=self._gates)
         self._gates += self._layer.bias
-        self._mix(hidden, output)
+        self._combine(hidden, output)
 
     def recur(self, hidden: Array, addend: Array, output: Array, *memory: Array) -> None:
-        """Advance by one step whose inputs are projected already: as `Cell.recur`."""
+        """Compute one time step from inputs that are already projected; see `Cell.recur`."""
         self._gates[...] = addend
-        self._mix(hidden, output)
+        self._combine(hidden, output)
 
-    def _mix(self, hidden: Array, output: Array) -> None:
+    def _combine(self, hidden: Array, output: Array) -> None:
+        """Add the recurrent product to the gates and compute the new h."""
         product, sigmoids = self._product, self._sigmoids
         reset, update, candidate = self._blocks
         np.dot(self._layer.recurrent, hidden, out=product)
@@ -355,7 +393,7 @@ class GruCell(Cell):
 
 
 class RnnCell(Cell):
-    """One block, with a tanh."""
+    """Elman RNN. Its only gate is the candidate."""
 
     def _activate(self, output: Array, *memory: Array) -> None:
         np.tanh(self._gates, out=output)

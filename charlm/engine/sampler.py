@@ -1,242 +1,168 @@
-"""Writing texts with a model: prompts, seeds, ends, and a stream of pieces."""
+"""Random generation of texts with a model, all in one batch, one token of each at a time.
+
+Shapes: B batch, V vocabulary.
+"""
 
 import secrets
-from collections import deque
 from collections.abc import Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from charlm.config import SampleConfig
-from charlm.engine.decoding import draw, log_softmax, penalise_repeats, token_probabilities, token_weights, uniforms
-from charlm.engine.novelty import LONGEST_GUARDED, Guard
-from charlm.engine.rnn import START, Array, RecurrentNetwork, Stepper
+from charlm.engine.decoding import draw, log_softmax, penalise_repeats, relative_probabilities
+from charlm.engine.generation import Generation
+from charlm.engine.novelty import NoveltyFilter
+from charlm.engine.prompts import read_prompts
+from charlm.engine.rnn import Array, RecurrentNetwork
 from charlm.errors import NoveltyError
-from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
+from charlm.text.tokenizer import UNKNOWN_ID
 
-WINDOW = 16
-"""Tokens that a new one is decoded with: how it is set off may depend on its neighbours."""
-
-Ending = Literal["", "length", "lines", "stop"]
+NUM_SEEDS = 2**31
+"""If no seed is set, it is chosen from 0 to this number minus 1, so that it has at most ten digits to type again."""
 
 
 def next_tokens(network: RecurrentNetwork, prompt: str) -> list[tuple[str, float]]:
-    """All tokens with their probability of coming after a prompt, the likeliest first, as the model has them."""
-    ids = network.tokenizer.encode(START + prompt)[None, :]
-    logits = network.logits(network.read(ids, network.zero_state(1))[:, -1])
-    probs = token_probabilities(logits, SampleConfig(temperature=1.0))[0]
+    """Return all tokens with the model's probability that they follow a prompt, the most probable first."""
+    _, outputs = read_prompts(network, [prompt])
+    probs = relative_probabilities(network.logits(outputs), SampleConfig(temperature=1.0))[0]
+    probs /= probs.sum()
     return [(network.tokenizer.tokens[index], float(probs[index])) for index in np.argsort(-probs, kind="stable")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """Writes texts with a model, all as one batch.
+    """Model with the settings to generate text with it.
 
     Attributes:
         network: The model.
-        config: How tokens are drawn.
-        guard: Keeps it from repeating the training text.
-        with_costs: Keep account of the texts' log-probabilities.
+        config: Settings of generation.
+        novelty_filter: Filter that excludes repetitions of the training text.
+        with_nll: Whether the negative log-likelihood of the generated text is summed up.
     """
 
     network: RecurrentNetwork
     config: SampleConfig
-    guard: Guard | None = None
-    with_costs: bool = False
+    novelty_filter: NoveltyFilter | None = None
+    with_nll: bool = False
 
-    def writers(self, prompts: Sequence[str]) -> list["Writer"]:
-        """One for each sample: `count` of them for each prompt; without a seed, one is drawn."""
-        seed = secrets.randbelow(2**31) if self.config.seed is None else self.config.seed
-        tokenizer, count = self.network.tokenizer, self.config.count
+    def start(self, prompts: Sequence[str]) -> list[Generation]:
+        """Return the texts to generate: `count` for each prompt, in order, with consecutive seeds.
+
+        If no seed is set, the first one is random.
+        """
+        seed = secrets.randbelow(NUM_SEEDS) if self.config.seed is None else self.config.seed
+        repeated = [prompt for prompt in prompts for _ in range(self.config.count)]
         return [
-            Writer(tokenizer, self.config, prompt, seed + place * count + copy)
-            for place, prompt in enumerate(prompts)
-            for copy in range(count)
+            Generation(self.network.tokenizer, self.config, prompt, seed + index)
+            for index, prompt in enumerate(repeated)
         ]
 
     def stream(self, prompt: str = "") -> Iterator[list[str]]:
-        """Write on from a prompt, a token at a time: `write` for the samples of one prompt."""
-        return self.write(self.writers([prompt]))
+        """Generate the samples of one prompt: `generate` with new texts."""
+        return self.generate(self.start([prompt]))
 
-    def write(self, writers: Sequence["Writer"]) -> Iterator[list[str]]:
-        """Let texts be written, a token of each at a time.
+    def generate(self, generations: Sequence[Generation]) -> Iterator[list[str]]:
+        """Generate texts, one token of each at a time.
+
+        Args:
+            generations: New texts, from `start`.
 
         Yields:
-            The next piece of each text; prompts are not repeated. A piece is empty where a text has ended, or where
-            it may be the beginning of a stop string.
+            The next piece of each text, without the prompt. A piece is empty if the text has ended, or if it may be
+            the beginning of a stop string.
 
         Raises:
-            NoveltyError: If the guard leaves no token that could follow.
+            NoveltyError: If every next token would repeat the training text.
         """
         if self.config.limit == 0:
             return
-        stepper, outputs = self._read_prompts(writers)
-        active = list(range(len(writers)))
+        stepper, outputs = read_prompts(self.network, [generation.prompt for generation in generations])
+        active = list(range(len(generations)))
         while True:
-            tokens, costs = self._choose(self.network.logits(outputs), [writers[index] for index in active])
-            pieces = [""] * len(writers)
-            for index, token, cost in zip(active, tokens.tolist(), costs, strict=True):
-                pieces[index] = writers[index].take(token, cost)
+            ids, nlls = self._choose(self.network.logits(outputs), [generations[index] for index in active])
+            pieces = [""] * len(generations)
+            for index, token_id, nll_nats in zip(active, ids.tolist(), nlls, strict=True):
+                pieces[index] = generations[index].append(token_id, nll_nats)
             yield pieces
-            going = [row for row, index in enumerate(active) if not writers[index].ending]
-            if not going:
+            going_on = [row for row, index in enumerate(active) if not generations[index].ended_by]
+            if not going_on:
                 return
-            if len(going) < len(active):
-                active = [active[row] for row in going]
-                tokens = tokens[going]
-                stepper.select(np.array(going))
-            outputs = stepper.step(tokens)
+            if len(going_on) < len(active):
+                active = [active[row] for row in going_on]
+                ids = ids[going_on]
+                stepper.select(np.array(going_on))
+            outputs = stepper.step(ids)
 
-    def _read_prompts(self, writers: Sequence["Writer"]) -> tuple[Stepper, Array]:
-        """Read each distinct prompt once; returns a stepper with a row for each writer, and the last outputs."""
-        network = self.network
-        places: dict[str, int] = {}
-        for writer in writers:
-            places.setdefault(writer.prompt, len(places))
-        rows = np.array([places[writer.prompt] for writer in writers])
-        encoded = [network.tokenizer.encode(START + prompt) for prompt in places]
-        state = network.zero_state(len(encoded))
-        if len(encoded) == 1:
-            outputs = network.read(encoded[0][None], state)[:, -1]
-        else:
-            outputs = np.empty((len(encoded), network.config.hidden_size), dtype=np.float32)
-            order = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
-            for time, (stepper, now) in enumerate(network.step_ragged([encoded[place] for place in order])):
-                ends = [row for row in range(len(now)) if len(encoded[order[row]]) == time + 1]
-                if ends:
-                    targets = [order[row] for row in ends]
-                    outputs[targets] = now[ends]
-                    for part, there in zip(state, stepper.state(), strict=True):
-                        part[:, targets] = there[:, ends]
-        stepper = Stepper(network, state)
-        stepper.select(rows)
-        return stepper, outputs[rows]
+    def _choose(self, logits: Array, generations: Sequence[Generation]) -> tuple[npt.NDArray[np.intp], Sequence[float]]:
+        """Choose the next token of each text; return the ids, (B,), and their negative log-likelihoods, in nats.
 
-    def _choose(self, logits: Array, writers: Sequence["Writer"]) -> tuple[npt.NDArray[np.intp], Sequence[float]]:
-        """Draw a token for each writer, (B,), from logits, (B, V); returns them and what they cost, in nats."""
-        config = self.config
-        believed = log_softmax(logits) if self.with_costs else None
-        if not config.allow_unknown:
+        The logits, (B, V), are changed.
+        """
+        log_probs = log_softmax(logits) if self.with_nll else None  # of the model itself, before any setting applies
+        if not self.config.allow_unknown:
             logits[:, UNKNOWN_ID] = -np.inf
-        if config.repeat_penalty != 1:
-            for row, writer in zip(logits, writers, strict=True):
-                penalise_repeats(row, writer.recent, config.repeat_penalty)
-        tokens = draw(token_weights(logits, config), [next(writer.draws) for writer in writers])
-        if self.guard is not None:
-            for row, writer in enumerate(writers):
-                tokens[row] = self._new_token(self.guard, logits[row : row + 1], int(tokens[row]), writer)
-        if believed is None:
-            return tokens, [0.0] * len(writers)
-        return tokens, (-believed[np.arange(len(writers)), tokens]).tolist()
+        if self.config.repeat_penalty != 1:
+            for row, generation in zip(logits, generations, strict=True):
+                penalise_repeats(row, generation.recent_ids, self.config.repeat_penalty)
+        ids = self._draw(logits, generations)
+        if log_probs is None:
+            return ids, [0.0] * len(generations)
+        return ids, (-log_probs[np.arange(len(ids)), ids]).tolist()
 
-    def _new_token(self, guard: Guard, logits: Array, token: int, writer: "Writer") -> int:
-        """Strike out tokens that would repeat the training text, and draw again, until one would not."""
-        while guard.repeats(writer.tail, writer.piece(token)):
-            logits[0, token] = -np.inf
-            if not np.isfinite(logits).any():
-                raise NoveltyError(
-                    f"--novel {guard.length}: whatever follows {writer.tail[-guard.length :]!r} repeats "
-                    f"{guard.length} characters of the training text; give a greater number"
-                )
-            token = int(draw(token_weights(logits, self.config), [next(writer.draws)])[0])
-        return token
+    def _draw(self, logits: Array, generations: Sequence[Generation]) -> npt.NDArray[np.intp]:
+        """Draw the next token of each text, (B,), from logits, (B, V).
+
+        A token that would repeat the training text is excluded, and another one is drawn for this text.
+
+        Raises:
+            NoveltyError: If all tokens of a text are excluded.
+        """
+        ids = self._draw_any(logits, generations)
+        if self.novelty_filter is None:
+            return ids
+        repeats = _repeating_rows(self.novelty_filter, ids, generations, range(len(ids)))
+        while repeats:
+            logits[repeats, ids[repeats]] = -np.inf
+            _check_possible(self.novelty_filter, logits, generations, repeats)
+            ids[repeats] = self._draw_any(logits[repeats], [generations[row] for row in repeats])
+            repeats = _repeating_rows(self.novelty_filter, ids, generations, repeats)
+        return ids
+
+    def _draw_any(self, logits: Array, generations: Sequence[Generation]) -> npt.NDArray[np.intp]:
+        """Draw the next token of each text, whether it would repeat the training text or not."""
+        numbers = [next(generation.random_numbers) for generation in generations]
+        return draw(relative_probabilities(logits, self.config), numbers)
 
 
-class Writer:
-    """One text in the making.
+def _repeating_rows(
+    novelty_filter: NoveltyFilter,
+    ids: npt.NDArray[np.intp],
+    generations: Sequence[Generation],
+    rows: Sequence[int],
+) -> list[int]:
+    """Return those of the rows whose text would repeat the training text with its next token."""
+    return [
+        row
+        for row in rows
+        if novelty_filter.repeats(generations[row].tail, generations[row].decode_next(int(ids[row])))
+    ]
 
-    Args:
-        tokenizer: Turns tokens into text.
-        config: When to end.
-        prompt: What it begins with.
-        seed: Of its random numbers.
 
-    Attributes:
-        prompt: What it begins with.
-        seed: Of its random numbers.
-        draws: Those numbers.
-        recent: Its latest tokens, the prompt's among them.
-        tail: The end of its text so far, the prompt included: `LONGEST_GUARDED` characters at least, if there are.
-        tokens: How many it has written.
-        nll_nats: What they cost.
-        ending: Why it has ended; empty while it goes on.
+def _check_possible(
+    novelty_filter: NoveltyFilter, logits: Array, generations: Sequence[Generation], rows: Sequence[int]
+) -> None:
+    """Check that the texts of these rows have a token left that is not excluded.
+
+    Raises:
+        NoveltyError: If one has none.
     """
-
-    def __init__(self, tokenizer: Tokenizer, config: SampleConfig, prompt: str, seed: int) -> None:
-        self.prompt = prompt
-        self.seed = seed
-        self.draws = uniforms(seed)
-        ids: Ids = tokenizer.encode(START + prompt)
-        self.recent: deque[int] = deque(ids[-config.repeat_last :].tolist(), maxlen=config.repeat_last)
-        self.tail = prompt
-        self.tokens = 0
-        self.nll_nats = 0.0
-        self.ending: Ending = ""
-        self._tokenizer = tokenizer
-        self._config = config
-        self._limit = config.limit
-        self._window: list[int] = ids[-WINDOW:].tolist()
-        self._held = ""
-        self._lines_left = config.lines
-
-    @property
-    def nats_per_token(self) -> float:
-        """Mean cost of a token, in nats."""
-        return self.nll_nats / max(1, self.tokens)
-
-    def fork(self) -> "Writer":
-        """A copy that goes its own way."""
-        other = copy(self)
-        other.recent = self.recent.copy()
-        return other
-
-    def piece(self, token: int) -> str:
-        """The text that a token would add."""
-        if self._tokenizer.kind == "char":  # stands for itself, whatever is beside it
-            return self._tokenizer.tokens[token]
-        before = len(self._tokenizer.decode(self._window))
-        return self._tokenizer.decode([*self._window, token])[before:]
-
-    def take(self, token: int, cost: float = 0.0) -> str:
-        """Write a token; returns the text that can be shown now."""
-        piece = self.piece(token)
-        self.recent.append(token)
-        self._window = [*self._window[1 - WINDOW :], token]
-        if len(self.tail) > 3 * LONGEST_GUARDED:
-            self.tail = self.tail[-LONGEST_GUARDED:]
-        self.tail += piece
-        self.tokens += 1
-        self.nll_nats += cost
-        if self._lines_left is not None:
-            piece = self._count_lines(piece, self._lines_left)
-        if self.tokens == self._limit and not self.ending:
-            self.ending = "length"
-        return self._hold_back(piece) if self._config.stop else piece
-
-    def _count_lines(self, piece: str, left: int) -> str:
-        ends = piece.count("\n")
-        self._lines_left = left - ends
-        if ends < left:
-            return piece
-        self.ending = "lines"
-        return "\n".join(piece.split("\n")[:left]) + "\n"
-
-    def _hold_back(self, piece: str) -> str:
-        """Text up to a stop string, and short of what may become one."""
-        text = self._held + piece
-        places = [place for place in map(text.find, self._config.stop) if place >= 0]
-        if places:
-            self.ending = "stop"
-            return text[: min(places)]
-        held = 0 if self.ending else max(_overlap(text, stop) for stop in self._config.stop)
-        self._held = text[len(text) - held :]
-        return text[: len(text) - held]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of a text are the beginning of a stop string."""
-    sizes = range(min(len(stop) - 1, len(text)), 0, -1)
-    return next((size for size in sizes if text.endswith(stop[:size])), 0)
+    length = novelty_filter.length
+    for row in rows:
+        if not np.isfinite(logits[row]).any():
+            raise NoveltyError(
+                f"novel {length}: every token after {generations[row].tail[-length:]!r} would repeat {length} "
+                "characters of the training text; use a larger value",
+                fields=["novel"],
+            )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from charlm._version import __version__
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, Tensors
-from charlm.engine.novelty import keep_text
+from charlm.engine.novelty import store_training_text
 from charlm.engine.runs import Run
 from charlm.errors import ConfigError, RunError
 from charlm.text.corpus import CorpusReader
@@ -117,7 +117,7 @@ class Training:
         model = (model or self.make_model()).to(self.machine.device)
         torch.manual_seed(config.seed + workers.rank)
         if workers.is_first:
-            keep_text(self.run.path, self.dataset.tokenizer, self.dataset.train_ids)
+            store_training_text(self.run.path, self.dataset.tokenizer, self.dataset.train_ids)
         trainer = Trainer(
             model,
             self.dataset,

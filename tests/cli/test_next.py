@@ -8,11 +8,11 @@ from charlm.engine.sampler import next_tokens
 from tests.conftest import Charlm
 
 
-def test_the_likeliest_tokens_come_first(charlm: Charlm, model_file: Path) -> None:
+def test_the_most_probable_tokens_come_first(charlm: Charlm, model_file: Path) -> None:
     rows = [row.split("\t") for row in charlm("next", "--prime", "To b", "--top", 5).stdout.splitlines()]
-    wanted = next_tokens(RecurrentNetwork.load(model_file), "To b")[:5]
-    assert [float(row[0]) for row in rows] == pytest.approx([probability for _, probability in wanted], abs=1e-5)
-    assert [json.loads(f'"{row[1]}"') for row in rows] == [token for token, _ in wanted]
+    expected = next_tokens(RecurrentNetwork.load(model_file), "To b")[:5]
+    assert [float(row[0]) for row in rows] == pytest.approx([probability for _, probability in expected], abs=1e-5)
+    assert [json.loads(f'"{row[1]}"') for row in rows] == [token for token, _ in expected]
 
 
 def test_all_probabilities_sum_to_one(charlm: Charlm, model_file: Path) -> None:
@@ -20,5 +20,5 @@ def test_all_probabilities_sum_to_one(charlm: Charlm, model_file: Path) -> None:
     assert sum(entry["probability"] for entry in found) == pytest.approx(1)
 
 
-def test_an_unknown_prompt_is_noted(charlm: Charlm, model_file: Path) -> None:
+def test_unknown_characters_of_the_prompt_are_noted(charlm: Charlm, model_file: Path) -> None:
     assert "read as the unknown token: '語'" in charlm("next", "--prime", "語").stderr

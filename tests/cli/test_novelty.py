@@ -13,7 +13,7 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_longest_copy_and_the_shares_are_told(charlm: Charlm, corpus: Path) -> None:
+def test_the_longest_copy_and_the_shares_are_printed(charlm: Charlm, corpus: Path) -> None:
     text = "@@@@@@@@" + VERSE[100:160]
     found = json.loads(charlm("novelty", "--corpus", corpus, "--json", "--ngram", 8, "--ngram", 100, stdin=text).stdout)
     assert found["run"] == VERSE[100:160]
@@ -24,12 +24,10 @@ def test_the_longest_copy_and_the_shares_are_told(charlm: Charlm, corpus: Path) 
     assert rows[2] == f"copied_8-grams\t{53 / 61:.4f}"
 
 
-def test_training_leaves_the_text_to_compare_with(charlm: Charlm, corpus: Path) -> None:
+def test_training_stores_the_text_to_compare_with(charlm: Charlm, corpus: Path) -> None:
     charlm("train", corpus, "--steps", 1, "--hidden", 4, "--val-fraction", 0.5, "--name", "r")
-    learnt, unseen = (
-        json.loads(charlm("novelty", "--json", stdin=text).stdout) for text in (VERSE[:150], VERSE[-150:])
-    )
-    assert learnt["longest_copied_run"] == 150
+    seen, unseen = (json.loads(charlm("novelty", "--json", stdin=text).stdout) for text in (VERSE[:150], VERSE[-150:]))
+    assert seen["longest_copied_run"] == 150
     assert unseen["longest_copied_run"] < 150
 
 
@@ -38,13 +36,13 @@ def test_training_leaves_the_text_to_compare_with(charlm: Charlm, corpus: Path) 
     (["--corpus", "hello"], "", "empty"),
     (["--corpus", "nothing.txt"], "text", "nothing.txt"),
 ])  # fmt: skip
-def test_what_is_missing_is_named(charlm: Charlm, arguments: list[str], stdin: str, message: str) -> None:
+def test_errors_name_the_missing_model_or_text(charlm: Charlm, arguments: list[str], stdin: str, message: str) -> None:
     done = charlm("novelty", *arguments, stdin=stdin)
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr
 
 
-def test_a_named_corpus_is_found_where_the_text_is_not_kept(charlm: Charlm) -> None:
+def test_a_named_corpus_replaces_a_missing_training_text(charlm: Charlm) -> None:
     charlm("train", "hello", "--steps", 1, "--hidden", 4, "--name", "r")
     Path("checkpoints/r/text.gz").unlink()
     done = charlm("novelty", "--json", stdin="hello")

@@ -1,4 +1,4 @@
-"""The model in the box: what it says of itself is so, and it reads a text from its middle as well as from its start."""
+"""The model that is shipped with charlm: its metadata is correct, and it scores any part of a text."""
 
 import shutil
 from pathlib import Path
@@ -12,45 +12,45 @@ from charlm.engine.scorer import ModelScorer
 from charlm.text.corpus import read_corpus
 from tests.conftest import Charlm
 
-BOX = Path(__file__).parents[2] / "checkpoints" / "shakespeare" / "model.safetensors"
-WINDOW, WINDOWS = 256, 120
+SHIPPED_MODEL = Path(__file__).parents[2] / "checkpoints" / "shakespeare" / "model.safetensors"
+WINDOW_CHARS, NUM_WINDOWS = 256, 120
 
 
 @pytest.fixture(scope="module")
 def network() -> RecurrentNetwork:
-    return RecurrentNetwork.load(BOX)
+    return RecurrentNetwork.load(SHIPPED_MODEL)
 
 
 @pytest.fixture(scope="module")
 def held_out() -> str:
-    """The first characters of the plays that the model never learnt."""
+    """Return the first characters of the validation text, which the model was not trained on."""
     text = read_corpus(["shakespeare"]).text
-    begin = len(text) - round(0.1 * len(text))
-    return text[begin : begin + WINDOW * WINDOWS]
+    start = len(text) - round(0.1 * len(text))
+    return text[start : start + WINDOW_CHARS * NUM_WINDOWS]
 
 
-def test_it_is_small_and_tells_how_it_was_made() -> None:
-    metadata = load_checkpoint(BOX).metadata
-    assert BOX.stat().st_size <= 6_000_000
+def test_it_is_small_and_its_metadata_says_how_it_was_trained() -> None:
+    metadata = load_checkpoint(SHIPPED_MODEL).metadata
+    assert SHIPPED_MODEL.stat().st_size <= 6_000_000
     assert metadata["command"].startswith("charlm train shakespeare ")
     assert metadata["corpus"]["name"] == "shakespeare"
     assert metadata["corpus"]["sha256"] == read_corpus(["shakespeare"]).sha256
 
 
-def test_a_cold_start_costs_little_and_is_soon_forgotten(network: RecurrentNetwork, held_out: str) -> None:
+def test_the_zero_state_costs_little_and_only_in_the_first_characters(network: RecurrentNetwork, held_out: str) -> None:
     scorer = ModelScorer(network)
-    windows = [held_out[begin : begin + WINDOW] for begin in range(0, len(held_out), WINDOW)]
+    windows = [held_out[start : start + WINDOW_CHARS] for start in range(0, len(held_out), WINDOW_CHARS)]
     cold = np.stack([costs.nats for costs in scorer.score_lines(windows)])
     stream = scorer.start_stream()
     carried = np.concatenate([stream.feed(window).nats for window in windows]).reshape(cold.shape)
     assert cold.mean() - carried.mean() < 0.15
     assert cold[:, 64:].mean() - carried[:, 64:].mean() < 0.03
-    said = load_checkpoint(BOX).metadata["metrics"]["val_nats"]
-    assert carried.mean() == pytest.approx(said, abs=0.1)  # a part of the text that was measured in training
+    val_nats = load_checkpoint(SHIPPED_MODEL).metadata["metrics"]["val_nats"]
+    assert carried.mean() == pytest.approx(val_nats, abs=0.1)  # measured in training on more of the validation text
 
 
-def test_it_is_what_sample_uses_where_nothing_was_trained(charlm: Charlm, tmp_path: Path) -> None:
-    shutil.copytree(BOX.parent, tmp_path / "checkpoints" / "shakespeare")
+def test_sample_uses_it_if_there_is_no_other_run(charlm: Charlm, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_MODEL.parent, tmp_path / "checkpoints" / "shakespeare")
     sample = charlm("sample", "--seed", "1", "-n", "60")
     assert sample.returncode == 0
     assert len(sample.stdout.rstrip("\n")) >= 59

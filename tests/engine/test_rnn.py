@@ -1,4 +1,4 @@
-"""The engine against PyTorch, and against itself in other arrangements."""
+"""The NumPy network compared with PyTorch, and with itself when the same tokens are read in other ways."""
 
 import numpy as np
 import pytest
@@ -20,26 +20,24 @@ def random_ids(network: RecurrentNetwork, rng: np.random.Generator, *shape: int)
 @pytest.mark.parametrize("shape", [{}, {"tie_weights": True}, {"skip_connections": True}])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_logits_and_final_state_are_those_of_the_torch_model(
+def test_logits_and_final_state_equal_those_of_the_torch_model(
     cell: str, num_layers: int, shape: dict[str, bool], batch_size: int, rng: np.random.Generator
 ) -> None:
     model, checkpoint = make_checkpoint(cell=cell, num_layers=num_layers, **shape)
     network = RecurrentNetwork(checkpoint)
     ids = random_ids(network, rng, batch_size, 40)
     with torch.no_grad():
-        wanted, wanted_state = model(torch.from_numpy(ids))
+        expected, expected_state = model(torch.from_numpy(ids))
     state = network.zero_state(batch_size)
     logits = network.logits(network.read(ids, state))
-    np.testing.assert_allclose(logits, wanted.numpy(), atol=1e-5)
-    for part, wanted_part in zip(state, wanted_state, strict=True):
-        np.testing.assert_allclose(part, wanted_part.numpy(), atol=1e-5)
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
+    for part, expected_part in zip(state, expected_state, strict=True):
+        np.testing.assert_allclose(part, expected_part.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("cell", CELLS)
-def test_two_halves_with_the_state_carried_on_equal_the_whole(
-    cell: str, batch_size: int, rng: np.random.Generator
-) -> None:
+def test_two_halves_with_carried_state_equal_the_whole(cell: str, batch_size: int, rng: np.random.Generator) -> None:
     network = RecurrentNetwork(make_checkpoint(cell=cell, num_layers=2)[1])
     ids = random_ids(network, rng, batch_size, 20)
     whole, state = network.read(ids, network.zero_state(batch_size)), network.zero_state(batch_size)
@@ -49,7 +47,7 @@ def test_two_halves_with_the_state_carried_on_equal_the_whole(
 
 @pytest.mark.parametrize("skip_connections", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_stepper_goes_on_with_the_sequences_selected(
+def test_a_stepper_continues_with_the_selected_sequences(
     cell: str, skip_connections: bool, rng: np.random.Generator
 ) -> None:
     network = RecurrentNetwork(make_checkpoint(cell=cell, num_layers=3, skip_connections=skip_connections)[1])
@@ -64,11 +62,11 @@ def test_a_stepper_goes_on_with_the_sequences_selected(
         np.testing.assert_allclose(stepper.step(ids[chosen, time]), whole[chosen, time], atol=1e-6)
     alone = network.zero_state(1)
     network.read(ids[4:5], alone)
-    for part, wanted in zip(stepper.state(), alone, strict=True):
-        np.testing.assert_allclose(part[:, :1], wanted, atol=1e-6)
+    for part, expected in zip(stepper.state(), alone, strict=True):
+        np.testing.assert_allclose(part[:, :1], expected, atol=1e-6)
 
 
-def test_sequences_of_different_lengths_march_as_each_alone(rng: np.random.Generator) -> None:
+def test_sequences_of_different_lengths_give_the_same_outputs_as_each_alone(rng: np.random.Generator) -> None:
     network = RecurrentNetwork(make_checkpoint(num_layers=2)[1])
     sequences = [random_ids(network, rng, length) for length in (30, 29, 11, 11, 3, 2, 1, 1, 1)]
     found: list[list[np.ndarray]] = [[] for _ in sequences]
@@ -80,11 +78,12 @@ def test_sequences_of_different_lengths_march_as_each_alone(rng: np.random.Gener
         np.testing.assert_allclose(np.array(outputs), alone, atol=1e-6)
 
 
-def test_a_memory_that_is_let_go_never_becomes_denormal() -> None:
-    """Gates shut wholly and half keep what they hold: unmended, the memory halves itself into denormals."""
+def test_a_decaying_memory_never_becomes_denormal() -> None:
+    """With a closed input gate and a half-open forget gate, an exact sigmoid would halve the memory at every step."""
     _, checkpoint = make_checkpoint(hidden_size=4, embedding_dim=4)
     tensors = {name: np.zeros_like(array) for name, array in checkpoint.tensors.items()}
-    tensors["core.layers.0.bias_ih_l0"] = np.repeat(np.float32([-200, 0, 1, 0]), 4)  # i shut, f 1/2, g, o 1/2
+    # Input gate closed, forget gate 1/2, candidate tanh(1), output gate 1/2.
+    tensors["core.layers.0.bias_ih_l0"] = np.repeat(np.float32([-200, 0, 1, 0]), 4)
     network = RecurrentNetwork(Checkpoint(config=checkpoint.config, tokenizer=checkpoint.tokenizer, tensors=tensors))
     state = network.zero_state()
     state[1][...] = 1
