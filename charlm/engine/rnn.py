@@ -52,6 +52,7 @@ class RecurrentNetwork:
         tokenizer: Its vocabulary.
         layers: Its recurrent layers.
         table: What each token puts into the gates of the first layer, (V, G * H + APART).
+        decoder: Matrix of the decoder, (V, H).
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -64,7 +65,7 @@ class RecurrentNetwork:
         ]
         embedding = weights["embedding.weight"]
         self.table: Array = np.pad(self.layers[0].project(embedding), ((0, 0), (0, APART)))
-        self._decoder: Array = weights.get("decoder.weight", embedding)
+        self.decoder: Array = weights.get("decoder.weight", embedding)
         self._decoder_bias: Array = weights["decoder.bias"]
 
     @classmethod
@@ -120,7 +121,7 @@ class RecurrentNetwork:
 
     def logits(self, outputs: Array) -> Array:
         """The unnormalised log-probabilities of the next token, (..., V), for outputs of `read`, (..., H)."""
-        logits: Array = outputs @ self._decoder.T
+        logits: Array = outputs @ self.decoder.T
         logits += self._decoder_bias
         return logits
 

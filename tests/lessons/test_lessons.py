@@ -15,8 +15,8 @@ import pytest
 from charlm.config import CELLS
 from charlm.errors import CorpusError
 from charlm.lessons import LESSONS, LessonOptions
-from charlm.lessons.drawn_digits import draw_digits
 from charlm.lessons.digit_data import load_digits
+from charlm.lessons.drawn_digits import draw_digits
 from charlm.training.batches import pad_front
 
 COLUMNS = 80
