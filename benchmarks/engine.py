@@ -1,10 +1,10 @@
-"""The engine beside PyTorch, beside bare NumPy, and beside itself: speed, start-up and memory, as ratios.
+"""Speed, start-up time and memory of the NumPy network, compared with PyTorch and with bare matrix products.
 
     python -m benchmarks.engine [--rounds 5]
 
-How many threads NumPy has is settled when it is imported: so each thing is measured in a process of its own, with
-one thread and with two (`--threads`), in rounds that alternate, and the best round counts. The models are untrained:
-speed does not depend on the weights.
+NumPy's number of threads is fixed when it is imported. So each measurement runs in a process of its own, with one
+thread and with two (`--threads`). The measurements alternate in rounds, and the best round of each counts. The models
+are untrained, because speed does not depend on the weights.
 """
 
 import argparse
@@ -15,34 +15,45 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from benchmarks.report import table, write_section
+from benchmarks.timing import best_microseconds
 
 CHARS = "".join(map(chr, range(32, 96))) + "\n"
-LINES, LINE_CHARS, ALONE = 20_000, 60, 400
-ROWS = 64
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Characters of the models' vocabulary."""
+
+LINES, LINE_CHARS, SINGLE_LINES = 20_000, 60, 400
+"""Number of lines to score in one file, characters per line, and number of lines to score one at a time."""
+
+STREAMS = 64
+"""Number of sequences that are processed in parallel."""
+
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+TORCH_WAYS = {
+    "default": "nn.LSTM, default settings",
+    "without oneDNN": "nn.LSTM without oneDNN",
+    "LSTMCell": "nn.LSTMCell",
+    "by hand": "LSTM written with matrix products",
+}
+"""Ways to compute the model with PyTorch."""
+
+Row = tuple[str, str, str]
+"""Row of the table: what was measured, the figure, and details."""
 
 
-def best_us(run: Callable[[], object], seconds: float = 0.5) -> float:
-    """The time of one call in microseconds: the best of ten short stretches."""
-    run()
-    started = time.perf_counter()
-    run()
-    count = max(1, int(seconds / 10 / (time.perf_counter() - started)))
-    times = []
-    for _ in range(10):
-        started = time.perf_counter()
-        for _ in range(count):
-            run()
-        times.append((time.perf_counter() - started) / count)
-    return min(times) * 1e6
+class Key(NamedTuple):
+    """Name of a figure: the measurement that it belongs to, the figure, and the number of threads."""
+
+    measurement: str
+    figure: str
+    threads: int
 
 
 def make_model(path: Path, **shape: int) -> Path:
-    """An untrained model's file."""
+    """Write the file of an untrained model."""
     import torch
 
     from charlm.config import ModelConfig
@@ -59,7 +70,7 @@ def make_model(path: Path, **shape: int) -> Path:
 
 
 def measure_engine(path: Path) -> dict[str, float]:
-    """A token of one stream and of 64, read, and read, drawn and written out."""
+    """Return the microseconds per token of 1 and of 64 streams: reading only, and generating text."""
     import numpy as np
 
     from charlm.config import SampleConfig
@@ -68,46 +79,49 @@ def measure_engine(path: Path) -> dict[str, float]:
 
     network = RecurrentNetwork.load(path)
     found = {}
-    for rows in (1, ROWS):
-        stepper, ids = Stepper(network, network.zero_state(rows)), np.arange(rows) % 60 + 1
-        found[f"read {rows}"] = best_us(lambda stepper=stepper, ids=ids: network.logits(stepper.step(ids)))
-        stream = Sampler(network=network, config=SampleConfig(length=-1, seed=1, count=rows)).stream()
-        found[f"write {rows}"] = best_us(lambda stream=stream: next(stream))
+    for streams in (1, STREAMS):
+        stepper, ids = Stepper(network, network.zero_state(streams)), np.arange(streams) % 60 + 1
+        found[f"read {streams}"] = best_microseconds(lambda stepper=stepper, ids=ids: network.logits(stepper.step(ids)))
+        samples = Sampler(network=network, config=SampleConfig(length=-1, seed=1, count=streams)).stream()
+        found[f"generate {streams}"] = best_microseconds(lambda samples=samples: next(samples))
     return found
 
 
-def measure_bare(path: Path) -> dict[str, float]:
-    """Products of one vector and of 64 with matrices of the same bytes, the faster way round, and nothing else."""
+def measure_products(path: Path) -> dict[str, float]:
+    """Return the microseconds of the bare matrix products for 1 and for 64 streams, and the bytes of the matrices.
+
+    The products are those of the network, without anything else. Each is computed with the streams as columns and as
+    rows, and the faster way counts.
+    """
     import numpy as np
 
     from charlm.engine.rnn import RecurrentNetwork
 
     network = RecurrentNetwork.load(path)
-    matrices = [network.layers[0].recurrent, *(layer.joined for layer in network.layers[1:]), network._decoder]
-    turned = [np.ascontiguousarray(matrix.T) for matrix in matrices]
+    matrices = [network.layers[0].recurrent, *(layer.joined for layer in network.layers[1:]), network.decoder]
+    transposed = [np.ascontiguousarray(matrix.T) for matrix in matrices]
 
-    def products_us(factors: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    def products_microseconds(factors: list[tuple[np.ndarray, np.ndarray]]) -> float:
         outputs = [np.empty((left.shape[0], right.shape[1]), dtype=np.float32) for left, right in factors]
 
         def multiply() -> None:
             for (left, right), output in zip(factors, outputs, strict=True):
                 np.dot(left, right, out=output)
 
-        return best_us(multiply)
+        return best_microseconds(multiply)
 
     found: dict[str, float] = {"bytes": sum(matrix.nbytes for matrix in matrices)}
-    for rows in (1, ROWS):
-        vectors = [np.full((rows, matrix.shape[1]), 0.1, dtype=np.float32) for matrix in matrices]
-        columns = [np.ascontiguousarray(vector.T) for vector in vectors]
-        ways = (zip(matrices, columns, strict=True), zip(vectors, turned, strict=True))
-        found[f"multiply {rows}"] = min(products_us(list(way)) for way in ways)
+    for streams in (1, STREAMS):
+        rows = [np.full((streams, matrix.shape[1]), 0.1, dtype=np.float32) for matrix in matrices]
+        columns = [np.ascontiguousarray(vectors.T) for vectors in rows]
+        ways = (zip(matrices, columns, strict=True), zip(rows, transposed, strict=True))
+        found[f"multiply {streams}"] = min(products_microseconds(list(way)) for way in ways)
     return found
 
 
 def measure_torch(path: Path) -> dict[str, float]:
-    """A token of one stream with PyTorch: as it comes, without oneDNN, with LSTMCell, and by hand."""
+    """Return the microseconds per token of one stream for each of `TORCH_WAYS`."""
     import torch
-    from torch import nn
 
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.training.network import LanguageModel
@@ -115,9 +129,47 @@ def measure_torch(path: Path) -> dict[str, float]:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.set_flush_denormal(True)
     checkpoint = load_checkpoint(path)
-    config = checkpoint.config
-    model = LanguageModel(config).eval()
+    model = LanguageModel(checkpoint.config).eval()
     model.load_tensors(checkpoint.tensors)
+    lstm, cells = torch_layers(model)
+    token = torch.tensor([[5]])
+    state = model.core.zero_state(1)
+    cell_states = list(zip(*state, strict=True))  # (h, c) of each layer
+    weights = [
+        (torch.cat([cell.weight_ih, cell.weight_hh], 1).T.contiguous(), cell.bias_ih + cell.bias_hh) for cell in cells
+    ]
+
+    def with_lstm() -> torch.Tensor:
+        outputs, _ = lstm(model.embedding(token), state)
+        return model.decoder(outputs)
+
+    def with_cells() -> torch.Tensor:
+        outputs = model.embedding(token)[0]
+        for cell, cell_state in zip(cells, cell_states, strict=True):
+            outputs, _ = cell(outputs, cell_state)
+        return model.decoder(outputs)
+
+    def by_hand() -> torch.Tensor:
+        outputs = model.embedding(token)[0]
+        for (matrix, bias), (h, c) in zip(weights, cell_states, strict=True):
+            gates = torch.addmm(bias, torch.cat([outputs, h], 1), matrix)
+            i, f, g, o = gates.chunk(4, 1)
+            outputs = o.sigmoid() * torch.tanh(f.sigmoid() * c + i.sigmoid() * g.tanh())
+        return model.decoder(outputs)
+
+    with torch.inference_mode():
+        found = {"default": best_microseconds(with_lstm)}
+        torch.backends.mkldnn.enabled = False
+        for name, work in {"without oneDNN": with_lstm, "LSTMCell": with_cells, "by hand": by_hand}.items():
+            found[name] = best_microseconds(work)
+    return found
+
+
+def torch_layers(model: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401 - torch is imported inside functions only
+    """Return an nn.LSTM and a list of nn.LSTMCell with the weights of a model."""
+    from torch import nn
+
+    config = model.config
     lstm = nn.LSTM(config.embedding_dim, config.hidden_size, config.num_layers, batch_first=True).eval()
     cells = []
     for index, layer in enumerate(model.core.layers):
@@ -125,177 +177,150 @@ def measure_torch(path: Path) -> dict[str, float]:
         cells.append(nn.LSTMCell(layer.input_size, layer.hidden_size).eval())
         cells[index].load_state_dict(weights)
         lstm.load_state_dict({f"{name}_l{index}": value for name, value in weights.items()}, strict=False)
-    token = torch.tensor([[5]])
-    state = model.core.zero_state(1)
-    pairs = [(state[0][index], state[1][index]) for index in range(config.num_layers)]
-    fused = [
-        (torch.cat([cell.weight_ih, cell.weight_hh], 1).T.contiguous(), cell.bias_ih + cell.bias_hh) for cell in cells
-    ]
-
-    def whole() -> torch.Tensor:
-        outputs, _ = lstm(model.embedding(token), state)
-        return model.decoder(outputs)
-
-    def by_cells() -> torch.Tensor:
-        outputs = model.embedding(token)[0]
-        for cell, pair in zip(cells, pairs, strict=True):
-            outputs, _ = cell(outputs, pair)
-        return model.decoder(outputs)
-
-    def by_hand() -> torch.Tensor:
-        outputs = model.embedding(token)[0]
-        for (matrix, bias), (hidden, memory) in zip(fused, pairs, strict=True):
-            gates = torch.addmm(bias, torch.cat([outputs, hidden], 1), matrix)
-            i, f, g, o = gates.chunk(4, 1)
-            outputs = o.sigmoid() * torch.tanh(f.sigmoid() * memory + i.sigmoid() * g.tanh())
-        return model.decoder(outputs)
-
-    with torch.inference_mode():
-        found = {"as it comes": best_us(whole)}
-        torch.backends.mkldnn.enabled = False
-        return found | {"without oneDNN": best_us(whole), "LSTMCell": best_us(by_cells), "by hand": best_us(by_hand)}
+    return lstm, cells
 
 
-MEASURES = {"engine": measure_engine, "bare": measure_bare, "torch": measure_torch}
+MEASUREMENTS = {"engine": measure_engine, "products": measure_products, "torch": measure_torch}
 
 
-def in_own_process(what: str, path: Path, threads: int) -> dict[str, float]:
-    """Measure something with so many threads."""
-    env = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
-    command = [sys.executable, __file__, "--measure", what, "--model", str(path)]
+def measure_in_process(measurement: str, path: Path, threads: int) -> dict[str, float]:
+    """Run one of `MEASUREMENTS` in a process of its own."""
+    env = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    command = [sys.executable, "-m", "benchmarks.engine", "--measure", measurement, "--model", str(path)]
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout))
 
 
-def best_of_rounds(path: Path, whats: list[str], rounds: int, threads: list[int]) -> dict[tuple[str, str, int], float]:
-    """The least of each figure over rounds, by what was measured, the figure's name and the threads."""
-    best: dict[tuple[str, str, int], float] = {}
+def best_of_rounds(path: Path, rounds: int, threads: list[int]) -> dict[Key, float]:
+    """Run all measurements in several rounds, and return the minimum of each figure."""
+    best: dict[Key, float] = {}
     for _ in range(rounds):
         for count in threads:
-            for what in whats:
-                for name, value in in_own_process(what, path, count).items():
-                    key = (what, name, count)
+            for measurement in MEASUREMENTS:
+                for figure, value in measure_in_process(measurement, path, count).items():
+                    key = Key(measurement, figure, count)
                     best[key] = min(best.get(key, value), value)
     return best
 
 
 def shell_seconds(*command: str, rounds: int = 11) -> float:
-    """The median time of a command, warm."""
+    """Return the median time of a command in seconds, after one run that is not counted."""
     times = []
     for _ in range(rounds + 1):
-        started = time.perf_counter()
+        start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
 
 def peak_megabytes(*command: str) -> float:
-    """The greatest memory of a command."""
+    """Return the peak memory of a command."""
     code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
     done = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 
-def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[tuple[str, str, str]]:
-    """What one stream and 64 streams cost, each at its best number of threads."""
-    big = make_model(folder / "2x512.safetensors", num_layers=2, hidden_size=512)
-    best = best_of_rounds(big, ["engine", "bare", "torch"], rounds, threads)
+def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[Row]:
+    """Measure the time per token of one stream and of 64 streams."""
+    model = make_model(folder / "2x512.safetensors", num_layers=2, hidden_size=512)
+    best = best_of_rounds(model, rounds, threads)
 
-    def least(what: str, *names: str) -> float:
-        return min(value for (kind, name, _), value in best.items() if kind == what and name in names)
+    def minimum(measurement: str, *figures: str) -> float:
+        return min(value for key, value in best.items() if key.measurement == measurement and key.figure in figures)
 
-    def both(what: str, name: str) -> str:
-        return ", ".join(f"{best[what, name, count]:,.0f} us with {count}" for count in threads)
+    def by_threads(measurement: str, figure: str) -> str:
+        return ", ".join(f"{best[Key(measurement, figure, count)]:,.0f} us ({count})" for count in threads)
 
-    read, write = least("engine", "read 1"), least("engine", "write 1")
-    as_it_comes = least("torch", "as it comes")
-    bare, bare_many = (least("bare", f"multiply {count}") for count in (1, ROWS))
-    best_torch = least("torch", "as it comes", "without oneDNN", "LSTMCell", "by hand")
-    bytes_read = least("bare", "bytes")
-    same = {
-        count: ROWS * best["engine", "write 1", count] / best["engine", f"write {ROWS}", count] for count in threads
+    read, generate = minimum("engine", "read 1"), minimum("engine", "generate 1")
+    torch = {way: minimum("torch", way) for way in TORCH_WAYS}
+    product, products, size = (minimum("products", name) for name in ("multiply 1", f"multiply {STREAMS}", "bytes"))
+    many = f"generate {STREAMS}"
+    ratios = {
+        count: STREAMS * best[Key("engine", "generate 1", count)] / best[Key("engine", many, count)]
+        for count in threads
     }
-    rows = [
-        ("2x512, a token of one stream, read", f"{read:,.0f} us", both("engine", "read 1")),
-        ("2x512, a token of one stream, read, drawn and written", f"{write:,.0f} us", both("engine", "write 1")),
-        ("torch nn.LSTM as it comes / ours", f"{as_it_comes / write:.1f}", both("torch", "as it comes")),
+    product_note = f"products: {product:,.0f} us, {size / 1e6:.1f} MB, {size / product / 1e3:.0f} GB/s"
+    products_note = f"products: {products:,.0f} us; they alone would give {STREAMS * product / products:.1f} times"
+    return [
+        ("2x512, one stream: read a token", f"{read:,.0f} us", by_threads("engine", "read 1")),
+        ("2x512, one stream: generate a token", f"{generate:,.0f} us", by_threads("engine", "generate 1")),
         *(
-            (f"torch {name} / ours", f"{least('torch', name) / write:.1f}", both("torch", name))
-            for name in ("without oneDNN", "LSTMCell", "by hand")
+            (f"torch, {TORCH_WAYS[way]} / charlm, generate", f"{time / generate:.1f}", by_threads("torch", way))
+            for way, time in torch.items()
         ),
-        ("torch at its best / ours", f"{best_torch / write:.1f}", "the least of the four above"),
-        (
-            "share of bare matrix-vector products, read",
-            f"{bare / read:.0%}",
-            f"bare: {bare:,.0f} us, {bytes_read / 1e6:.1f} MB, {bytes_read / bare / 1e3:.0f} GB/s",
-        ),
-        ("share of bare matrix-vector products, written", f"{bare / write:.0%}", "drawing and text included"),
+        ("torch, fastest way / charlm, generate", f"{min(torch.values()) / generate:.1f}", "minimum of the above"),
+        ("time of bare matrix-vector products / read", f"{product / read:.0%}", product_note),
+        ("time of bare matrix-vector products / generate", f"{product / generate:.0%}", "sampling and text included"),
         *(
             (
-                f"{ROWS} streams / one, {count} threads",
+                f"throughput of {STREAMS} streams / one stream, {count} threads",
                 f"{ratio:.1f}",
-                f"{both('engine', f'write {ROWS}')}, a token of all",
+                f"{by_threads('engine', many)} per token of all streams",
             )
-            for count, ratio in same.items()
+            for count, ratio in ratios.items()
         ),
         (
-            f"share of bare products, {ROWS} streams, written",
-            f"{bare_many / least('engine', f'write {ROWS}'):.0%}",
-            f"bare: {bare_many:,.0f} us; by them alone {ROWS} streams would be {ROWS * bare / bare_many:.1f} times one",
+            f"time of bare products / generate, {STREAMS} streams",
+            f"{products / minimum('engine', many):.0%}",
+            products_note,
         ),
     ]
-    return rows
 
 
-def score_rows(folder: Path, threads: list[int]) -> list[tuple[str, str, str]]:
-    """What lines cost in a file, and what one costs that comes when the one before has been answered."""
+def score_rows(folder: Path, threads: list[int]) -> list[Row]:
+    """Measure the time per line of `charlm score`: many lines in a file, and one line at a time through a pipe."""
     import numpy as np
 
     letters = np.random.default_rng(0).integers(0, len(CHARS) - 1, (LINES, LINE_CHARS - 1))
-    lines = ["".join(CHARS[place] for place in row) + "\n" for row in letters]
+    lines = ["".join(CHARS[index] for index in row) + "\n" for row in letters]
     text, model = folder / "lines.txt", make_model(folder / "1x384.safetensors", num_layers=1, hidden_size=384)
     text.write_text("".join(lines), encoding="utf-8")
     rows = []
     for count in threads:
         command = [sys.executable, "-m", "charlm", "score", "-m", str(model), "--threads", str(count)]
         command += ["--format", "nats", "--json"]
-        started = time.perf_counter()
+        start = time.perf_counter()
         done = subprocess.run([*command, str(text)], check=True, capture_output=True, text=True)
-        together = (time.perf_counter() - started) / LINES * 1e6
-        alone, answers = answer_us(command, lines[:ALONE])
+        together = (time.perf_counter() - start) / LINES * 1e6
+        alone, answers = answer_microseconds(command, lines[:SINGLE_LINES])
         pairs = zip(map(json.loads, done.stdout.splitlines()), answers, strict=False)
         difference = max(abs(one["nats"] - other["nats"]) for one, other in pairs)
-        bound = LINE_CHARS * in_own_process("bare", model, count)[f"multiply {ROWS}"] / ROWS
+        products = measure_in_process("products", model, count)[f"multiply {STREAMS}"]
+        bound = LINE_CHARS * products / STREAMS
         rows.append(
             (
-                f"1x384, charlm score of {LINES:,} lines / a line at a time, {count} threads",
+                f"1x384, charlm score: line through a pipe / line of a file of {LINES:,}, {count} threads",
                 f"{alone / together:.1f}",
-                f"{together:,.0f} us a line, start-up counted in; {alone:,.0f} us from a line's writing to its answer; "
-                f"at most {difference:.1e} nats apart; bare products alone take {bound:,.0f} us, and so would be "
-                f"{alone / bound:.1f}",
+                f"{together:,.0f} us per line of the file, with start-up; {alone:,.0f} us from writing a line to its "
+                f"answer; maximum difference {difference:.1e} nats; bare products take {bound:,.0f} us per line and "
+                f"would give {alone / bound:.1f}",
             )
         )
     return rows
 
 
-def answer_us(command: list[str], lines: list[str]) -> tuple[float, list[dict[str, float]]]:
-    """The time from a line to its answer, where each comes once the one before has been answered; the answers."""
+def answer_microseconds(command: list[str], lines: list[str]) -> tuple[float, list[dict[str, float]]]:
+    """Write lines to a command, each after the answer to the line before.
+
+    Returns:
+        The time from a line to its answer in microseconds, without the first line and the start-up, and the answers.
+    """
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        answers, began = [], 0.0
+        answers, start = [], 0.0
         for line in lines:
             process.stdin.write(line)
             answers.append(json.loads(process.stdout.readline()))
-            began = began or time.perf_counter()  # once it has started
-        spent = time.perf_counter() - began
+            start = start or time.perf_counter()  # after the first answer
+        spent = time.perf_counter() - start
         process.stdin.close()
     return spent / (len(lines) - 1) * 1e6, answers
 
 
-def shell_rows(folder: Path) -> list[tuple[str, str, str]]:
-    """Start-up and memory, as a shell sees them."""
+def shell_rows(folder: Path) -> list[Row]:
+    """Measure start-up time and memory of commands."""
     model = str(make_model(folder / "1x512.safetensors", num_layers=1, hidden_size=512))
     small = str(make_model(folder / "1x128.safetensors", num_layers=1, hidden_size=128))
     python, charlm = sys.executable, [sys.executable, "-m", "charlm"]
@@ -306,10 +331,10 @@ def shell_rows(folder: Path) -> list[tuple[str, str, str]]:
     short, long = (peak_megabytes(*charlm, "sample", "-m", small, "-n", length) for length in ("1000", "1000000"))
     return [
         ("charlm --help / import click", f"{usage / click:.2f}", f"{usage * 1000:.0f} ms, {click * 1000:.0f} ms"),
-        ("charlm sample -n 200, 1x512", f"{sample:.2f} s", "in all, from the shell"),
-        ("import torch alone / that", f"{torch / sample:.1f}", f"{torch:.2f} s"),
+        ("charlm sample -n 200, 1x512", f"{sample:.2f} s", "start-up included"),
+        ("import torch / charlm sample -n 200", f"{torch / sample:.1f}", f"import torch: {torch:.2f} s"),
         (
-            "memory for 1,000,000 characters / for 1,000",
+            "peak memory for 1,000,000 characters / for 1,000",
             f"{long / short:.2f}",
             f"{long:.1f} MB, {short:.1f} MB (1x128)",
         ),
@@ -317,24 +342,25 @@ def shell_rows(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def main() -> None:
-    """Measure all, print the table and write it."""
+    """Run all measurements, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads to measure")
+    parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.measure:
-        print(json.dumps(MEASURES[options.measure](options.model)))
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(MEASUREMENTS[args.measure](args.model)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        rows = speed_rows(Path(folder), options.rounds, options.threads)
-        rows += score_rows(Path(folder), options.threads) + shell_rows(Path(folder))
+        rows = speed_rows(Path(folder), args.rounds, args.threads)
+        rows += score_rows(Path(folder), args.threads) + shell_rows(Path(folder))
     write_section(
         "engine",
-        "The engine",
-        f"Each figure is the best of its rounds, at the number of threads that suits it best unless that is said; "
-        f"{os.cpu_count()} cores.\n\n{table(['what', 'figure', 'from'], rows)}",
+        "The NumPy engine",
+        f"{os.cpu_count()} cores. 2x512 means two LSTM layers of 512 units. Each time is the best of its rounds, with "
+        "the number of threads that is fastest unless the row names one. The last column gives times with the number "
+        f"of threads in brackets.\n\n{table(['measurement', 'figure', 'details'], rows)}",
         packages=("numpy", "torch"),
     )
 

@@ -1,8 +1,10 @@
-"""Times the reading of GloVe vectors for a vocabulary against the plain loop, and weighs its memory.
+"""Speed and memory of reading GloVe vectors for a vocabulary, compared with a plain Python loop.
 
-Each side runs in processes of its own, so that the peak memory is its own, in turn with the other; the best time of
-each counts. Both use one thread: the processor's time is given beside the clock's, for a machine that has other
-things to do. Needs the file of 400,000 vectors of 50 numbers, glove.6B.50d.txt.
+    python -m benchmarks.glove --glove glove.6B.50d.txt --data data
+
+Each reader runs in processes of its own, so that the peak memory is its own. The readers alternate, and the best time
+of each counts. All use one thread. CPU time is reported too, because it depends less on other programs. The benchmark
+needs glove.6B.50d.txt, a file of 400,000 vectors of 50 numbers.
 """
 
 import argparse
@@ -19,12 +21,15 @@ import numpy as np
 from benchmarks.report import table, write_section
 from charlm.text.glove import VectorFile, read_vectors
 
-SIDES = ("bare", "charlm", "plain")
+READERS = ("none", "charlm", "plain")
+"""Names of the readers. `none` reads nothing: it measures the memory of the imports."""
+
 ROUNDS = 3
+VOCAB_SIZE = 10_000
 
 
 def plain_loop(path: Path) -> dict[str, np.ndarray]:
-    """What everybody writes first."""
+    """Read all vectors with a loop over lines, as most programs do."""
     vectors = {}
     with path.open(encoding="utf-8") as file:
         for line in file:
@@ -33,66 +38,79 @@ def plain_loop(path: Path) -> dict[str, np.ndarray]:
     return vectors
 
 
-def measure(side: str, path: Path, words: list[str], out: Path) -> dict[str, float]:
-    """Read the vectors in one way, and keep those of the vocabulary for the comparison."""
-    began, began_cpu = time.perf_counter(), time.process_time()
+def measure(reader: str, path: Path, words: list[str], out: Path) -> dict[str, float]:
+    """Read the vectors with one reader, and save those of the vocabulary for the comparison."""
+    start, start_cpu = time.perf_counter(), time.process_time()
     vectors: dict[str, np.ndarray] = {}
-    if side == "charlm":
+    if reader == "charlm":
         vectors = read_vectors(VectorFile(path), words)
-    elif side == "plain":
+    elif reader == "plain":
         vectors = plain_loop(path)
-    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found = [word for word in words if word in vectors]
-    if side != "bare":
-        np.savez(out / side, words=np.array(found), vectors=np.array([vectors[word] for word in found]))
+    if reader != "none":
+        np.savez(out / reader, words=np.array(found), vectors=np.array([vectors[word] for word in found]))
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak, "found": len(found)}
 
 
-def main() -> None:
-    """Run both sides and write the section."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--glove", type=Path, default=Path("glove.6B.50d.txt"))
-    parser.add_argument("--data", type=Path, default=Path("data"), help="for ptb/train.txt: the vocabulary")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder for what the sides leave to compare")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    text = options.data / "ptb" / "train.txt"
-    for needed in (options.glove, text):
-        if not needed.is_file():
-            sys.exit(f"{needed} is missing: see the first lines of {__file__}")
-    words = [word for word, _ in Counter(text.read_text(encoding="utf-8").split()).most_common(10_000)]
-    if options.side:
-        print(json.dumps(measure(options.side, options.glove, words, options.out)))
-        return
+def measure_all() -> dict[str, dict[str, float]]:
+    """Measure every reader in several rounds, each time in a process of its own; return the best times."""
     figures: dict[str, dict[str, float]] = {}
-    for side in SIDES * ROUNDS:
-        command = [sys.executable, "-m", "benchmarks.glove", *sys.argv[1:], "--side", side]
+    for reader in READERS * ROUNDS:
+        command = [sys.executable, "-m", "benchmarks.glove", *sys.argv[1:], "--reader", reader]
         found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        before = figures.get(side, found)
-        figures[side] = found | {name: min(found[name], before[name]) for name in ("seconds", "cpu_seconds")}
-    ours, plain = (np.load(options.out / f"{side}.npz") for side in SIDES[1:])
-    assert (ours["words"] == plain["words"]).all()
-    assert ours["vectors"].tobytes() == plain["vectors"].tobytes()
-    bare = figures.pop("bare")["peak_mb"]
+        before = figures.get(reader, found)
+        figures[reader] = found | {name: min(found[name], before[name]) for name in ("seconds", "cpu_seconds")}
+    return figures
+
+
+def report(figures: dict[str, dict[str, float]], path: Path, num_words: int) -> None:
+    """Write the result file."""
+    base = figures.pop("none")["peak_mb"]
     rows = [
         [
-            side,
-            *(f"{of[name]:.2f}" for name in ("seconds", "cpu_seconds")),
-            f"{of['peak_mb'] - bare:.0f}",
-            f"{of['found']:,}",
+            reader,
+            f"{found['seconds']:.2f}",
+            f"{found['cpu_seconds']:.2f}",
+            f"{found['peak_mb'] - base:.0f}",
+            f"{found['found']:,}",
         ]
-        for side, of in figures.items()
+        for reader, found in figures.items()
     ]
-    by_clock, by_cpu = (figures["plain"][name] / figures["charlm"][name] for name in ("seconds", "cpu_seconds"))
+    speedup, cpu_speedup = (figures["plain"][name] / figures["charlm"][name] for name in ("seconds", "cpu_seconds"))
     body = (
-        f"{options.glove.name}, {options.glove.stat().st_size / 1e6:.0f} MB, against the {len(words):,} words of Penn "
-        f"Treebank. Memory is the peak over that of the bare process; the best of {ROUNDS} rounds.\n\n"
-        + table(["reader", "seconds", "processor's seconds", "MB", "words found"], rows)
-        + f"\n\ncharlm is **{by_clock:.1f} times** as fast by the clock, **{by_cpu:.1f} times** in the processor's "
-        "time; all values are identical, bit for bit."
+        f"{path.name}, {path.stat().st_size / 1e6:.0f} MB, read for the {num_words:,} words of Penn Treebank. Times "
+        f"are the best of {ROUNDS} rounds. Memory is the peak of the process, minus that of a process that only "
+        "imports NumPy and charlm.\n\n"
+        + table(["reader", "seconds", "CPU seconds", "memory, MB", "words found"], rows)
+        + f"\n\ncharlm is **{speedup:.1f} times** as fast as the plain loop in elapsed time, and **{cpu_speedup:.1f} "
+        "times** as fast in CPU time. All values are identical, bit for bit."
     )
     write_section("glove", "Reading GloVe vectors", body)
+
+
+def main() -> None:
+    """Measure all readers, check that their vectors are identical, and write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--glove", type=Path, default=Path("glove.6B.50d.txt"), help="file of GloVe vectors")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with ptb/train.txt, the vocabulary")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for the vectors found by each reader")
+    parser.add_argument("--reader", choices=READERS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    text = args.data / "ptb" / "train.txt"
+    for path, option in ((args.glove, "--glove"), (text, "--data")):
+        if not path.is_file():
+            sys.exit(f"{path} is missing: set {option}")
+    words = [word for word, _ in Counter(text.read_text(encoding="utf-8").split()).most_common(VOCAB_SIZE)]
+    if args.reader:
+        print(json.dumps(measure(args.reader, args.glove, words, args.out)))
+        return
+    figures = measure_all()
+    ours, plain = (np.load(args.out / f"{reader}.npz") for reader in READERS[1:])
+    assert (ours["words"] == plain["words"]).all()
+    assert ours["vectors"].tobytes() == plain["vectors"].tobytes()
+    report(figures, args.glove, len(words))
 
 
 if __name__ == "__main__":

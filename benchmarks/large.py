@@ -1,9 +1,9 @@
-"""How long a text of gigabytes takes before its training begins, and how much memory.
-
-Makes a text, runs `charlm train` on it for one step, and takes the time and the greatest resident memory up to the
-moment at which learning would begin: the vocabulary is known and the ids lie in the cache.
+"""Time and memory from the start of a training to its first update, for texts of gigabytes.
 
     python -m benchmarks.large --gigabytes 2
+
+The benchmark writes a text and prepares a training on it: the vocabulary is built, the ids are written to the cache and
+the first batch is read. For comparison, it also times simple passes over the text.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import found_by_children
+from benchmarks import add_project_to_pythonpath
 from benchmarks.report import table, write_section
 
 WATCH = """
@@ -56,32 +56,45 @@ if sys.argv[3] in ("first", "again"):
 figures["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps(figures))
 """
+"""Program that is run in a process of its own; prints its figures as JSON.
 
-BLOCK = 2**24
+Its arguments are the text, the folder of the id cache, and one of `WAYS`.
+"""
+
+WAYS = {
+    "set": "read once into a Python set of characters",
+    "count": "read once and count characters",
+    "first": "prepare a training, ids not in the cache",
+    "again": "prepare a training, ids in the cache",
+}
+"""Ways to open the text, with their descriptions."""
+
+BLOCK_BYTES = 2**24
+"""Minimum number of bytes that are written at a time."""
 
 LATIN, CYRILLIC = "abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопярстувшжыз"
 FRENCH = str.maketrans("eaoc", "éàôç")
 
 
 def ascii_text(plays: str) -> str:
-    """One byte a character."""
+    """Return the text itself, with one byte per character."""
     return plays
 
 
 def few_foreign(plays: str) -> str:
-    """A letter in a hundred is beyond ASCII."""
+    """Return the text with about 0.1 % of its characters outside ASCII."""
     return plays.replace("q", "é").replace("z", "—").replace("J", "日")
 
 
 def cyrillic(plays: str) -> str:
-    """Two bytes a letter."""
+    """Return the text in Cyrillic letters, with two bytes per letter."""
     return plays.translate(str.maketrans(LATIN + LATIN.upper(), CYRILLIC + CYRILLIC.upper()))
 
 
 def mixed(plays: str) -> str:
-    """Lines in English, with accents on every fourth letter, in Cyrillic, in 5,000 Chinese characters, with emoji."""
+    """Return the text with blocks of 40 lines in turn: English, accents, Cyrillic, 5,000 Chinese characters, emoji."""
     chinese = itertools.cycle(chr(0x4E00 + square * square % 5000) for square in range(2500))
-    ways: list[Callable[[str], str]] = [
+    conversions: list[Callable[[str], str]] = [
         ascii_text,
         lambda line: line.translate(FRENCH),
         cyrillic,
@@ -89,30 +102,31 @@ def mixed(plays: str) -> str:
         lambda line: line.replace(".", "\N{GRINNING FACE}").replace(",", "\N{SMILING FACE WITH HEART-SHAPED EYES}"),
     ]
     lines = plays.splitlines(keepends=True)
-    paragraphs = ("".join(lines[begin : begin + 40]) for begin in range(0, len(lines), 40))
-    return "".join(way(text) for way, text in zip(itertools.cycle(ways), paragraphs, strict=False))
+    blocks = ("".join(lines[start : start + 40]) for start in range(0, len(lines), 40))
+    return "".join(convert(block) for convert, block in zip(itertools.cycle(conversions), blocks, strict=False))
 
 
 TEXTS = {
     "ASCII": ascii_text,
-    "UTF-8, some letters foreign": few_foreign,
+    "UTF-8, 0.1 % of characters outside ASCII": few_foreign,
     "Cyrillic": cyrillic,
     "several scripts and emoji": mixed,
 }
+"""Texts to measure: functions that convert tiny Shakespeare."""
 
 
 def make_text(path: Path, size: int, source: str) -> None:
-    """Write about `size` bytes: a text over and over."""
+    """Write about `size` bytes, by repeating a text."""
     data = source.encode()
-    block = data * (BLOCK // len(data) + 1)
+    block = data * (BLOCK_BYTES // len(data) + 1)
     with path.open("wb") as file:
         while file.tell() < size:
             file.write(block)
 
 
-def measure(path: Path, cache: Path, what: str, folder: str) -> dict[str, float]:
-    """Run one way of opening the text in a process of its own."""
-    command = [sys.executable, "-c", WATCH, str(path), str(cache), what]
+def measure(path: Path, cache: Path, way: str, folder: str) -> dict[str, float]:
+    """Open the text in one of `WAYS`, in a process of its own."""
+    command = [sys.executable, "-c", WATCH, str(path), str(cache), way]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     if done.returncode:
         sys.exit(done.stderr)
@@ -120,40 +134,35 @@ def measure(path: Path, cache: Path, what: str, folder: str) -> dict[str, float]
 
 
 def main() -> None:
-    """Make the texts, measure, and write the table."""
+    """Write the texts, measure all ways, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of tinyshakespeare.txt")
-    given = parser.parse_args()
-    found_by_children()
-    source = given.data / "tinyshakespeare.txt"
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of each text (default: 2)")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with tinyshakespeare.txt")
+    args = parser.parse_args()
+    add_project_to_pythonpath()
+    source = args.data / "tinyshakespeare.txt"
     if not source.exists():
-        sys.exit(f"{source} is missing: name its folder with --data")
+        sys.exit(f"{source} is missing: set --data")
     rows = []
-    for title, turned in TEXTS.items():
+    for title, convert in TEXTS.items():
         with tempfile.TemporaryDirectory() as folder:
             path, cache = Path(folder, "large.txt"), Path(folder, "cache")
-            make_text(path, int(given.gigabytes * 1e9), turned(source.read_text(encoding="utf-8")))
+            make_text(path, int(args.gigabytes * 1e9), convert(source.read_text(encoding="utf-8")))
             size = path.stat().st_size / 1e6
-            for what, name in (
-                ("set", "one pass of reading into a set of Python's"),
-                ("count", "one pass of reading and counting"),
-                ("first", "ready to train, the first time"),
-                ("again", "ready to train, ids in the cache"),
-            ):
-                found = measure(path, cache, what, folder)
+            for way, description in WAYS.items():
+                found = measure(path, cache, way, folder)
                 wall, cpu = found["seconds"], found["cpu_seconds"]
                 figures = (f"{wall:.1f}", f"{cpu:.1f}", f"{size / cpu:,.0f}", f"{found['megabytes']:,.0f}")
-                rows.append((title, name, *figures))
+                rows.append((title, description, *figures))
                 print(rows[-1], flush=True)
     write_section(
         "large",
         "Large texts",
-        f"A text of {given.gigabytes:g} GB (tiny Shakespeare over and over, its letters turned into others), from the "
-        "command to the first update: vocabulary, ids in the memory-mapped cache, PyTorch loaded, the first batch "
-        "dealt. Megabytes of text are given for a second of the CPU, which other work on the machine disturbs least. "
-        "Memory is the greatest resident size of the process up to then, PyTorch's own libraries and mapped pages "
-        "counted in.\n\n" + table(["text", "what", "seconds", "of the CPU", "MB a CPU second", "resident, MB"], rows),
+        f"Each text has {args.gigabytes:g} GB: tiny Shakespeare, repeated, with some letters replaced. To prepare a "
+        "training means: build the vocabulary, write or find the ids in the memory-mapped cache, and import PyTorch; "
+        "then the first batch is read. CPU time depends less on other programs than elapsed time. Memory is the peak "
+        "resident size of the process, including PyTorch's libraries and memory-mapped pages.\n\n"
+        + table(["text", "work", "seconds", "CPU seconds", "MB per CPU second", "peak memory, MB"], rows),
         packages=("numpy", "torch"),
     )
 

@@ -1,4 +1,4 @@
-"""Programs that learn characters, run as their users run them for some minutes, and then made to score a text."""
+"""Training of charlm and of a plain PyTorch program as users would start them, and scorers of the trained models."""
 
 import json
 import os
@@ -22,25 +22,31 @@ from charlm.engine.runs import Run
 from charlm.engine.scorer import ModelScorer
 
 TRAIN_SHARE = 0.9
-"""Of the text, by position; the rest is held out. nanoGPT's split."""
+"""Share of the text, from its start, that is used for training. The rest is held out, as in nanoGPT."""
 
-Curves = dict[str, list[tuple[float, float]]]
-"""By kind, `training` or `validation`: pairs of seconds and nats a character, as a program's own log has them."""
+MAX_POINTS = 100
+"""Maximum number of points in a smoothed loss curve."""
+
+Points = list[tuple[float, float]]
+"""Loss curve: pairs of seconds since the start and loss in nats per character."""
+
+Curves = dict[str, Points]
+"""Curves from a program's own log, by kind: `training` or `validation`."""
 
 
 class PeerError(Exception):
-    """A peer that cannot be run, and why, in a line."""
+    """A program cannot be run or has failed; the message is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A training.
+    """One training to be done.
 
     Attributes:
-        text: All of the text.
-        minutes: How long, from the command to its end.
-        seed: Counts from 1.
-        folder: Where to do it; empty.
+        text: The whole text.
+        minutes: Time from the command to its end.
+        seed: Number of the training, from 1.
+        folder: Empty folder for its files.
     """
 
     text: str
@@ -50,21 +56,21 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """The minutes in seconds."""
+        """Time from the command to its end in seconds."""
         return 60 * self.minutes
 
     @cached_property
     def train(self) -> str:
-        """What is learnt."""
+        """Training text."""
         return self.text[: int(len(self.text) * TRAIN_SHARE)]
 
     @cached_property
     def valid(self) -> str:
-        """What is held out."""
+        """Held-out text."""
         return self.text[int(len(self.text) * TRAIN_SHARE) :]
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file in the folder."""
+        """Write a file in the folder, and return its path."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -73,14 +79,14 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What came of a training.
+    """Result of a training.
 
     Attributes:
-        seconds: From the command to its end.
-        parameters: How many it learnt.
-        chars: Characters it learnt from, each as often as it was read.
-        curves: The losses on the way.
-        score: The model that it kept.
+        seconds: Time from the command to its end.
+        parameters: Number of weights.
+        chars: Number of characters read in training, repetitions included.
+        curves: Losses during the training.
+        score: Scorer with the model that the program saved.
     """
 
     seconds: float
@@ -91,30 +97,31 @@ class Trained:
 
 
 Peer = Callable[[Task], Trained]
+"""Function that runs a training program."""
 
 
-def stamped_lines(command: Sequence[str], folder: Path) -> Generator[tuple[float, str]]:
-    """Run a program in a folder: the lines it prints, with the seconds since its start; an empty one at its end.
+def timed_lines(command: Sequence[str], folder: Path) -> Generator[tuple[float, str]]:
+    """Run a program, and yield each line that it prints with the seconds since its start; at its end an empty line.
 
-    Closed before, it ends the program.
+    Closing the generator kills the program.
 
     Raises:
         PeerError: If the program fails.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     process = subprocess.Popen(
         command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )
-    assert process.stdout is not None, "a pipe was asked for"
+    assert process.stdout is not None, "stdout is a pipe"
     try:
         last = ""
         for line in process.stdout:
             last = line.strip() or last
-            yield time.monotonic() - began, line.rstrip()
+            yield time.monotonic() - start, line.rstrip()
         if process.wait():
             raise PeerError(f"{' '.join(command[1:3])} failed: {last}")
-        yield time.monotonic() - began, ""
+        yield time.monotonic() - start, ""
     finally:
         process.kill()
         process.wait()
@@ -122,11 +129,11 @@ def stamped_lines(command: Sequence[str], folder: Path) -> Generator[tuple[float
 
 
 def charlm(task: Task) -> Trained:
-    """`charlm train` with nothing set but the time and the seed; it keeps the best of its validations."""
+    """Run `charlm train` with only time and seed set. It saves the model with the best validation loss."""
     files = [task.write(name, text).name for name, text in (("train.txt", task.train), ("valid.txt", task.valid))]
     command = [sys.executable, "-m", "charlm", "train", files[0], "--validation", files[1], "--name", "run", "-q"]
     budget = ["--minutes", f"{task.minutes:g}", "--seed", str(task.seed)]
-    *_, (seconds, _) = stamped_lines([*command, *budget], task.folder)
+    *_, (seconds, _) = timed_lines([*command, *budget], task.folder)
     run = Run(task.folder / "checkpoints" / "run")
     log = run.read_log()
     curves = {
@@ -143,7 +150,7 @@ def charlm(task: Task) -> Trained:
 
 
 def charlm_scorer(network: RecurrentNetwork) -> Scorer:
-    """Score with charlm's own engine, by its own rule."""
+    """Return a scorer that uses charlm's NumPy network and scoring rule."""
     scorer = ModelScorer(network)
 
     def score(texts: Sequence[str]) -> list[Costs]:
@@ -155,31 +162,31 @@ def charlm_scorer(network: RecurrentNetwork) -> Scorer:
 
 
 def plain(task: Task) -> Trained:
-    """`benchmarks.plain`; it keeps its last weights."""
+    """Run `benchmarks.plain`. It saves its last weights."""
     train, valid = task.write("train.txt", task.train), task.write("valid.txt", task.valid)
     command = [sys.executable, "-m", "benchmarks.plain", train.name, valid.name, "--minutes", f"{task.minutes:g}"]
     curves: Curves = defaultdict(list)
     chars = 0
-    for seconds, line in stamped_lines([*command, "--seed", str(task.seed), "--began", str(time.time())], task.folder):
-        entry = json.loads(line) if line.startswith("{") else {}  # and not a warning
+    for seconds, line in timed_lines([*command, "--seed", str(task.seed), "--start", str(time.time())], task.folder):
+        entry = json.loads(line) if line.startswith("{") else {}  # other lines are warnings
         chars = entry.pop("chars", chars)
         for kind, nats in entry.items():
             curves[kind].append((seconds, nats))
-    numbers = vocabulary(task.text)
-    model = PlainModel(len(numbers))
+    char_ids = vocabulary(task.text)
+    model = PlainModel(len(char_ids))
     model.load_state_dict(load_file(task.folder / "model.safetensors"))
     model.eval()
-    score = rows_scorer(recurrent_costs(model), lambda text: [numbers[char] for char in text])
+    score = rows_scorer(recurrent_costs(model), lambda text: [char_ids[char] for char in text])
     return Trained(seconds=seconds, parameters=count_parameters(model), chars=chars, curves=curves, score=score)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """The weights of a network, those in two places once."""
+    """Return the number of weights. Shared weights count once."""
     return sum(weight.numel() for weight in model.parameters())
 
 
-def means(points: list[tuple[float, float]], most: int = 100) -> list[tuple[float, float]]:
-    """At most so many points, each the mean of those that it stands for, at the time of their last."""
-    size = -(-len(points) // most) or 1
-    groups = [points[begin : begin + size] for begin in range(0, len(points), size)]
+def smooth(points: Points) -> Points:
+    """Return at most `MAX_POINTS` points: means of consecutive losses, each at the time of the last of them."""
+    size = -(-len(points) // MAX_POINTS) or 1
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(group[-1][0], sum(loss for _, loss in group) / len(group)) for group in groups]

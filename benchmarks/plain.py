@@ -1,8 +1,8 @@
-"""A trainer of characters as tutorials have it: two layers of nn.LSTM, Adam, random windows from the zero state.
+"""Character-level training as in tutorials: two layers of nn.LSTM, Adam, random windows from the zero state.
 
     python -m benchmarks.plain TRAIN.txt VALID.txt --minutes 1 --out model.safetensors
 
-It prints its losses as lines of JSON. `benchmarks.learning` runs it beside charlm.
+Losses are printed as lines of JSON. `benchmarks.learning` compares this program with charlm.
 """
 
 import argparse
@@ -15,15 +15,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BATCH, WINDOW, RATE, CLIP = 32, 100, 2e-3, 5.0
-"""char-rnn's and torch-rnn's rate and clip; their windows are of 50."""
+BATCH_SIZE, WINDOW = 32, 100
+"""Number of windows per update, and number of characters per window (50 in char-rnn and torch-rnn)."""
 
-REPORT_EVERY, VALIDATE_EVERY, VALIDATION_BATCHES = 0.01, 0.1, 4
-"""The first two are shares of the time."""
+LEARNING_RATE, GRAD_CLIP = 2e-3, 5.0
+"""As in char-rnn and torch-rnn."""
+
+REPORT_EVERY, VALIDATE_EVERY = 0.01, 0.1
+"""Intervals of reports and of validations, as shares of the training time."""
+
+VALIDATION_BATCHES = 4
 
 
 class PlainModel(nn.Module):
-    """Embedding, LSTM, decoder."""
+    """Language model of an embedding, an LSTM and a linear decoder."""
 
     def __init__(self, vocab_size: int, hidden_size: int = 256, num_layers: int = 2, dropout: float = 0.2) -> None:
         super().__init__()
@@ -32,26 +37,26 @@ class PlainModel(nn.Module):
         self.decoder = nn.Linear(hidden_size, vocab_size)
 
     def forward(self, ids: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, object]:
-        """The logits of what follows each token of (B, T), and the state after."""
+        """Return the logits of the token after each token of (B, T), and the next state."""
         outputs, state = self.lstm(self.embedding(ids), state)
         return self.decoder(outputs), state
 
 
 def vocabulary(*texts: str) -> dict[str, int]:
-    """A number for each character."""
+    """Return an id for each character that occurs in the texts, and for the newline."""
     return {char: index for index, char in enumerate(sorted(set("\n").union(*texts)))}
 
 
 def random_windows_loss(model: PlainModel, ids: Tensor) -> Tensor:
-    """The loss on random windows of a text, each from the zero state."""
+    """Return the mean loss on random windows of a text, each read from the zero state, in nats per character."""
     length = min(WINDOW, len(ids) - 1)
-    places = torch.randint(len(ids) - length, (BATCH, 1)) + torch.arange(length + 1)
+    places = torch.randint(len(ids) - length, (BATCH_SIZE, 1)) + torch.arange(length + 1)  # (B, T + 1)
     logits, _ = model(ids[places[:, :-1]])
     return F.cross_entropy(logits.flatten(0, 1), ids[places[:, 1:]].flatten())
 
 
 def validation_loss(model: PlainModel, ids: Tensor) -> float:
-    """A sample of the validation loss."""
+    """Return an estimate of the validation loss from some random windows."""
     model.eval()
     with torch.no_grad():
         losses = [float(random_windows_loss(model, ids)) for _ in range(VALIDATION_BATCHES)]
@@ -59,44 +64,44 @@ def validation_loss(model: PlainModel, ids: Tensor) -> float:
     return sum(losses) / len(losses)
 
 
-def learn(model: PlainModel, train_ids: Tensor, valid_ids: Tensor, began: float, seconds: float) -> None:
-    """Train till so many seconds after the beginning, and print the losses on the way."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+def train(model: PlainModel, train_ids: Tensor, valid_ids: Tensor, start: float, seconds: float) -> None:
+    """Train until `seconds` after the time `start`, and print losses."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses, reported, validated, step = [], 0.0, 0.0, 0
-    while (used := (time.time() - began) / seconds) < 1:
+    while (share := (time.time() - start) / seconds) < 1:
         loss = random_windows_loss(model, train_ids)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        nn.utils.clip_grad_norm_(model.parameters(), GRAD_CLIP)
         optimizer.step()
         step += 1
         losses.append(float(loss))
-        if used >= reported + REPORT_EVERY:
+        if share >= reported + REPORT_EVERY:
             print(json.dumps({"training": sum(losses) / len(losses)}), flush=True)
-            losses, reported = [], used
-        if used >= validated + VALIDATE_EVERY:
+            losses, reported = [], share
+        if share >= validated + VALIDATE_EVERY:
             print(json.dumps({"validation": validation_loss(model, valid_ids)}), flush=True)
-            validated = used
-    print(json.dumps({"chars": step * BATCH * WINDOW}), flush=True)
+            validated = share
+    print(json.dumps({"chars": step * BATCH_SIZE * WINDOW}), flush=True)
 
 
 def main() -> None:
-    """Read the texts, train, and keep the weights."""
+    """Read the texts, train, and save the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", type=Path)
-    parser.add_argument("valid", type=Path)
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("train", type=Path, help="training text")
+    parser.add_argument("valid", type=Path, help="validation text")
+    parser.add_argument("--minutes", type=float, default=1.0, help="training time")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--began", type=float, default=time.time(), help="the time from which the minutes count")
-    parser.add_argument("--out", type=Path, default=Path("model.safetensors"))
-    given = parser.parse_args()
-    texts = [path.read_text(encoding="utf-8") for path in (given.train, given.valid)]
-    numbers = vocabulary(*texts)
-    train_ids, valid_ids = (torch.tensor([numbers[char] for char in text]) for text in texts)
-    torch.manual_seed(given.seed)
-    model = PlainModel(len(numbers))
-    learn(model, train_ids, valid_ids, given.began, 60 * given.minutes)
-    save_file(model.state_dict(), given.out)
+    parser.add_argument("--start", type=float, default=time.time(), help="Unix time from which the minutes count")
+    parser.add_argument("--out", type=Path, default=Path("model.safetensors"), help="file for the weights")
+    args = parser.parse_args()
+    texts = [path.read_text(encoding="utf-8") for path in (args.train, args.valid)]
+    char_ids = vocabulary(*texts)
+    train_ids, valid_ids = (torch.tensor([char_ids[char] for char in text]) for text in texts)
+    torch.manual_seed(args.seed)
+    model = PlainModel(len(char_ids))
+    train(model, train_ids, valid_ids, args.start, 60 * args.minutes)
+    save_file(model.state_dict(), args.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes down what a benchmark has measured, with all that it takes to measure it again."""
+"""Writing of result files, each with the commit, the versions and the command that are needed to measure it again."""
 
 import platform
 import shlex
@@ -9,44 +9,52 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+"""Folder of the result files."""
 
 MATRIX_UNITS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
-"""What a processor multiplies matrices with, the best first, by Linux' names."""
+"""Instruction sets for matrix products, fastest first, by their flags in Linux's /proc/cpuinfo."""
 
-USUAL = "AMX"
-"""Where most was measured; what is measured elsewhere is kept beside it."""
+MAIN_UNIT = "AMX"
+"""Instruction set of the machine with most results. Results of other machines get its name as a suffix."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def mean_and_range(values: Sequence[float], form: str) -> str:
-    """The mean of a figure over trainings, and from where to where it goes if there are several."""
+    """Return the mean of a figure, with minimum and maximum if there are several values.
+
+    Args:
+        values: One value per training.
+        form: Format specification of each number.
+    """
     mean = format(sum(values) / len(values), form)
     return mean if len(values) == 1 else f"{mean} ({min(values):{form}} to {max(values):{form}})"
 
 
 def write_section(name: str, title: str, body: str, *, packages: Sequence[str] = ("numpy",)) -> None:
-    """Print a section of the results, and keep it in results/NAME.md; of paths in the command only the ends.
+    """Print a result, and write it to results/NAME.md.
+
+    The command is recorded without the folders of its arguments, which mean nothing on another machine.
 
     Args:
-        name: Of the section's file; on another processor than the usual one, what that has is added to it.
-        title: Its heading.
+        name: Name of the file. It gets a suffix on a processor without `MAIN_UNIT`.
+        title: Heading.
         body: Markdown.
-        packages: Whose versions matter.
+        packages: Packages whose versions are recorded.
     """
     git = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False)
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     versions = [f"Python {platform.python_version()}", *map(_version, packages)]
     arguments = [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
-    made = f"`{shlex.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *arguments])}`"
-    units = matrix_units()
-    facts = f"Commit {commit.stdout.strip() or 'unknown'}; {', '.join(versions)}; a processor with {units}; {made}"
-    if units != USUAL:
-        name, title = f"{name}-{units.lower()}", f"{title} ({units})"
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments])
+    unit = matrix_unit()
+    facts = f"Commit {commit or 'unknown'}; {', '.join(versions)}; processor with {unit}; `{command}`"
+    if unit != MAIN_UNIT:
+        name, title = f"{name}-{unit.lower()}", f"{title} ({unit})"
     text = f"# {title}\n\n{body.strip()}\n\n{facts}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
@@ -54,8 +62,8 @@ def write_section(name: str, title: str, body: str, *, packages: Sequence[str] =
     print(text)
 
 
-def matrix_units() -> str:
-    """What this processor has for products of matrices, or its architecture, if that is not known."""
+def matrix_unit() -> str:
+    """Return the processor's fastest instruction set for matrix products, or its architecture if that is unknown."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
@@ -64,8 +72,8 @@ def matrix_units() -> str:
 
 
 def write_index() -> None:
-    """List all that has been measured in RESULTS.md."""
-    lines = ["# Results", "", "Each is written by the benchmark that its last line names.", ""]
+    """Write RESULTS.md, the list of all result files."""
+    lines = ["# Results", "", "Each file is written by the benchmark that its last line names.", ""]
     for path in sorted(RESULTS.glob("*.md")):
         title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         lines.append(f"- [{title}](results/{path.name})")

@@ -1,8 +1,13 @@
-"""Measures what words cost: cutting them, a softmax over many of them, and words against characters.
+"""Speed and loss of word-level models.
 
-The parts: `tokenizer` (charlm's and the library tokenizers', if it is installed, by the same rule), `softmax` (full
-and sampled, for 10,000 to 200,000 words), `loss` (what the sampled one loses), `shakespeare` (words and characters at
-equal training time), and only if asked for, `treebank` (the perplexity to compare with the published ones).
+    python -m benchmarks.words [tokenizer] [softmax] [loss] [shakespeare] [treebank] --data data
+
+The parts:
+    tokenizer: speed of splitting text into words, compared with the library tokenizers if it is installed
+    softmax: training speed with the full and with the sampled softmax, for 10,000 to 200,000 words
+    loss: loss that a sampled softmax costs
+    shakespeare: word and character models after equal training time
+    treebank: test perplexity on Penn Treebank, to compare with published ones; runs only if it is named
 """
 
 import argparse
@@ -13,93 +18,87 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from benchmarks import found_by_children
+from benchmarks import add_project_to_pythonpath
 from benchmarks.report import table, write_section
+from benchmarks.timing import best_seconds
 from charlm.text.tokenizer import WhitespaceTokenizer, WordTokenizer
 from charlm.training.recipe import SOFTMAX_SAMPLES, WORD_BATCH_SIZE, WORD_SEQ_LEN
 
 ROUNDS = 5
+"""Number of times that work is timed. The best time counts."""
 
 
-def best_seconds(work: Callable[..., object], *arguments: object, rounds: int = ROUNDS) -> float:
-    """The shortest of some runs: the one that was disturbed least."""
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        work(*arguments)
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def tokenizer(options: argparse.Namespace) -> None:
-    """MB a second of building a vocabulary, encoding and decoding."""
+def tokenizer(args: argparse.Namespace) -> None:
+    """Measure the speed of building a vocabulary, encoding and decoding."""
     texts = {
-        "words, tiny Shakespeare x 4": (options.data / "tinyshakespeare.txt").read_text(encoding="utf-8") * 4,
-        "white space, Penn Treebank": (options.data / "ptb" / "train.txt").read_text(encoding="utf-8"),
+        "words, tiny Shakespeare x 4": (args.data / "tinyshakespeare.txt").read_text(encoding="utf-8") * 4,
+        "whitespace, Penn Treebank": (args.data / "ptb" / "train.txt").read_text(encoding="utf-8"),
     }
     rows = []
-    for (name, text), words in zip(texts.items(), (WordTokenizer, WhitespaceTokenizer), strict=True):
-        known = words.from_text([text])
-        ids = known.encode(text)
-        assert words is WhitespaceTokenizer or known.decode(ids) == text
-        steps = ((words.from_text, [text]), (known.encode, text), (known.decode, ids))
-        seconds = [best_seconds(work, argument) for work, argument in steps]
+    for (name, text), kind in zip(texts.items(), (WordTokenizer, WhitespaceTokenizer), strict=True):
+        words = kind.from_text([text])
+        ids = words.encode(text)
+        assert kind is WhitespaceTokenizer or words.decode(ids) == text
+        steps = (partial(kind.from_text, [text]), partial(words.encode, text), partial(words.decode, ids))
+        seconds = [best_seconds(work, ROUNDS) for work in steps]
         rows.append([f"charlm, {name}", *(f"{len(text) / 1e6 / spent:.1f}" for spent in seconds)])
     rows += library_rows(texts)
     write_section(
         "words-tokenizer",
-        "Cutting text into words",
-        "MB a second, the best of some runs, one thread.\n\n"
+        "Splitting text into words",
+        "MB per second, best of several runs, one thread.\n\n"
         + table(["", "vocabulary", "encode", "decode"], rows)
-        + "\n\n`tokenizers` cuts by nearly the same regular expression, a line at a time, and looks up whole words; it "
-        "keeps no white space but line ends, and so does less.",
+        + "\n\n`tokenizers` splits with nearly the same regular expression, line by line, and looks up whole words. It "
+        "keeps no whitespace except newlines, so it does less work.",
         packages=["numpy", "tokenizers"],
     )
 
 
 def library_rows(texts: dict[str, str]) -> list[list[str]]:
-    """The same with the library tokenizers: empty if it is not installed."""
+    """Measure the library tokenizers on the same texts. Return no rows if it is not installed."""
     try:
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
     except ImportError:
-        print("the library tokenizers is not installed: only charlm is measured", file=sys.stderr)
+        print("the library tokenizers is not installed, so only charlm is measured", file=sys.stderr)
         return []
     pieces = Regex(r"\d+(?:[.,]\d+)+|['\u2019](?:s|t|re|ve|m|ll|d)(?!\w)|\w+|[^\w\s]+|\n")
-    cuts = (pre_tokenizers.Split(pieces, "removed", invert=True), pre_tokenizers.WhitespaceSplit())
+    splitters = (pre_tokenizers.Split(pieces, "removed", invert=True), pre_tokenizers.WhitespaceSplit())
     rows = []
-    for (name, text), cut in zip(texts.items(), cuts, strict=True):
+    for (name, text), splitter in zip(texts.items(), splitters, strict=True):
         library = Tokenizer(models.WordLevel(unk_token="<unk>"))
-        library.pre_tokenizer = cut
+        library.pre_tokenizer = splitter
         lines = text.splitlines(keepends=True)
         trainer = trainers.WordLevelTrainer(special_tokens=["<unk>"], vocab_size=10**6, show_progress=False)
-        built = best_seconds(library.train_from_iterator, lines, trainer, rounds=1)
-        encoded = best_seconds(library.encode_batch_fast, lines, rounds=2)
+        built = best_seconds(partial(library.train_from_iterator, lines, trainer), 1)
+        encoded = best_seconds(partial(library.encode_batch_fast, lines), 2)
         rows.append([f"tokenizers, {name}", f"{len(text) / 1e6 / built:.1f}", f"{len(text) / 1e6 / encoded:.1f}", "-"])
     return rows
 
 
-def softmax(options: argparse.Namespace) -> None:
-    """Tokens learnt a second with the whole softmax and with the sampled one."""
+def softmax(args: argparse.Namespace) -> None:
+    """Measure the training speed with the full and with the sampled softmax."""
     rows = []
     for vocab_size in (10_000, 50_000, 200_000):
         speeds = learning_speeds(vocab_size, (0, SOFTMAX_SAMPLES // 4, SOFTMAX_SAMPLES))
         ratios = [f"{speed:,.0f} ({speed / speeds[0]:.1f} x)" for speed in speeds[1:]]
         rows.append([f"{vocab_size:,}", f"{speeds[0]:,.0f}", *ratios])
-    header = ["words", "all words", f"{SOFTMAX_SAMPLES // 4:,} drawn", f"{SOFTMAX_SAMPLES:,} drawn"]
+    header = ["vocabulary", "full softmax", f"{SOFTMAX_SAMPLES // 4:,} samples", f"{SOFTMAX_SAMPLES:,} samples"]
     write_section(
         "words-softmax",
-        "Learning with large vocabularies",
-        "Tokens learnt a second, the best of three updates: 2 x 400 units, tied, 20 streams of 35, forward, backward "
-        "and AdamW, in the arithmetic that `--precision auto` takes.\n\n" + table(header, rows),
+        "Training with large vocabularies",
+        "Tokens per second, best of three updates (forward, backward and AdamW): LSTM of 2 x 400 units, tied weights, "
+        "20 streams of 35 tokens, with the number format that `--precision auto` chooses. In brackets: ratio to the "
+        "full softmax.\n\n" + table(header, rows),
         packages=["torch"],
     )
 
 
 def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
-    """Tokens learnt a second with so many words, for each number of words drawn."""
+    """Return the training speed in tokens per second for a vocabulary size and each number of sampled words."""
     import torch
 
     from charlm.config import ModelConfig, TrainConfig
@@ -114,7 +113,7 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
     cpu = torch.device("cpu")
     precision = Machine().measure_throughput(shape, config).precision
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    ranks = torch.rand(2, config.batch_size, config.seq_len) * math.log(vocab_size)  # as Zipf has it
+    ranks = torch.rand(2, config.batch_size, config.seq_len) * math.log(vocab_size)  # Zipf's law
     inputs, targets = ranks.exp().long().clamp(0, vocab_size - 1)
     state = model.core.zero_state(config.batch_size)
 
@@ -126,7 +125,7 @@ def learning_speeds(vocab_size: int, samples: Sequence[int]) -> list[float]:
         optimizer.step()
 
     update(1)
-    return [inputs.numel() / best_seconds(update, count, rounds=3) for count in samples]
+    return [inputs.numel() / best_seconds(partial(update, count), 3) for count in samples]
 
 
 def train(arguments: list[str]) -> None:
@@ -134,86 +133,86 @@ def train(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-m", "charlm", "train", *arguments], check=True)
 
 
-def total(name: str, text: Path) -> dict[str, float]:
-    """What `charlm score --total` says of a run."""
+def score_total(name: str, text: Path) -> dict[str, float]:
+    """Return the figures of `charlm score --total` for a run and a text."""
     command = [sys.executable, "-m", "charlm", "score", "-m", name, "--total", "--json", str(text)]
     figures: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return figures
 
 
-def loss(options: argparse.Namespace) -> None:
-    """The validation loss after as many updates, and after as much time, with the sampled softmax."""
-    text, held_out = (str(options.data.resolve() / "ptb" / f"{part}.txt") for part in ("train", "valid"))
-    cut = ["--tokenizer", "word", "--split", "whitespace", "--validation", held_out, "--steps", str(options.steps)]
+def loss(args: argparse.Namespace) -> None:
+    """Measure the validation perplexity after the same number of updates with full and with sampled softmax."""
+    text, held_out = (str(args.data.resolve() / "ptb" / f"{part}.txt") for part in ("train", "valid"))
+    options = ["--tokenizer", "word", "--split", "whitespace", "--validation", held_out, "--steps", str(args.steps)]
     rows = []
     for samples in (0, 2048, 8192):
         name = f"samples-{samples}"
-        began = time.perf_counter()
-        train([text, *cut, "--softmax-samples", str(samples), "--name", name, "-q"])
-        seconds = time.perf_counter() - began
-        rows.append(
-            [f"{samples:,}" if samples else "all", f"{total(name, Path(held_out))['perplexity']:.1f}", f"{seconds:.0f}"]
-        )
+        start = time.perf_counter()
+        train([text, *options, "--softmax-samples", str(samples), "--name", name, "-q"])
+        seconds = time.perf_counter() - start
+        perplexity = score_total(name, Path(held_out))["perplexity"]
+        rows.append([f"{samples:,}" if samples else "all words", f"{perplexity:.1f}", f"{seconds:.0f}"])
     write_section(
         "words-loss",
-        "What a sampled softmax loses",
-        f"Penn Treebank, {options.steps:,} updates of the default word model, then the perplexity of the validation "
-        "text with the whole softmax.\n\n" + table(["words drawn", "perplexity", "seconds"], rows),
+        "Loss with a sampled softmax",
+        f"Penn Treebank, {args.steps:,} updates of the default word model; then the perplexity per token of the "
+        "validation text with the full softmax.\n\n" + table(["sampled words", "perplexity", "seconds"], rows),
         packages=["torch"],
     )
 
 
-def shakespeare(options: argparse.Namespace) -> None:
-    """Words and characters at equal training time, on the same validation text."""
-    text = (options.data / "tinyshakespeare.txt").read_text(encoding="utf-8")
+def shakespeare(args: argparse.Namespace) -> None:
+    """Compare word and character models after equal training time, on the same validation text."""
+    text = (args.data / "tinyshakespeare.txt").read_text(encoding="utf-8")
     cut = text.index("\n", int(0.9 * len(text))) + 1
     Path("train.txt").write_text(text[:cut], encoding="utf-8")
     Path("valid.txt").write_text(text[cut:], encoding="utf-8")
     rows = []
-    spelling = 0.0
+    char_bits = 0.0
     for name in ("char", "word"):
-        budget = ["--minutes", str(options.minutes), "--name", name, "-q"]
+        budget = ["--minutes", str(args.minutes), "--name", name, "-q"]
         train(["train.txt", "--validation", "valid.txt", "--tokenizer", name, *budget])
-        figures = total(name, Path("valid.txt"))
+        figures = score_total(name, Path("valid.txt"))
         bits = figures["bits_per_char"]
-        spelling = spelling or bits
-        spelt = bits + spelling * unknown_chars(name, text[cut:]) / len(text[cut:])
+        char_bits = char_bits or bits
+        spelt = bits + char_bits * unknown_chars(name, text[cut:]) / len(text[cut:])
         unknown = f"{figures['unknown_tokens'] / figures['tokens']:.1%}"
         perplexity = f"{figures['perplexity']:.2f}"
         rows.append([name, f"{figures['tokens']:,}", perplexity, unknown, f"{bits:.3f}", f"{spelt:.3f}"])
-    header = ["tokens are", "tokens", "perplexity a token", "unknown", "bits/char", "unknown words spelt"]
+    header = ["tokenizer", "tokens", "perplexity per token", "unknown", "bits per character", "unknown words spelt out"]
     write_section(
         "words-shakespeare",
-        "Words against characters",
-        f"Tiny Shakespeare, {options.minutes:g} minutes of training each, default settings; the last 10 %, from "
-        "a line's beginning on, for validation. In the last column each unknown word of the word model costs what it "
-        "gives its unknown token, and besides its letters at what the character model gives a character: a model of "
-        "words alone gets the unknown ones too cheaply.\n\n" + table(header, rows),
+        "Words and characters",
+        f"Tiny Shakespeare, {args.minutes:g} minutes of training each, default settings. The validation text is the "
+        "last 10 %, from the start of a line. A word model gets unknown words too cheaply, because it need not predict "
+        "their letters. In the last column each unknown word costs what the word model assigns to its unknown token, "
+        "and in addition each of its letters costs what the character model needs per character.\n\n"
+        + table(header, rows),
         packages=["torch"],
     )
 
 
-def treebank(options: argparse.Namespace) -> None:
-    """The perplexity of Penn Treebank's test text; the text is never looked at but here."""
-    parts = {part: options.data / "ptb" / f"{part}.txt" for part in ("train", "valid", "test")}
-    cut = ["--tokenizer", "word", "--split", "whitespace", "--validation", str(parts["valid"])]
-    budget = ["--minutes", str(options.treebank_minutes), "--name", "ptb"]
-    train([str(parts["train"]), *cut, *budget])
-    rows = [[part, f"{total('ptb', parts[part])['perplexity']:.2f}"] for part in ("valid", "test")]
+def treebank(args: argparse.Namespace) -> None:
+    """Measure the perplexity of Penn Treebank's test text. No other benchmark reads this text."""
+    parts = {part: args.data / "ptb" / f"{part}.txt" for part in ("train", "valid", "test")}
+    options = ["--tokenizer", "word", "--split", "whitespace", "--validation", str(parts["valid"])]
+    budget = ["--minutes", str(args.treebank_minutes), "--name", "ptb"]
+    train([str(parts["train"]), *options, *budget])
+    rows = [[part, f"{score_total('ptb', parts[part])['perplexity']:.2f}"] for part in ("valid", "test")]
     command = "charlm train train.txt --validation valid.txt --tokenizer word --split whitespace"
     write_section(
         "words-treebank",
-        "Penn Treebank by the word",
-        f"`{command} --minutes {options.treebank_minutes:g}`, then `charlm score --total`:\n\n"
-        + table(["text", "perplexity a word"], rows)
-        + "\n\nPublished, on the test text: 114.5 for Zaremba's small LSTM, 13 epochs (arXiv 1409.2329), 57.3 for "
-        "AWD-LSTM, hundreds of epochs (arXiv 1708.02182).",
+        "Penn Treebank with words",
+        f"`{command} --minutes {args.treebank_minutes:g}`, then `charlm score --total`:\n\n"
+        + table(["text", "perplexity per word"], rows)
+        + "\n\nPublished perplexities of the test text: 114.5 for Zaremba's small LSTM after 13 epochs (arXiv "
+        "1409.2329), 57.3 for AWD-LSTM after hundreds of epochs (arXiv 1708.02182).",
         packages=["torch"],
     )
 
 
 def unknown_chars(name: str, text: str) -> int:
-    """The letters of the words in a text that a run's vocabulary lacks, each time they come."""
+    """Return the number of characters in words that are not in a run's vocabulary."""
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.runs import find_model
     from charlm.text.words import PIECES
@@ -223,29 +222,29 @@ def unknown_chars(name: str, text: str) -> int:
 
 
 PARTS = {"tokenizer": tokenizer, "softmax": softmax, "loss": loss, "shakespeare": shakespeare}
-LONG_PARTS = {"treebank": treebank}
-"""Run only if asked for."""
+EXTRA_PARTS = {"treebank": treebank}
+"""Parts that run only if they are named."""
 
 
 def main() -> None:
-    """Run the parts that are asked for, each with its section."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS | LONG_PARTS), help="default: all but treebank")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--minutes", type=float, default=2.0, help="of each training on tiny Shakespeare")
-    parser.add_argument("--steps", type=int, default=1000, help="of each training on Penn Treebank")
-    parser.add_argument("--treebank-minutes", type=float, default=5.0, help="of the training for the test perplexity")
-    options = parser.parse_args()
-    if unknown := set(options.parts) - (PARTS | LONG_PARTS).keys():
-        parser.error(f"no part {', '.join(unknown)}")
+    """Run the parts that were asked for. Each writes a result file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="parts to run (default: all except treebank)")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with tinyshakespeare.txt and ptb/")
+    parser.add_argument("--minutes", type=float, default=2.0, help="training time of each model in `shakespeare`")
+    parser.add_argument("--steps", type=int, default=1000, help="updates of each training in `loss`")
+    parser.add_argument("--treebank-minutes", type=float, default=5.0, help="training time in `treebank`")
+    args = parser.parse_args()
+    if unknown := set(args.parts) - (PARTS | EXTRA_PARTS).keys():
+        parser.error(f"no part {', '.join(unknown)}; the parts are {', '.join(PARTS | EXTRA_PARTS)}")
     for needed in ("tinyshakespeare.txt", "ptb/train.txt", "ptb/valid.txt", "ptb/test.txt"):
-        if not (options.data / needed).is_file():
-            sys.exit(f"{options.data / needed} is missing: give the folder of the data with --data")
-    options.data = options.data.resolve()
-    found_by_children()
+        if not (args.data / needed).is_file():
+            sys.exit(f"{args.data / needed} is missing: set --data")
+    args.data = args.data.resolve()
+    add_project_to_pythonpath()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        for part in options.parts or PARTS:
-            (PARTS | LONG_PARTS)[part](options)
+        for part in args.parts or PARTS:
+            (PARTS | EXTRA_PARTS)[part](args)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.figure import new_figure
-from charlm.cli.options import command, json_option, settings_options
+from charlm.cli.options import command, json_option, option, settings_options
 from charlm.lessons import LESSONS, LessonOptions
 
 if TYPE_CHECKING:
@@ -15,14 +15,21 @@ if TYPE_CHECKING:
 
 @command()
 @click.argument("name", required=False)
-@click.option("--source", is_flag=True, help="Print the lesson's code, which is written to be read.")
 @settings_options(LessonOptions)
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw a picture: .png, .svg, .pdf.")
+@option("--source", is_flag=True, help="Print the code of the lesson instead of running it.")
+@option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also draw a picture, in the format of the suffix, such as .png or .svg; for the lessons series, digits and "
+    "batchnorm.",
+)
 @json_option
 def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **options: Any) -> None:
     """List the lessons, or run one.
 
-    They lead from one recurrent cell to Shakespeare, in the order of the list. --json prints the figures only.
+    The lessons lead from one recurrent cell to a language model of Shakespeare. Without NAME, list them in order.
+    With --json, print only the numbers of a lesson.
 
     \b
     Example:
@@ -33,19 +40,15 @@ def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **o
     """
     if name is None:
         if source or plot or options["data"] or options["cell"]:
-            raise click.UsageError("name a lesson for that; `charlm lesson` lists them")
-        _print_list(as_json)
+            raise click.UsageError("these options need a lesson: give NAME; `charlm lesson` lists the lessons")
+        _list_lessons(as_json)
         return
     _check(name, {**options, "plot": plot})
     if source:
-        click.echo(_path(name).read_text(encoding="utf-8"), nl=False)
+        click.echo(_source(name), nl=False)
         return
-    figure = None if plot is None else new_figure(plot, "--plot")
+    figure = None if plot is None else new_figure(plot, "--plot")  # before the lesson, which may take minutes
     module, figures = _run(name, options, as_json)
-    if as_json:
-        import json
-
-        click.echo(json.dumps(figures))
     if figure is not None:
         module.draw(figure, figures)
         try:
@@ -54,7 +57,7 @@ def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **o
             raise click.ClickException(f"--plot {plot}: cannot be written ({error.strerror})") from None
 
 
-def _print_list(as_json: bool) -> None:
+def _list_lessons(as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
@@ -66,36 +69,41 @@ def _print_list(as_json: bool) -> None:
 
 
 def _check(name: str, options: dict[str, Any]) -> None:
-    """Refuse a lesson that there is not, and options that it does not take."""
+    """Refuse a name that is not a lesson, and options that the lesson does not have."""
     import difflib
 
     if name not in LESSONS:
-        near = difflib.get_close_matches(name, LESSONS, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(LESSONS)}"
+        similar = difflib.get_close_matches(name, LESSONS, n=3)
+        hint = f"did you mean {' or '.join(similar)}?" if similar else f"the lessons are {', '.join(LESSONS)}"
         raise click.BadParameter(f"no lesson {name!r}; {hint}", param_hint="NAME")
-    for option in ("cell", "data", "plot"):
-        if options[option] is not None and option not in LESSONS[name].takes:
-            takers = [taker for taker, entry in LESSONS.items() if option in entry.takes]
-            raise click.UsageError(f"the lesson {name} takes no --{option}: {', '.join(takers)} can")
+    for option_name in ("cell", "data", "plot"):
+        if options[option_name] is not None and option_name not in LESSONS[name].takes:
+            others = [other for other, entry in LESSONS.items() if option_name in entry.takes]
+            raise click.UsageError(
+                f"the lesson {name} has no option --{option_name}; the lessons that have it: {', '.join(others)}"
+            )
 
 
-def _path(name: str) -> Path:
+def _source(name: str) -> str:
     import charlm.lessons
 
-    return Path(charlm.lessons.__path__[0]) / f"{name}.py"
+    return Path(charlm.lessons.__path__[0], f"{name}.py").read_text(encoding="utf-8")
 
 
-def _run(name: str, given: dict[str, Any], as_json: bool) -> "tuple[ModuleType, dict[str, Any]]":
-    """Run a lesson, and say which one comes next."""
+def _run(name: str, options: dict[str, Any], as_json: bool) -> "tuple[ModuleType, dict[str, Any]]":
+    """Run a lesson, and print its text and the command of the next lesson, or its figures as JSON."""
     import importlib
+    import json
 
     import torch
 
     torch.set_flush_denormal(True)
     module = importlib.import_module(f"charlm.lessons.{name}")
     say = (lambda line: None) if as_json else click.echo
-    figures: dict[str, Any] = module.run(say, LessonOptions.pick(given))
+    figures: dict[str, Any] = module.run(say, LessonOptions.pick(options))
     following = dict(zip(LESSONS, list(LESSONS)[1:], strict=False)).get(name)
-    if following is not None and not as_json:
-        click.echo(f"Next, {LESSONS[following].title}:\n  charlm lesson {following}")
+    if as_json:
+        click.echo(json.dumps(figures))
+    elif following is not None:
+        click.echo(f"\nNext lesson: {LESSONS[following].title}\n  charlm lesson {following}")
     return module, figures

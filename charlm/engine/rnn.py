@@ -58,6 +58,7 @@ class RecurrentNetwork:
         tokenizer: Tokenizer with the vocabulary.
         layers: Recurrent layers.
         table: Input product and bias of the first layer for each token, (V, G * H + TABLE_PADDING), float32.
+        decoder: Matrix of the decoder, (V, H), float32.
 
     Example:
         >>> network = RecurrentNetwork.load(Path("checkpoints/shakespeare/model.safetensors"))
@@ -76,7 +77,7 @@ class RecurrentNetwork:
         ]
         embedding = weights["embedding.weight"]
         self.table: Array = np.pad(self.layers[0].project(embedding), ((0, 0), (0, TABLE_PADDING)))
-        self._decoder: Array = weights.get("decoder.weight", embedding)
+        self.decoder: Array = weights.get("decoder.weight", embedding)
         self._decoder_bias: Array = weights["decoder.bias"]
 
     @classmethod
@@ -137,7 +138,7 @@ class RecurrentNetwork:
 
     def logits(self, outputs: Array) -> Array:
         """Return the logits of the next token, (..., V), float32, for outputs of `read`, (..., H)."""
-        logits: Array = outputs @ self._decoder.T
+        logits: Array = outputs @ self.decoder.T
         logits += self._decoder_bias
         return logits
 

@@ -1,7 +1,10 @@
-"""The way from one recurrent cell to Shakespeare, a module a lesson, each using charlm as a user would.
+"""A course from one recurrent cell to a language model of Shakespeare. Each lesson is a module of this folder.
 
-A lesson has a function `run(say, options)`: it says what it does line by line and returns its figures. One that has
-a picture draws it with `draw(figure, figures)`. This module imports nothing heavy, so that the list comes at once.
+A lesson has a function `run(say, options)`, which prints the lesson through `say` and returns its figures. A lesson
+that can draw a picture also has a function `draw(figure, figures)`. Lessons use charlm's own modules, as a program
+that imports charlm would.
+
+This module imports no torch, so that the list of lessons appears at once.
 """
 
 from collections.abc import Callable
@@ -11,31 +14,32 @@ from pathlib import Path
 from charlm.config import CELLS, Settings, setting
 
 Say = Callable[[str], None]
-"""Called with each line that a lesson has to say."""
+"""Function that prints one or more lines of a lesson."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LessonOptions(Settings):
-    """What a lesson may be told."""
+    """Settings of a lesson."""
 
-    seed: int = setting(1, "Seed of all that is drawn.", "--seed", minimum=0, below=2**63)
-    cell: str = setting("lstm", "Recurrent cell (digits).", "--cell", choices=tuple(CELLS))
+    seed: int = setting(1, "Random seed: the same seed gives the same numbers.", "--seed", minimum=0, below=2**63)
+    cell: str = setting("lstm", "Recurrent cell; for the lesson digits.", "--cell", choices=tuple(CELLS))
     data: Path | None = setting(
         None,
-        "Folder with MNIST's four files, plain or .gz, in place of small drawn digits (digits, batchnorm).",
+        "Folder with the four MNIST files, plain or .gz, to use instead of drawn digits; for the lessons digits and "
+        "batchnorm.",
         "--data",
     )
-    quick: bool = setting(False, "A short form: the same with less training.", "--quick/--full")
+    quick: bool = setting(False, "Use less data and fewer training steps.", "--quick/--full")
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A line in the list of lessons.
+    """Entry in the list of lessons.
 
     Attributes:
-        title: What it shows.
-        time: How long it takes on two cores.
-        takes: The options it has beside those of all lessons: `data`, `cell`, `plot`.
+        title: Subject of the lesson.
+        time: Approximate running time on two CPU cores.
+        takes: Settings that only some lessons have: `data`, `cell`, `plot`.
     """
 
     title: str
@@ -44,18 +48,18 @@ class Lesson:
 
 
 LESSONS: dict[str, Lesson] = {
-    "cell": Lesson("one recurrent layer by hand, by the library, by the engine", "2 s"),
-    "unroll": Lesson("the same over a batch of sequences, long and short", "2 s"),
-    "shapes": Lesson("'hello' in one-hot: shapes, and the number of weights", "2 s"),
-    "stack": Lesson("layers on layers, state carried on, two directions", "2 s"),
-    "lstm": Lesson("gates by hand, and why they remember", "2 s"),
-    "embed": Lesson("padding, and the look-up that is a matrix product", "2 s"),
-    "loss": Lesson("the loss of a sequence by hand", "2 s"),
-    "hello": Lesson("five units learn to answer 'hihell' with 'ihello'", "2 s"),
-    "series": Lesson("forecasting a wave, with one layer and with three", "20 s", ("plot",)),
-    "digits": Lesson("reading a picture row by row", "30 s", ("data", "cell", "plot")),
-    "batchnorm": Lesson("the same through dense layers, normalised or not", "10 s", ("data", "plot")),
-    "skipgram": Lesson("word vectors, by telling true words from noise", "1 min"),
-    "shakespeare": Lesson("train, sample and score: the whole road", "3 min"),
+    "cell": Lesson("a recurrent layer by hand, in PyTorch and in NumPy", "2 s"),
+    "unroll": Lesson("a batch of sequences of different lengths", "2 s"),
+    "shapes": Lesson("one-hot vectors, tensor shapes and number of weights", "2 s"),
+    "stack": Lesson("stacked layers, carried state and two directions", "2 s"),
+    "lstm": Lesson("the gates of an LSTM, and gradients over many steps", "2 s"),
+    "embed": Lesson("padding and token embeddings", "2 s"),
+    "loss": Lesson("the cross-entropy loss of a sequence", "2 s"),
+    "hello": Lesson("a first language model: from 'hihell' to 'ihello'", "2 s"),
+    "series": Lesson("forecasting a time series", "20 s", ("plot",)),
+    "digits": Lesson("classifying images of digits row by row", "30 s", ("data", "cell", "plot")),
+    "batchnorm": Lesson("batch normalisation between dense layers", "10 s", ("data", "plot")),
+    "skipgram": Lesson("word vectors by noise-contrastive estimation", "1 min"),
+    "shakespeare": Lesson("training, sampling and scoring a language model", "3 min"),
 }
-"""All lessons, in the order to take them in."""
+"""All lessons, in the order of the course."""

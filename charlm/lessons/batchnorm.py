@@ -1,12 +1,17 @@
-"""The same pictures through dense layers, with and without batch normalisation.
+"""Batch normalisation between dense layers.
 
-Now the whole picture at once: 784 numbers, a layer of 300, a layer of 100, ten answers. Batch normalisation stands
-behind each layer. For every unit it takes the mean m and the variance v of what the unit says over the batch:
+Here a network of dense layers reads the whole image at once: 784 pixels, a
+layer of 300 units, a layer of 100 units, and the logits of ten digits. Batch
+normalisation follows each of the two layers. For each unit, let m and v be the
+mean and the variance of its values x in the batch. Then it computes
 
     y = a (x - m) / sqrt(v + 1e-5) + b
 
-with a and b learnt. The next layer then finds its inputs where it expects them, however the layers below have moved,
-and learning is quicker. For testing there is no batch, so running means of m and v are kept.
+where a and b are weights. So the inputs of the next layer keep the same mean
+and variance while the weights below change, and training is faster. At test
+time, running averages of m and v replace those of the batch.
+
+Shapes: B images in a batch, R = 28 rows, C = 28 columns.
 """
 
 from itertools import pairwise
@@ -16,39 +21,52 @@ import torch
 from torch import nn
 
 from charlm.lessons import LessonOptions, Say
-from charlm.lessons.drawn import SIDE
-from charlm.lessons.images import learn, load_digits
+from charlm.lessons.digit_data import load_digits
+from charlm.lessons.digit_training import train_epochs
+from charlm.lessons.drawn_digits import SIDE
 
 WIDTHS = (SIDE * SIDE, 300, 100)
-EPOCHS = 8
+"""Number of inputs, then units of each layer."""
+
+EPOCHS, QUICK_EPOCHS = 8, 3
+
+INTRODUCTION = """\
+Two networks of dense layers, {layers} -> 10 units, classify images of
+digits. One has batch normalisation after each of its two hidden layers, the
+other has not. Both start with the same weights.
+
+The data are {training:,} images of {name} for training and {test:,} for testing.
+The table shows the share of the test images that are classified correctly after
+each epoch, which is one pass over the training images:
+
+epoch   without normalisation   with normalisation"""
+CONCLUSION = """
+Look at the number of epochs that each network needs for the same accuracy. Both
+started with the same weights, but batch normalisation makes training faster."""
 
 
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Learn the digits twice and compare the accuracy, epoch by epoch."""
+    """Train both networks side by side, and print their accuracy after each epoch."""
     digits = load_digits(options)
-    say(f"{len(digits.images):,} {digits.name} to learn, {len(digits.test_images):,} to test on.")
-    say(f"{' -> '.join(map(str, WIDTHS))} -> 10 units, once plain, once normalised.")
-    say("")
-    say("        right on the test pictures")
-    say("epoch     plain   normalised")
+    counts = {"training": len(digits.images), "test": len(digits.test_images)}
+    say(INTRODUCTION.format(layers=" -> ".join(map(str, WIDTHS)), name=digits.name, **counts))
     models = []
     for normalised in (False, True):
-        torch.manual_seed(options.seed)  # the same weights to start from
-        models.append(dense(normalised))
-    courses = [learn(model, digits, 3 if options.quick else EPOCHS) for model in models]
+        torch.manual_seed(options.seed)  # both start with the same weights
+        models.append(dense_network(normalised))
+    epochs = QUICK_EPOCHS if options.quick else EPOCHS
+    trainings = [train_epochs(model, digits, epochs) for model in models]
     plain, normed = [], []
-    for epoch, ((_, without), (_, with_norm)) in enumerate(zip(*courses, strict=True), start=1):
-        plain.append(without)
-        normed.append(with_norm)
-        say(f"{epoch:5d}  {without:8.2%}     {with_norm:8.2%}")
-    say("")
-    say("Look at the first line: both began with the same weights, and after one epoch")
-    say("the normalised net is ahead. Most of what normalising gives, it gives at once.")
+    for epoch, ((_, plain_accuracy), (_, normed_accuracy)) in enumerate(zip(*trainings, strict=True), start=1):
+        plain.append(plain_accuracy)
+        normed.append(normed_accuracy)
+        say(f"{epoch:5d}   {plain_accuracy:21.2%}   {normed_accuracy:18.2%}")
+    say(CONCLUSION)
     return {"data": digits.name, "plain": plain, "normalised": normed}
 
 
-def dense(normalised: bool) -> nn.Sequential:
-    """Two dense rectified layers and a head: logits, (B, 10), of pictures, (B, R, C)."""
+def dense_network(normalised: bool) -> nn.Sequential:
+    """Return two dense layers with ReLU, and a linear layer: from images, (B, R, C), to logits, (B, 10)."""
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, units in pairwise(WIDTHS):
         layers += [nn.Linear(inputs, units), *([nn.BatchNorm1d(units)] if normalised else []), nn.ReLU()]
@@ -56,9 +74,9 @@ def dense(normalised: bool) -> nn.Sequential:
 
 
 def draw(figure: Any, figures: dict[str, Any]) -> None:  # noqa: ANN401 - a matplotlib figure
-    """Accuracy of both by epoch."""
+    """Draw the test accuracy of both networks by epoch."""
     axes = figure.subplots()
     for name in ("plain", "normalised"):
         axes.plot(range(1, len(figures[name]) + 1), [100 * share for share in figures[name]], marker="o", label=name)
-    axes.set(xlabel="epoch", ylabel="% right on the test pictures", title=figures["data"])
+    axes.set(xlabel="epoch", ylabel="test accuracy (%)", title=figures["data"])
     axes.legend()

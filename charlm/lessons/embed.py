@@ -1,9 +1,17 @@
-"""Padding, and the look-up that is a matrix product.
+"""Padding, and the embedding of tokens.
 
-Tokens come as ids, in sequences of any length. To go through a layer together they must be equally long: short ones
-are filled up with zeros in front, long ones cut in front, so that the end, which is what a model has just read, is
-always real. Then each id becomes a row of numbers, its embedding. On paper that is a one-hot row times a matrix; in
-fact it is a look-up of the row, the same numbers without the multiplications by zero.
+A model reads tokens as ids, which are integers. All sequences of a batch must
+have the same length. Here short sequences are padded with zeros at the start,
+and long ones are cut at the start, so the last token of each is always kept.
+
+Then each id becomes a vector, its embedding: a row of the matrix E. This is the
+product of the id's one-hot vector and E:
+
+    one_hot(id) E = E[id]
+
+The right-hand side only looks up a row, so it needs no multiplication.
+
+Shapes: B = 4 sequences, T = 5 time steps, V = 6 tokens, E = 3 numbers, H = 4 units.
 """
 
 from typing import Any
@@ -13,54 +21,67 @@ from torch import nn
 from torch.nn import functional as F
 
 from charlm.lessons import LessonOptions, Say
-from charlm.lessons.show import matrix
+from charlm.lessons.arrays import format_matrix, format_row
 from charlm.training.batches import pad_front
 from charlm.training.network import Classifier, RecurrentCore
 
 SEQUENCES = [[1, 2, 4, 2, 3], [0, 1, 2], [4, 5, 2, 1], [5, 2, 1, 3, 4, 1, 2, 3, 4, 5]]
-LENGTH, VOCABULARY, WIDTH, UNITS = 5, 6, 3, 4
+LENGTH, VOCAB_SIZE, EMBEDDING_DIM, UNITS = 5, 6, 3, 4
+
+INTRODUCTION = """\
+A model reads tokens as ids, which are integers. In a batch all sequences have
+the same length. Here are four sequences of ids, made {length} long: short ones are
+padded with zeros at the start, long ones are cut at the start.
+"""
+EMBEDDING = """
+Each of the {tokens} tokens has an embedding: a vector of {dim} numbers, one row of the
+matrix E. The numbers are random at first, and training changes them.
+"""
+CLASSIFIER = """
+An LSTM of {units} units reads the embeddings, and a linear layer on its last output
+gives the logits of two classes. The shapes are:
+"""
+CONCLUSION = """
+Look at the fourth sequence: its first five tokens were cut off, and its last
+five were kept. Then compare the two ways to get an embedding. For each token,
+the product needs 6 x 3 = 18 multiplications, and the look-up needs none. With
+10,000 words and 300 numbers per word, the product would need 3 million."""
 
 
 @torch.no_grad()
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Pad four sequences, look their tokens up, and send them through an LSTM."""
+    """Pad four sequences, look up their embeddings, and classify them with an LSTM."""
     torch.manual_seed(options.seed)
     padded = pad_front(SEQUENCES, LENGTH)
-    say(f"Four sequences of ids, made {LENGTH} long: filled with zeros in front, or cut there.")
+    say(INTRODUCTION.format(length=LENGTH))
     for sequence, row in zip(SEQUENCES, padded, strict=True):
         say(f"  {' '.join(map(str, sequence)):19}  ->  {' '.join(map(str, row))}")
 
-    embedding = nn.Embedding(VOCABULARY, WIDTH)
-    ids = torch.from_numpy(padded)  # (B=4, T=5), int64
-    looked_up = embedding(ids)  # (B=4, T=5, E=3)
-    one_hot = F.one_hot(ids, VOCABULARY).float()  # (B=4, T=5, V=6)
-    product = one_hot @ embedding.weight
-    say("")
-    say(f"The embedding, {WIDTH} numbers for each of {VOCABULARY} tokens, at random; training moves them:")
-    say("\n".join(matrix("E", embedding.weight)))
-    say("Tokens 2 and 3, as one-hot rows times E and as rows of E:")
+    embedding = nn.Embedding(VOCAB_SIZE, EMBEDDING_DIM)
+    ids = torch.from_numpy(padded)  # (B, T), int64
+    embedded = embedding(ids)  # (B, T, E)
+    one_hot = F.one_hot(ids, VOCAB_SIZE).float()  # (B, T, V)
+    product = one_hot @ embedding.weight  # (B, T, E)
+    say(EMBEDDING.format(tokens=VOCAB_SIZE, dim=EMBEDDING_DIM))
+    say(format_matrix("E", embedding.weight))
+    say("Tokens 2 and 3: the product of the one-hot vector and E, and the row of E:")
     for t in (3, 4):
-        ones, numbers = " ".join(f"{x:.0f}" for x in one_hot[0, t]), " ".join(f"{x:6.3f}" for x in product[0, t])
-        row = " ".join(f"{x:6.3f}" for x in looked_up[0, t])
-        say(f"  {ones} x E = {numbers}   E[{int(ids[0, t])}] = {row}")
-    equal = bool(torch.equal(looked_up, product))
-    say(f"Equal for all {ids.numel()} tokens, to the bit: {'yes' if equal else 'no'}.")
+        row = f"E[{int(ids[0, t])}] = {format_row(embedded[0, t])}"
+        say(f"  {format_row(one_hot[0, t], 0)} x E = {format_row(product[0, t])}   {row}")
+    equal = bool(torch.equal(embedded, product))
+    say(f"Equal for all {ids.numel()} tokens: {'yes' if equal else 'no'}")
 
-    model = Classifier(RecurrentCore("lstm", WIDTH, UNITS), 2, embedding)
-    answers = model(ids=ids)
-    pauses = torch.rand(*ids.shape, 1)  # a number beside each token: how long one paused after it, say
-    both = Classifier(RecurrentCore("lstm", WIDTH + 1, UNITS), 2, embedding)(pauses, ids)
-    outputs, _ = model.core(looked_up)
-    shapes = {"ids": ids, "embedded": looked_up, "outputs": outputs, "answers": answers, "with numbers": both}
-    say("")
-    say(f"The embedding before an LSTM of {UNITS} units, with a head of two classes at the end:")
-    for name, tensor in shapes.items():
-        say(f"  {name:12}  {tuple(tensor.shape)}")
-    say(f"'with numbers' reads a real number beside each token, {WIDTH} + 1 at a step.")
-    say("")
-    say("Look at the fourth sequence: it lost its beginning and kept its end. And count:")
-    say("the product took 20 x 6 x 3 multiplications, the look-up none. With 10,000 words")
-    say("and 300 numbers each, that is the difference between seconds and nothing.")
+    model = Classifier(RecurrentCore("lstm", EMBEDDING_DIM, UNITS), 2, embedding)
+    logits = model(ids=ids)  # (B, 2)
+    numbers = torch.rand(*ids.shape, 1)  # (B, T, 1), one more number for each token
+    with_numbers = Classifier(RecurrentCore("lstm", EMBEDDING_DIM + 1, UNITS), 2, embedding)(numbers, ids)  # (B, 2)
+    outputs, _ = model.core(embedded)  # (B, T, H)
+    shapes = {"ids": ids, "embedded": embedded, "outputs": outputs, "answers": logits, "with numbers": with_numbers}
+    say(CLASSIFIER.format(units=UNITS))
+    meanings = ("(B, T)", "(B, T, E)", "(B, T, H)", "(B, classes)", "(B, classes), if each step also has a number")
+    for (name, tensor), meaning in zip(shapes.items(), meanings, strict=True):
+        say(f"  {name:12}  {tuple(tensor.shape)!s:9}   {meaning}")
+    say(CONCLUSION)
     return {
         "padded": padded.tolist(),
         "look_up_is_product": equal,

@@ -1,8 +1,16 @@
-"""Teach 'hihell' -> 'ihello': the smallest language model there is.
+"""A first language model: it reads 'hihell' and predicts 'ihello'.
 
-After each letter the model says which one comes next. After the first h of 'hihello' that is i, after the second
-it is e: the letter alone does not tell, so the model must remember what came before. That is what recurrence is
-for.
+A language model reads tokens, here letters, and predicts the next one at each
+step. So the targets are the inputs moved by one place:
+
+    inputs   h i h e l l
+    targets  i h e l l o
+
+The letter h is followed once by i and once by e. The model cannot predict both
+from the letter h alone. It needs its state, which depends on earlier letters.
+
+Shapes: B = 1 sequence, T = 6 time steps, V = 6 tokens: 5 letters and the
+unknown token.
 """
 
 from typing import Any
@@ -16,52 +24,66 @@ from charlm.training.loss import sequence_loss
 from charlm.training.network import LanguageModel
 
 TEXT = "hihello"
-STEPS = 50
+MAX_STEPS = 50
+CORRECT_IN_A_ROW = 5
+"""Training stops after this many correct predictions in a row, because a single one may be chance."""
+
+INTRODUCTION = """\
+A language model reads tokens, here letters, and predicts the next letter at
+each step. This model has an embedding of 5 numbers per letter, an LSTM of 5
+units, and a linear layer that gives the logits of the next letter.
+
+The letters of {text!r} have the ids {ids}.
+  inputs:  {inputs}
+  targets: {targets}
+
+Each line is one training step: the cross-entropy loss in nats per letter, and
+the most probable letters.
+
+step    loss  predicted"""
+SUCCESS = """
+After {step} steps the model has predicted 'ihello' five times in a row. Look at the
+letter h in the inputs: it is followed once by i and once by e. The model can
+tell the two apart only by its state. At first all 6 tokens (5 letters and the
+unknown token) are about equally probable, so the loss starts near ln 6 = 1.79.
+
+The same with the commands of charlm:
+  charlm train hello
+  charlm sample --prime h -n 6 --temp 0"""
+FAILURE = """
+After {step} steps the model predicts {predicted!r}, not 'ihello'. Look at the last
+losses: training needs more steps. Try another seed: charlm lesson hello --seed 2"""
 
 
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Train until the model knows the word, at most `STEPS` steps.
+    """Train until the predictions are correct, for at most `MAX_STEPS` steps.
 
     Returns:
-        The steps used, the last loss in nats a character, and the predicted string.
+        The number of steps, the last loss in nats per letter, and the predicted text.
     """
     torch.manual_seed(options.seed)
     tokenizer = CharTokenizer.from_text(TEXT)
-    ids = torch.tensor(tokenizer.encode(TEXT)[None, :], dtype=torch.int64)
-    inputs, targets = ids[:, :-1], ids[:, 1:]  # hihell, and one place on, ihello: each (B=1, T=6)
-
+    ids = torch.tensor(tokenizer.encode(TEXT)[None, :], dtype=torch.int64)  # (B, T + 1)
+    inputs, targets = ids[:, :-1], ids[:, 1:]  # (B, T) each
     model = LanguageModel(ModelConfig(vocab_size=tokenizer.vocab_size, embedding_dim=5, hidden_size=5))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
 
-    say(f"The letters of {TEXT!r} and their ids: " + ", ".join(f"{c}={i}" for i, c in enumerate(tokenizer.tokens) if i))
-    say(f"What goes in: {tokenizer.decode(inputs[0])}   what should come out: {tokenizer.decode(targets[0])}")
-    say("Each letter becomes 5 numbers, one LSTM of 5 units reads them, a matrix turns")
-    say("its 5 outputs into letters.")
-    say("")
-    say("step  loss (nats)  predicted")
-    step, loss, predicted, known_for = 0, torch.tensor(0.0), "", 0
-    while step < STEPS and known_for < 5:  # five steps in a row: known, not guessed
-        logits, _ = model(inputs)
+    letters = {
+        "ids": ", ".join(f"{letter}={index}" for index, letter in enumerate(tokenizer.tokens) if index),
+        "inputs": tokenizer.decode(inputs[0]),
+        "targets": tokenizer.decode(targets[0]),
+    }
+    say(INTRODUCTION.format(text=TEXT, **letters))
+    step, loss, predicted, in_a_row = 0, torch.tensor(0.0), "", 0
+    while step < MAX_STEPS and in_a_row < CORRECT_IN_A_ROW:
+        logits, _ = model(inputs)  # (B, T, V)
         loss = sequence_loss(logits, targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         step += 1
         predicted = tokenizer.decode(logits.argmax(dim=-1)[0])
-        known_for = known_for + 1 if predicted == TEXT[1:] else 0
-        say(f"{step:4d}  {float(loss.detach()):11.4f}  {predicted}")
-    say("")
-    _end(say, step, predicted)
+        in_a_row = in_a_row + 1 if predicted == TEXT[1:] else 0
+        say(f"{step:4d}  {float(loss.detach()):6.4f}  {predicted}")
+    say((SUCCESS if predicted == TEXT[1:] else FAILURE).format(step=step, predicted=predicted))
     return {"steps": step, "loss_nats": float(loss.detach()), "predicted": predicted}
-
-
-def _end(say: Say, step: int, predicted: str) -> None:
-    if predicted != TEXT[1:]:
-        say(f"After {step} steps it still says {predicted!r}: try another --seed.")
-        return
-    say(f"After {step} steps it says {predicted!r}, five times running. Look at the h: once it")
-    say("is followed by i, once by e, and only the state that the LSTM carries from")
-    say("letter to letter tells the two apart. The loss fell from about ln 6 = 1.79,")
-    say("which is a guess among six tokens. The same from the command line:")
-    say("  charlm train hello")
-    say("  charlm sample --prime h -n 6 --temp 0")

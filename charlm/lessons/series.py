@@ -1,10 +1,17 @@
-"""Forecasting a wave, with one layer and with three.
+"""Forecasting a time series with one and with three layers.
 
-The wave is t sin(t) / 3 + 2 sin(5 t). The model reads it in steps of 0.1 and says at each step where it will be at the
-next: twenty numbers in, the same twenty moved on by one out. No letters here, but otherwise it is a language model:
-what comes next, given what came before. The loss is the mean of the squared misses.
+The series is a wave that grows with time t:
 
-The units are rectified, max(0, x), in place of tanh: a wave may grow beyond 1.
+    w(t) = t sin(t) / 3 + 2 sin(5 t)
+
+A model reads 20 values, at intervals of 0.1, and forecasts the next value at
+each step. This is the task of a language model with numbers in place of tokens.
+So the loss is the mean squared error instead of the cross-entropy.
+
+The units use max(0, x), called ReLU, instead of tanh. The outputs of tanh are
+limited to -1 ... 1, but the wave is not.
+
+Shapes: B = 50 windows, T = 20 time steps, one input and one output per step.
 """
 
 from collections.abc import Iterator
@@ -17,60 +24,72 @@ from torch.nn import functional as F
 from charlm.lessons import LessonOptions, Say
 from charlm.training.network import CoreOptions, Forecaster, RecurrentCore
 
-END, RESOLUTION, STEPS = 30.0, 0.1, 20
-UNITS, BATCHES, BATCH = 100, 1500, 50
+END, INTERVAL, STEPS = 30.0, 0.1, 20
+UNITS, BATCHES, BATCH_SIZE = 100, 1500, 50
 DEPTHS = {1: "1 layer", 3: "3 layers"}
 SHOWN = 12.2
-"""Where the window that is printed begins."""
+"""Time at which the printed window starts."""
+
+INTRODUCTION = """\
+A model reads {steps} values of the wave w(t) = t sin(t) / 3 + 2 sin(5 t), at
+intervals of {interval}, and forecasts the next value at each step. Two models are
+trained: one layer and three stacked layers of {units} units each. Both train on
+{batches:,} batches of {batch_size} random windows of the wave.
+
+The mean squared error over the whole wave, which has a variance of 13:
+
+batches  layers   error"""
+CONCLUSION = """
+Look at the first lines of the window, then at the last. At the first step a
+model has read one value. The wave has this value both on the way up and on the
+way down, so the first forecast is inaccurate. With more values the model knows
+the direction and the forecasts improve. To draw a picture of the wave:
+  charlm lesson series --plot wave.png"""
 
 
 def wave(times: Tensor) -> Tensor:
-    """The wave at some times."""
+    """Return the value of the wave at each time."""
     return times * times.sin() / 3 + 2 * (5 * times).sin()
 
 
 def windows(starts: Tensor) -> tuple[Tensor, Tensor]:
-    """Twenty values from each start, (B, T, 1), and the twenty one step later."""
-    values = wave(starts[:, None] + RESOLUTION * torch.arange(STEPS + 1))[..., None]
+    """Return inputs and targets, (B, T, 1) each: the values from each start, and the values one step later."""
+    values = wave(starts[:, None] + INTERVAL * torch.arange(STEPS + 1))[..., None]  # (B, T + 1, 1)
     return values[:, :-1], values[:, 1:]
 
 
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Train both models on the same windows, and compare them on all of the wave and on one window."""
+    """Train both models on the same windows, and compare them on the whole wave and on one window."""
     batches = 150 if options.quick else BATCHES
-    say(f"{UNITS} rectified units a layer, Adam at 1e-3, {batches:,} batches of {BATCH} windows.")
-    say("")
-    say("batches  layers  mean squared error over the whole wave")
+    say(INTRODUCTION.format(steps=STEPS, interval=INTERVAL, units=UNITS, batches=batches, batch_size=BATCH_SIZE))
     errors, forecasts = {}, {}
-    inputs, targets = windows(torch.tensor([SHOWN]))
+    inputs, targets = windows(torch.tensor([SHOWN]))  # (1, T, 1) each
     for layers, name in DEPTHS.items():
         torch.manual_seed(options.seed)
         model = Forecaster(RecurrentCore("rnn", 1, UNITS, layers, options=CoreOptions(nonlinearity="relu")), 1)
         for batch, error in train(model, batches):
             errors[name] = error
-            say(f"{batch:7,}  {layers:6d}  {error:.4f}")
+            say(f"{batch:7,}  {layers:6d}  {error:6.4f}")
         forecasts[name] = model(inputs)[0].flatten().tolist()
 
-    times = [SHOWN + RESOLUTION * (step + 1) for step in range(STEPS)]
+    times = [SHOWN + INTERVAL * (step + 1) for step in range(STEPS)]
     say("")
-    say(f"One window, from t = {SHOWN}: the wave, and what was forecast a step before.")
+    say(f"The window that starts at t = {SHOWN}: the wave, and its forecasts from the values")
+    say("before:")
     say("     t     wave   1 layer  3 layers")
     for time, true, *guesses in zip(times, targets.flatten().tolist(), *forecasts.values(), strict=True):
         say(f"  {time:4.1f}  {true:7.2f}  {guesses[0]:8.2f}  {guesses[1]:8.2f}")
-    say("")
-    say("Look at the first line and then down: at its first step a model has seen one")
-    say("number, which the wave passes going up and going down. The more it has read, the")
-    say("better it knows where it is. Draw it with --plot wave.png.")
+    say(CONCLUSION)
     return {"mse": errors, "times": times, "wave": targets.flatten().tolist(), "forecasts": forecasts}
 
 
 def train(model: Forecaster, batches: int) -> Iterator[tuple[int, float]]:
-    """Learn windows from anywhere in the wave; five times yields the batch, and the error over all of it."""
-    last_start = END - RESOLUTION * STEPS
-    all_inputs, all_targets = windows(torch.arange(0, last_start, RESOLUTION / 2))
+    """Train on random windows; yield the batch number and the error over the whole wave, five times in all."""
+    last_start = END - INTERVAL * STEPS
+    all_inputs, all_targets = windows(torch.arange(0, last_start, INTERVAL / 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for batch in range(1, batches + 1):
-        inputs, targets = windows(torch.rand(BATCH) * last_start)
+        inputs, targets = windows(torch.rand(BATCH_SIZE) * last_start)  # (B, T, 1) each
         loss = F.mse_loss(model(inputs)[0], targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -80,15 +99,15 @@ def train(model: Forecaster, batches: int) -> Iterator[tuple[int, float]]:
 
 
 def draw(figure: Any, figures: dict[str, Any]) -> None:  # noqa: ANN401 - a matplotlib figure
-    """The whole wave, and the window with both forecasts."""
+    """Draw the whole wave, and the window with both forecasts."""
     whole, window = figure.subplots(1, 2)
-    every = torch.arange(0, END, RESOLUTION / 5)
-    whole.plot(every, wave(every), color="0.6")
+    times = torch.arange(0, END, INTERVAL / 5)
+    whole.plot(times, wave(times), color="0.6")
     for axes in (whole, window):
         axes.plot(figures["times"], figures["wave"], "k.-", label="wave")
         axes.set(xlabel="t")
     for name, values in figures["forecasts"].items():
         window.plot(figures["times"], values, "o", fillstyle="none", label=f"forecast, {name}")
     whole.set(title="t sin(t) / 3 + 2 sin(5 t)")
-    window.set(title="a step ahead")
+    window.set(title="forecasts one step ahead")
     window.legend()

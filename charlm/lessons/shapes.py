@@ -1,95 +1,119 @@
-"""What goes in and what comes out: shapes, and the number of weights.
+"""One-hot vectors, the shapes of tensors, and the number of weights.
 
-A letter becomes a row with a single one, 'one-hot': h = 1000, e = 0100, l = 0010, o = 0001. From then on a layer knows
-only numbers. Everything has the shape (B, T, width): B sequences, T steps, and the width is 4 going in and the number
-of units coming out. The state is (L, B, H), what every layer holds for every sequence at its end; an lstm holds two
-such things, its output h and its memory c.
+A layer computes with numbers, so each letter becomes a one-hot vector: zeros,
+and a single one at the letter's position. With the four letters h, e, l, o:
+
+    h = 1 0 0 0     e = 0 1 0 0     l = 0 0 1 0     o = 0 0 0 1
+
+A layer with I inputs and H units reads inputs of shape (B, T, I) and returns
+outputs of shape (B, T, H). The state after the last step has the shape
+(L, B, H). An LSTM has two such states: the hidden state h, which is also its
+output, and the cell state c. A GRU and a plain RNN have only h.
+
+Such a layer has I x H input weights, H x H recurrent weights and H biases.
+
+Shapes: B sequences, T time steps, I = 4 inputs, H = 2 units, L layers.
 """
 
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.config import CELLS
 from charlm.lessons import LessonOptions, Say
-from charlm.lessons.show import matrix
+from charlm.lessons.arrays import format_matrix, format_row
 from charlm.training.network import Classifier, RecurrentCore
 
 LETTERS = "helo"
 UNITS = 2
 WORDS = ("hello", "eolll", "lleel")
 
-
-def one_hot(*words: str) -> torch.Tensor:
-    """Words of equal length as rows with a single one, (B, T, 4), float32."""
-    return F.one_hot(torch.tensor([[LETTERS.index(letter) for letter in word] for word in words]), 4).float()
+INTRODUCTION = """\
+A layer reads numbers, so each letter becomes a one-hot vector: zeros, and a
+single one at the letter's position. Here are the vectors of 'hello', and the
+outputs of a plain RNN with 2 units and random weights:
+"""
+CONCLUSION = """
+Look at layer 0. It is the only layer whose size depends on the alphabet. With
+65 letters it would have 65 x 2 + 6 = 136 weights, and the layers above it would
+still have 10 weights each."""
 
 
 @torch.no_grad()
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Send 'hello' through layers of two units, a letter, a word and three words at a time."""
+    """Read a letter, a word and three words with layers of two units, and print all shapes."""
     torch.manual_seed(options.seed)
     core = RecurrentCore("rnn", len(LETTERS), UNITS)
-    words = one_hot(*WORDS)
-    say("'hello', a row a letter, as an rnn of 2 units reads it:")
+    words = one_hot(WORDS)
+    say(INTRODUCTION)
     for letter, row, output in zip("hello", words[0], core(words[:1])[0][0], strict=True):
-        say(f"  {letter}   {' '.join(f'{x:.0f}' for x in row)}   ->  {' '.join(f'{x:6.3f}' for x in output)}")
-    say("The two l differ: the same letter, after another past.")
+        say(f"  {letter}   {format_row(row, 0)}   ->  {format_row(output)}")
+    say("The outputs at the two letters l differ, because the letters before them differ.")
     say("")
+    say("Inputs have the shape (B, T, I), outputs (B, T, H) and states (L, B, H): B")
+    say("sequences, T time steps, I = 4 inputs, H = 2 units, L = 1 layer.")
     say("                          inputs     outputs    state")
     shapes: dict[str, Any] = {}
     for title, inputs in {"one step, h": words[:1, :1], "five steps, hello": words[:1], "three words": words}.items():
         outputs, state = core(inputs)
         shapes[title] = [list(inputs.shape), list(outputs.shape), list(state[0].shape)]
-        say(f"  {title:22}  {_row(inputs, outputs, *state)}")
-    shapes |= with_lengths(say, core, words)
-    return {"shapes": shapes, **count_weights(say)}
+        say(f"  {title:22}  {_format_shapes(inputs, outputs, *state)}")
+    shapes |= read_with_lengths(say, core, words)
+    counts = count_weights(say)
+    say(CONCLUSION)
+    return {"shapes": shapes, **counts}
 
 
-def with_lengths(say: Say, core: RecurrentCore, words: torch.Tensor) -> dict[str, Any]:
-    """Read words of different lengths with every kind of cell, and answer once a word."""
+def one_hot(words: tuple[str, ...]) -> Tensor:
+    """Return words of equal length as one-hot vectors, (B, T, I), float32."""
+    ids = torch.tensor([[LETTERS.index(letter) for letter in word] for word in words])  # (B, T)
+    return F.one_hot(ids, len(LETTERS)).float()
+
+
+def read_with_lengths(say: Say, core: RecurrentCore, words: Tensor) -> dict[str, Any]:
+    """Read words of different lengths with each kind of cell, and classify each word."""
     shapes: dict[str, Any] = {}
-    lengths = torch.tensor([5, 4, 3])
+    lengths = torch.tensor([5, 4, 3])  # (B,)
     say("")
-    say("The three words with lengths 5, 4, 3, read by each kind of cell:")
+    say("The three words, cut to lengths 5, 4 and 3, with each kind of cell (columns as above):")
     for cell in CELLS:
         outputs, state = RecurrentCore(cell, len(LETTERS), UNITS)(words, lengths=lengths)
         shapes[cell] = [list(part.shape) for part in (outputs, *state)]
         names = "(h, c)" if len(state) == 2 else "h"
-        say(f"  {cell:22}  {_row(words, outputs, *state)}  {names}")
-    say("The outputs of the last one, a column a letter; past a word's end they are zero:")
+        say(f"  {cell:22}  {_format_shapes(words, outputs, *state)}  {names}")
+    say("The outputs of the rnn. Each column is one letter; after the end of a word the")
+    say("outputs are zero:")
     for word, output in zip(WORDS, outputs, strict=True):
-        say("\n".join(matrix(word, output.T)))
+        say(format_matrix(word, output.T))
 
-    last = core.last_output(core(words, lengths=lengths)[1])
-    answers = Classifier(core, 3)(words, lengths=lengths)
+    last = core.last_output(core(words, lengths=lengths)[1])  # (B, H)
+    logits = Classifier(core, 3)(words, lengths=lengths)  # (B, 3)
     say("")
-    say(f"Only the last output of each word: {tuple(last.shape)}.")
-    say(f"A head of three classes on it answers once a word: {tuple(answers.shape)}.")
-    return {**shapes, "last output only": list(last.shape), "classifier": list(answers.shape)}
+    say(f"The output at the last letter of each word:         {tuple(last.shape)}")
+    say(f"With a linear layer on it, logits of three classes: {tuple(logits.shape)}")
+    return {**shapes, "last output only": list(last.shape), "classifier": list(logits.shape)}
 
 
 def count_weights(say: Say) -> dict[str, Any]:
-    """Count the weights of three layers."""
+    """Count the weights of three stacked layers."""
     stacked = RecurrentCore("rnn", len(LETTERS), UNITS, num_layers=3)
     counts = [
         sum(weights.numel() for name, weights in layer.named_parameters() if "bias_hh" not in name)
         for layer in stacked.layers
     ]
+    stored = sum(weights.numel() for weights in stacked.parameters())
     say("")
-    say("Three layers of 2 units on top of each other; each has its Wx, Wy and b:")
+    say("The number of weights in three stacked layers of 2 units. Each layer has input")
+    say("weights Wx, recurrent weights Wy and a bias b:")
     for index, count in enumerate(counts):
         width = UNITS if index else len(LETTERS)
         say(f"  layer {index}: {width} x {UNITS} + {UNITS} x {UNITS} + {UNITS} = {count}")
-    say(f"  together {sum(counts)}")
-    held = sum(weights.numel() for weights in stacked.parameters())
-    say(f"PyTorch keeps two biases a layer and adds them up: {held} numbers are stored.")
-    say("")
-    say("Look at layer 0: only there does the alphabet count. With 65 letters it would")
-    say("have 65 x 2 + 6 = 136 weights, and the layers above it 10 each as before.")
-    return {"parameters_one_bias": counts, "parameters": sum(counts), "parameters_held": held}
+    say(f"  total:   {sum(counts)}")
+    say(f"PyTorch has two biases per layer and adds them, so it stores {stored} numbers.")
+    return {"parameters_one_bias": counts, "parameters": sum(counts), "parameters_held": stored}
 
 
-def _row(*tensors: torch.Tensor) -> str:
+def _format_shapes(*tensors: Tensor) -> str:
     return "  ".join(f"{tuple(tensor.shape)!s:9}" for tensor in tensors)

@@ -1,11 +1,14 @@
-"""The same layer over a whole tensor, with sequences of different lengths.
+"""A batch of sequences of different lengths.
 
-Nobody writes Y0, Y1, Y2 by hand for a hundred steps. The sequences go into one tensor, (B, T, inputs): B sequences,
-T steps, the numbers of one step. Short sequences are padded to T, and their true lengths are given beside them. A
-padded step must then count for nothing, and there are two things to look for:
+The sequences of a batch are stored in one tensor of shape (B, T, I): B
+sequences, T time steps, I inputs per step. All sequences in a tensor have the
+same length T. A shorter sequence is padded to this length, and its true length
+is given separately. The padding must not change the result:
 
-    outputs[b, t] = 0                        for t >= lengths[b]
-    state[b]      = outputs[b, lengths[b]-1] the last real one, not the last
+    outputs[b, t] = 0                            for t >= lengths[b]
+    state[b]      = outputs[b, lengths[b] - 1]   the output of the last real step
+
+Shapes: B = 4 sequences, T = 2 time steps, I = 3 inputs, H = 5 units, L = 1 layer.
 """
 
 from typing import Any
@@ -14,43 +17,53 @@ import numpy as np
 import torch
 
 from charlm.lessons import LessonOptions, Say
-from charlm.lessons.cell import UNITS, X0, X1, two_steps_model
-from charlm.lessons.show import matrix
+from charlm.lessons.arrays import format_matrix, format_row
+from charlm.lessons.cell import UNITS, X0, X1, two_step_model
 
 LENGTHS = torch.tensor([2, 1, 2, 2])
+
+INTRODUCTION = """\
+A layer reads all sequences of a batch together, as one tensor of shape
+(B, T, I): B sequences, T time steps, I inputs per step. Shorter sequences are
+padded to length T, and their true lengths are given too. For a padded step,
+the output must be zero and the hidden state must not change.
+
+Here are the sequences of the lesson cell again, with the same weights, as one
+tensor of shape {shape} with lengths {lengths}. Each line is one
+step: inputs -> outputs. Sequence 1 has one real step and one padded step.
+"""
+CONCLUSION = """
+Look at the second row of h. It is equal to the output of sequence 1 at step 0,
+which is the last real step of this sequence. If the layer had also read the
+padding, its state would depend on the amount of padding."""
 
 
 @torch.no_grad()
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Read four sequences, the second of which is over after one step."""
+    """Read four sequences, one of which ends after the first step."""
     torch.manual_seed(options.seed)
-    core = two_steps_model(UNITS).core  # the weights of `charlm lesson cell`
-    inputs = torch.from_numpy(np.stack([X0, X1], axis=1))  # (B=4, T=2, inputs=3)
-    outputs, (state,) = core(inputs, lengths=LENGTHS)  # (B=4, T=2, H=5), (L=1, B=4, H=5)
+    core = two_step_model(UNITS).core  # the weights of the lesson cell
+    inputs = torch.from_numpy(np.stack([X0, X1], axis=1))  # (B, T, I)
+    outputs, (state,) = core(inputs, lengths=LENGTHS)  # (B, T, H), (L, B, H)
 
-    say(f"X0 and X1 of lesson cell as one tensor, {tuple(inputs.shape)}, lengths {LENGTHS.tolist()}.")
-    say("A line is a step; sequence 1 is over after one:")
+    say(INTRODUCTION.format(shape=tuple(inputs.shape), lengths=LENGTHS.tolist()))
     for b, length in enumerate(LENGTHS.tolist()):
         for t in range(inputs.shape[1]):
-            numbers, answer = (
-                " ".join(f"{x:{form}}" for x in row) for form, row in ((".0f", inputs[b, t]), ("6.3f", outputs[b, t]))
-            )
-            say(f"  {b}, step {t}:  {numbers}  -> {answer}{'   past its end' if t >= length else ''}")
-    say(f"The final state, {tuple(state.shape)}: one layer, four sequences, {UNITS} units:")
-    say("\n".join(matrix("h", state[0])))
+            values = f"{format_row(inputs[b, t], 0)}  -> {format_row(outputs[b, t])}"
+            say(f"  sequence {b}, step {t}:  {values}{'   padding' if t >= length else ''}")
+    say(f"\nThe final hidden state h, of shape {tuple(state.shape)}; one row per sequence:")
+    say(format_matrix("h", state[0]))
 
-    padded = torch.arange(inputs.shape[1]) >= LENGTHS[:, None]  # (B, T)
-    last = outputs[torch.arange(len(LENGTHS)), LENGTHS - 1]
+    padded = torch.arange(inputs.shape[1]) >= LENGTHS[:, None]  # (B, T), bool
+    last_outputs = outputs[torch.arange(len(LENGTHS)), LENGTHS - 1]  # (B, H)
     figures = {
         "shapes": {"inputs": list(inputs.shape), "outputs": list(outputs.shape), "state": list(state.shape)},
         "greatest_past_the_end": float(outputs[padded].abs().max()),
-        "state_is_last_output": bool(torch.equal(state[0], last)),
+        "state_is_last_output": bool(torch.equal(state[0], last_outputs)),
     }
-    say(f"Greatest output past an end: {figures['greatest_past_the_end']}")
-    same = "yes" if figures["state_is_last_output"] else "no"
-    say(f"Each state is its sequence's last real output, to the bit: {same}")
+    equal = "yes" if figures["state_is_last_output"] else "no"
     say("")
-    say("Look at the second row of h: it is step 0 of sequence 1, the last that was")
-    say("real. Had the layer read on over the padding, the state would also tell how")
-    say("much was padded.")
+    say(f"Maximum absolute output at a padded step: {figures['greatest_past_the_end']}")
+    say(f"The final state equals the output of the last real step: {equal}")
+    say(CONCLUSION)
     return figures

@@ -17,7 +17,7 @@ def lesson(*args: str | Path) -> Result:
     return CliRunner().invoke(main, ["lesson", *map(str, args)], catch_exceptions=False)
 
 
-def test_the_list_is_the_course_in_order_with_the_time_of_each() -> None:
+def test_list_has_all_lessons_in_order_with_their_times() -> None:
     lines = lesson().stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(LESSONS)
     for line, entry in zip(lines, LESSONS.values(), strict=True):
@@ -26,13 +26,13 @@ def test_the_list_is_the_course_in_order_with_the_time_of_each() -> None:
         assert entry.time in line
 
 
-def test_the_list_as_json() -> None:
+def test_list_as_json() -> None:
     listed = json.loads(lesson("--json").stdout)
     assert list(listed) == list(LESSONS)
     assert listed["digits"]["takes"] == ["data", "cell", "plot"]
 
 
-def test_the_list_needs_no_torch() -> None:
+def test_list_source_and_help_import_no_torch() -> None:
     code = (
         "import sys\nfrom charlm.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
@@ -44,33 +44,33 @@ def test_the_list_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_source_prints_the_code_as_it_is(name: str) -> None:
+def test_source_prints_the_code_of_a_lesson(name: str) -> None:
     assert lesson(name, "--source").stdout == (LESSON_FOLDER / f"{name}.py").read_text(encoding="utf-8")
 
 
-def test_a_lesson_ends_with_the_command_of_the_next() -> None:
+def test_lesson_ends_with_the_command_of_the_next_lesson() -> None:
     names = list(LESSONS)
     done = lesson("loss")
     assert done.exit_code == 0
     assert done.stdout.splitlines()[-1].strip() == f"charlm lesson {names[names.index('loss') + 1]}"
 
 
-def test_json_is_the_figures_alone() -> None:
+def test_json_output_is_only_the_figures() -> None:
     figures = json.loads(lesson("hello", "--json", "--seed", "3").stdout)
     assert figures["predicted"] == "ihello"
     assert figures == json.loads(lesson("hello", "--json", "--seed", "3").stdout)
     assert figures != json.loads(lesson("hello", "--json", "--seed", "4").stdout)
 
 
-def test_an_unknown_lesson_suggests_near_ones() -> None:
+def test_unknown_lesson_is_an_error_that_suggests_similar_names() -> None:
     done = lesson("lsmt")
     assert done.exit_code == 2
     assert "no lesson 'lsmt'; did you mean lstm?" in done.stderr
-    assert "there are cell, unroll" in lesson("xyz").stderr
+    assert "the lessons are cell, unroll" in lesson("xyz").stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "takers"),
+    ("arguments", "lessons"),
     [
         (["hello", "--plot", "a.png"], "series, digits, batchnorm"),
         (["series", "--cell", "gru"], "digits"),
@@ -78,33 +78,34 @@ def test_an_unknown_lesson_suggests_near_ones() -> None:
     ],
     ids=" ".join,
 )
-def test_an_option_that_a_lesson_does_not_take_is_a_usage_error(arguments: list[str], takers: str) -> None:
+def test_option_that_a_lesson_does_not_have_is_a_usage_error(arguments: list[str], lessons: str) -> None:
     done = lesson(*arguments)
     assert done.exit_code == 2
-    assert f"the lesson {arguments[0]} takes no {arguments[1]}: {takers} can" in done.stderr
+    assert f"the lesson {arguments[0]} has no option {arguments[1]}; the lessons that have it: {lessons}" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--plot", "--data", "--cell", "--source"])
-def test_options_without_a_lesson_are_a_usage_error(option: str) -> None:
+def test_lesson_option_without_a_lesson_is_a_usage_error(option: str) -> None:
     value = {"--plot": ["a.png"], "--data": ["."], "--cell": ["gru"]}.get(option, [])
     done = lesson(option, *value)
     assert done.exit_code == 2
-    assert "name a lesson" in done.stderr
+    assert "these options need a lesson" in done.stderr
 
 
-def test_missing_data_is_one_line(tmp_path: Path) -> None:
+def test_missing_data_is_an_error_of_one_line(tmp_path: Path) -> None:
     done = lesson("digits", "--data", tmp_path)
     assert done.exit_code == 1
     assert done.stderr.startswith(f"Error: --data {tmp_path}: train-images-idx3-ubyte, t10k-images-idx3-ubyte, ")
+    assert done.stderr.count("\n") == 1
 
 
-def test_a_picture_is_saved() -> None:
+def test_picture_is_saved() -> None:
     pytest.importorskip("matplotlib")
     assert lesson("batchnorm", "--quick", "--plot", "picture.png").exit_code == 0
     assert Path("picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_that_cannot_be_saved_is_refused_before_the_lesson_runs() -> None:
+def test_unusable_picture_path_is_refused_before_the_lesson_runs() -> None:
     pytest.importorskip("matplotlib")
     for name, words in (("wave.txt", "must end in one of"), ("none/wave.png", "there is no folder none")):
         done = lesson("series", "--plot", name)
@@ -113,7 +114,7 @@ def test_a_picture_that_cannot_be_saved_is_refused_before_the_lesson_runs() -> N
         assert not done.stdout
 
 
-def test_without_matplotlib_plot_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_without_matplotlib_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     done = lesson("series", "--plot", "wave.png")

@@ -1,4 +1,4 @@
-"""Every lesson in its short form, and the column 'must show' of the course."""
+"""Every lesson with `quick`: its printed text and its figures; and the data of the lessons on digits."""
 
 import gzip
 import importlib
@@ -15,31 +15,31 @@ import pytest
 from charlm.config import CELLS
 from charlm.errors import CorpusError
 from charlm.lessons import LESSONS, LessonOptions
-from charlm.lessons.drawn import draw_digits
-from charlm.lessons.images import load_digits
+from charlm.lessons.digit_data import load_digits
+from charlm.lessons.drawn_digits import draw_digits
 from charlm.training.batches import pad_front
 
 COLUMNS = 80
-Taught = tuple[list[str], dict[str, Any]]
+Output = tuple[list[str], dict[str, Any]]
+"""Printed lines and figures of a lesson."""
 
 
-def teach(name: str, **options: Any) -> Taught:
-    """Run a lesson: its lines, and its figures."""
-    said: list[str] = []
+def run_lesson(name: str, **options: Any) -> Output:
+    lines: list[str] = []
     module = importlib.import_module(f"charlm.lessons.{name}")
-    figures = module.run(lambda text: said.extend(text.split("\n")), LessonOptions(quick=True, **options))
-    return said, figures
+    figures = module.run(lambda text: lines.extend(text.split("\n")), LessonOptions(quick=True, **options))
+    return lines, figures
 
 
 @pytest.fixture(scope="module")
-def lesson(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Taught]:
-    """Runs each lesson once, in its short form and in a folder of its own."""
+def lesson(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Output]:
+    """Run each lesson once, with `quick` and in a folder of its own."""
 
     @cache
-    def run(name: str) -> Taught:
+    def run(name: str) -> Output:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path_factory.mktemp(name))
-            lines, figures = teach(name)
+            lines, figures = run_lesson(name)
             if "file" in figures:
                 figures = {**figures, "written": Path(figures["file"]).read_text(encoding="utf-8")}
         return lines, figures
@@ -48,33 +48,33 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Taught]:
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_fits_the_terminal_and_says_what_to_look_at(name: str, lesson: Callable[[str], Taught]) -> None:
+def test_lesson_fits_80_columns_and_tells_what_to_look_at(name: str, lesson: Callable[[str], Output]) -> None:
     lines, _ = lesson(name)
     assert [line for line in lines if len(line) > COLUMNS] == []
     assert any(line.startswith("Look at") or " Look at " in line for line in lines)
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_is_short_enough_to_be_read(name: str) -> None:
+def test_lesson_code_has_40_to_120_lines(name: str) -> None:
     source = Path(importlib.import_module(f"charlm.lessons.{name}").__file__ or "")
     assert 40 <= len(source.read_text(encoding="utf-8").splitlines()) <= 120
 
 
-def test_cell_by_hand_by_the_library_and_by_the_engine_agree(lesson: Callable[[str], Taught]) -> None:
+def test_cell_computed_by_hand_equals_both_networks(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("cell")
     assert set(figures["difference"]) == {"library", "engine"}
     assert max(figures["difference"].values()) < 1e-6
     assert np.shape(figures["y0"]) == np.shape(figures["y1"]) == (4, 5)
 
 
-def test_unroll_ends_each_sequence_where_it_ends(lesson: Callable[[str], Taught]) -> None:
+def test_unroll_ignores_padding(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("unroll")
     assert figures["greatest_past_the_end"] == 0
     assert figures["state_is_last_output"] is True
     assert figures["shapes"] == {"inputs": [4, 2, 3], "outputs": [4, 2, 5], "state": [1, 4, 5]}
 
 
-def test_shapes_are_as_told(lesson: Callable[[str], Taught]) -> None:
+def test_shapes_and_number_of_weights(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("shapes")
     state = [1, 3, 2]
     assert figures["shapes"] == {
@@ -91,7 +91,7 @@ def test_shapes_are_as_told(lesson: Callable[[str], Taught]) -> None:
     assert figures["parameters"] == 34
 
 
-def test_stack_loses_nothing_where_it_is_cut(lesson: Callable[[str], Taught]) -> None:
+def test_stack_in_two_parts_equals_one_pass(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("stack")
     assert figures["difference"] < 1e-6
     assert figures["state_difference"] < 1e-6
@@ -100,7 +100,7 @@ def test_stack_loses_nothing_where_it_is_cut(lesson: Callable[[str], Taught]) ->
     assert figures["backward_ends_at_first"] is True
 
 
-def test_lstm_by_hand_agrees_and_remembers(lesson: Callable[[str], Taught]) -> None:
+def test_lstm_by_hand_equals_torch_and_has_long_gradients(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("lstm")
     assert figures["difference"] < 1e-6
     far = {name: column[figures["distances"].index(100)] for name, column in figures["gradients"].items()}
@@ -110,18 +110,18 @@ def test_lstm_by_hand_agrees_and_remembers(lesson: Callable[[str], Taught]) -> N
     assert 0.01 < far["lstm 2"] < 100
 
 
-def test_embed_pads_and_cuts_in_front(lesson: Callable[[str], Taught]) -> None:
+def test_embed_pads_and_cuts_at_the_start(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("embed")
     assert figures["padded"] == [[1, 2, 4, 2, 3], [0, 0, 0, 1, 2], [0, 4, 5, 2, 1], [1, 2, 3, 4, 5]]
     assert figures["look_up_is_product"] is True
 
 
-def test_padding_takes_another_filler_and_nothing_at_all() -> None:
+def test_pad_front_with_another_padding_id_and_without_sequences() -> None:
     assert pad_front([[], [7], [1, 2, 3]], 2, pad_id=9).tolist() == [[9, 9], [9, 7], [2, 3]]
     assert pad_front([], 3).shape == (0, 3)
 
 
-def test_loss_has_the_figures(lesson: Callable[[str], Taught]) -> None:
+def test_losses_equal_known_values(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("loss")
     assert list(figures["losses"].values()) == pytest.approx(
         [0.596759, 0.513015, 0.371101, 1.31326, 0.646595], abs=5e-6
@@ -131,42 +131,42 @@ def test_loss_has_the_figures(lesson: Callable[[str], Taught]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_hello_is_learnt_with_every_seed(seed: int) -> None:
-    _, figures = teach("hello", seed=seed)
+def test_hello_learns_the_word_with_every_seed(seed: int) -> None:
+    _, figures = run_lesson("hello", seed=seed)
     assert figures["predicted"] == "ihello"
     assert figures["steps"] < 50
 
 
-def test_series_is_forecast_better_the_longer_it_is_learnt(lesson: Callable[[str], Taught]) -> None:
+def test_series_forecasts_have_small_errors(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("series")
-    assert figures["mse"]["1 layer"] < 2  # a wave of variance 13
+    assert figures["mse"]["1 layer"] < 2  # the wave has a variance of 13
     assert figures["mse"]["3 layers"] < 1
     assert len(figures["times"]) == len(figures["wave"]) == 20
 
 
 @pytest.mark.slow
-def test_series_in_full_reaches_the_classic_error() -> None:
+def test_full_series_lesson_reaches_the_error_limit() -> None:
     module = importlib.import_module("charlm.lessons.series")
     figures = module.run(lambda text: None, LessonOptions())
     assert figures["mse"]["1 layer"] < 0.09
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_digits_are_learnt_by_every_cell(cell: str, lesson: Callable[[str], Taught]) -> None:
-    _, figures = lesson("digits") if cell == "lstm" else teach("digits", cell=cell)
+def test_digits_are_learnt_with_every_cell(cell: str, lesson: Callable[[str], Output]) -> None:
+    _, figures = lesson("digits") if cell == "lstm" else run_lesson("digits", cell=cell)
     assert figures["cell"] == cell
     assert figures["data"] == "drawn digits"
-    assert figures["accuracy"][-1] > 0.15  # a guess has 0.1
+    assert figures["accuracy"][-1] > 0.15  # chance is 0.1
     assert figures["loss_nats"][-1] < figures["loss_nats"][0]
 
 
-def test_batchnorm_learns_quicker(lesson: Callable[[str], Taught]) -> None:
+def test_batchnorm_trains_faster(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("batchnorm")
     assert figures["normalised"][0] > figures["plain"][0]
     assert len(figures["plain"]) == len(figures["normalised"])
 
 
-def test_skipgram_finds_families_and_writes_glove_lines(lesson: Callable[[str], Taught]) -> None:
+def test_skipgram_finds_words_of_family_and_writes_glove_format(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("skipgram")
     assert figures["toy"]["draws_from_full"][1000] < 0.1
     assert figures["toy"]["full_from_softmax"][10_000] < 0.001
@@ -177,7 +177,7 @@ def test_skipgram_finds_families_and_writes_glove_lines(lesson: Callable[[str], 
     assert np.isfinite(np.array([row[1:] for row in rows], dtype=float)).all()
 
 
-def test_shakespeare_prefers_the_real_line(lesson: Callable[[str], Taught]) -> None:
+def test_shakespeare_scores_the_real_line_best(lesson: Callable[[str], Output]) -> None:
     lines, figures = lesson("shakespeare")
     bits = figures["bits_per_char"]
     assert bits["as it is"] < bits["words shuffled"]
@@ -187,13 +187,13 @@ def test_shakespeare_prefers_the_real_line(lesson: Callable[[str], Taught]) -> N
 
 
 @pytest.mark.parametrize("name", [name for name, entry in LESSONS.items() if "plot" in entry.takes])
-def test_pictures_are_drawn_from_the_figures(name: str, lesson: Callable[[str], Taught]) -> None:
+def test_picture_is_drawn_from_the_figures(name: str, lesson: Callable[[str], Output]) -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure()
     importlib.import_module(f"charlm.lessons.{name}").draw(figure, lesson(name)[1])
     assert all(axes.lines and axes.get_title() for axes in figure.axes)
 
 
-def test_drawn_digits_are_pictures_of_all_ten() -> None:
+def test_drawn_digits_are_repeatable_images_of_all_ten_digits() -> None:
     images, labels = draw_digits(200, seed=3)
     assert images.shape == (200, 28, 28)
     assert images.dtype == np.float32
@@ -203,12 +203,13 @@ def test_drawn_digits_are_pictures_of_all_ten() -> None:
 
 
 def idx(array: npt.NDArray[np.uint8]) -> bytes:
+    """Return an array in idx format."""
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 @pytest.fixture
 def mnist(tmp_path: Path) -> Path:
-    """A folder with small files of MNIST's form, two of them compressed."""
+    """Return a folder with small files in MNIST's format, two of them compressed."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 30), ("t10k", 20)):
         images = rng.integers(256, size=(count, 28, 28), dtype=np.uint8)
@@ -218,7 +219,7 @@ def mnist(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_mnist_is_read_plain_and_compressed(mnist: Path) -> None:
+def test_mnist_is_read_from_plain_and_compressed_files(mnist: Path) -> None:
     digits = load_digits(LessonOptions(data=mnist))
     assert digits.name == "MNIST"
     assert (digits.images.shape, digits.test_images.shape) == ((30, 28, 28), (20, 28, 28))
@@ -228,9 +229,9 @@ def test_mnist_is_read_plain_and_compressed(mnist: Path) -> None:
     assert np.array_equal(np.round(digits.test_images.numpy().ravel() * 255), np.frombuffer(pixels, np.uint8))
 
 
-def test_a_missing_file_of_mnist_is_named(mnist: Path) -> None:
+def test_missing_mnist_file_is_named(mnist: Path) -> None:
     (mnist / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(CorpusError, match=r"t10k-labels-idx1-ubyte not there, neither plain nor \.gz"):
+    with pytest.raises(CorpusError, match=r"t10k-labels-idx1-ubyte not found, neither plain nor \.gz"):
         load_digits(LessonOptions(data=mnist))
 
 
@@ -246,9 +247,9 @@ def test_a_missing_file_of_mnist_is_named(mnist: Path) -> None:
         ("t10k-images-idx3-ubyte.gz", b"no gzip"),
         ("t10k-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((20, 28, 28), np.uint8)))[:-9]),
     ],
-    ids=["other", "empty", "cut in its head", "cut", "too few", "no digits", "no gzip", "half a gzip"],
+    ids=["not idx", "empty", "truncated header", "truncated", "too few", "label 10", "not gzip", "truncated gzip"],
 )
-def test_damaged_files_of_mnist_are_an_error(mnist: Path, name: str, content: bytes) -> None:
+def test_damaged_mnist_file_is_an_error(mnist: Path, name: str, content: bytes) -> None:
     (mnist / name).write_bytes(content)
     with pytest.raises(CorpusError, match=r"MNIST|damaged|idx"):
         load_digits(LessonOptions(data=mnist))
