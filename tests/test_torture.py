@@ -23,7 +23,7 @@ FOLDER = Path("checkpoints/broken")
 
 SERVER = """
 import os, shlex, sys
-import torch, charlm.training.setup, charlm.cli.progress, charlm.cli.signals, charlm.training.trainer
+import torch, charlm.training.resumption, charlm.cli.progress, charlm.cli.signals, charlm.training.trainer
 from charlm.cli import main
 for line in sys.stdin.buffer:
     pid = os.fork()

@@ -25,7 +25,8 @@ from charlm.text.corpus import CorpusReader
 from charlm.text.glove import VectorFile, embed_vocabulary
 from charlm.text.tokenizer import CharTokenizer, tokenizer_from_dict
 from charlm.training.network import LanguageModel
-from charlm.training.setup import Request, resumed_job
+from charlm.training.request import Hardware, Request
+from charlm.training.resumption import prepare_resumed
 from charlm.training.trainer import Trainer
 from tests.conftest import VERSE
 
@@ -185,15 +186,12 @@ def test_damaged_training_states_are_refused_or_resumed(cases: int, rng: np.rand
 
 def resume_training() -> None:
     """Do everything that `train --resume` does before the first update."""
-    request = Request(
-        specs=(), validation=(), glove=None, start=None, name=None, encoding=None, errors=None, cache=None, force=True
-    )
-    job = resumed_job("verse", request, {})
-    with job.hold, torch.random.fork_rng():
-        model = LanguageModel(job.model_config)
-        trainer = Trainer(model, job.dataset, job.train_config, run=job.run, metadata=job.metadata)
-        assert job.resume_from is not None
-        trainer.resume(job.resume_from)
+    request = Request(force=True, hardware=Hardware(device="cpu"))
+    with prepare_resumed(request, "verse") as training, torch.random.fork_rng():
+        model = LanguageModel(training.model_config)
+        trainer = Trainer(model, training.dataset, training.train_config, run=training.run, metadata=training.metadata)
+        assert training.saved is not None
+        trainer.resume(training.saved)
 
 
 @cases
