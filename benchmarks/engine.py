@@ -254,7 +254,7 @@ def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[Row]:
         ("time of bare matrix-vector products / generate", f"{product / generate:.0%}", "sampling and text included"),
         *(
             (
-                f"throughput of {STREAMS} streams / one stream, {count} threads",
+                f"throughput of {STREAMS} streams / one stream, {threads_label(count)}",
                 f"{ratio:.1f}",
                 f"{by_threads('engine', many)} per token of all streams",
             )
@@ -266,6 +266,11 @@ def speed_rows(folder: Path, rounds: int, threads: list[int]) -> list[Row]:
             products_note,
         ),
     ]
+
+
+def threads_label(count: int) -> str:
+    """Return a number of threads in words."""
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def score_rows(folder: Path, threads: list[int]) -> list[Row]:
@@ -290,7 +295,7 @@ def score_rows(folder: Path, threads: list[int]) -> list[Row]:
         bound = LINE_CHARS * products / STREAMS
         rows.append(
             (
-                f"1x384, charlm score: line through a pipe / line of a file of {LINES:,}, {count} threads",
+                f"1x384, charlm score: line through a pipe / line of a file of {LINES:,}, {threads_label(count)}",
                 f"{alone / together:.1f}",
                 f"{together:,.0f} us per line of the file, with start-up; {alone:,.0f} us from writing a line to its "
                 f"answer; maximum difference {difference:.1e} nats; bare products take {bound:,.0f} us per line and "

@@ -108,11 +108,11 @@ def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if data[:3] != b"\0\0\x08":
-            raise CorpusError(f"{path}: not a file of bytes in idx format")
+            raise CorpusError(f"{path}: not in idx format; give one of MNIST's four files")
         shape = np.frombuffer(data, ">u4", count=data[3], offset=4)
         return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
     except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
-        raise CorpusError(f"{path}: cannot be read, or is damaged ({error})") from None
+        raise CorpusError(f"{path}: cannot be read, or is damaged ({error}); download it again") from None
 
 
 def print_images(say: Say, images: Tensor) -> None:
