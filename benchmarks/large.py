@@ -19,40 +19,36 @@ from benchmarks import add_project_to_pythonpath
 from benchmarks.report import table, write_section
 
 WATCH = """
-import json, resource, sys, time
+import contextlib, json, resource, sys, time
 from pathlib import Path
-began = time.perf_counter()
-from charlm.training.setup import Request, new_job
-from charlm.text.corpus import Texts
+from charlm.text.corpus import CorpusReader
 from charlm.text.tokenizer import CharTokenizer
+from charlm.training.request import Hardware, Request, TextOptions
+from charlm.training.setup import prepare_new
+settings = {"hidden_size": 64, "embedding_dim": 16, "steps": 1}
 loaded, loaded_cpu = time.perf_counter(), time.process_time()
-specs, cache = [sys.argv[1]], Path(sys.argv[2])
-if sys.argv[3] == "set":
+specs, cache, way = [sys.argv[1]], Path(sys.argv[2]), sys.argv[3]
+figures, stack = {}, contextlib.ExitStack()
+if way == "set":
     seen, chars = set(), 0
     with open(specs[0], encoding="utf-8") as file:
         while block := file.read(1 << 16):
             seen.update(block)
             chars += len(block)
-    figures = {"tokens": chars}
-elif sys.argv[3] == "count":
-    with Texts(specs) as texts:
+elif way == "count":
+    with CorpusReader(specs) as texts:
         CharTokenizer.from_pieces(texts.blocks())
-    figures = {"tokens": texts.num_chars}
 else:
-    nothing = dict.fromkeys(("glove", "start", "name", "encoding", "errors"))
-    request = Request(specs=specs, validation=(), cache=cache, force=False, **nothing)
-    from charlm.training.throughput import Machine
-    job = new_job(request, {"hidden_size": 64, "embedding_dim": 16, "steps": 1}, Machine)
-    ids = job.material.train_ids
-    figures = {"tokens": len(ids) + len(job.material.val_ids), "type": str(ids.dtype)}
+    request = Request(
+        corpus=specs, settings=settings, text=TextOptions(cache=cache), hardware=Hardware(device="cpu")
+    )
+    training = stack.enter_context(prepare_new(request, dry_run=True))
 figures["seconds"] = time.perf_counter() - loaded
 figures["cpu_seconds"] = time.process_time() - loaded_cpu
-if sys.argv[3] in ("first", "again"):
-    import torch
-    from charlm.cli.train import _fresh_model
+if way in ("first", "again"):
     from charlm.training.batches import StreamBatches
-    _fresh_model(job)
-    StreamBatches(ids, 16, 64, start_id=1).inputs_and_targets(5)
+    training.make_model()
+    StreamBatches(training.dataset.train_ids, 16, 64, start_id=1).inputs_and_targets(5)
 figures["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps(figures))
 """

@@ -141,7 +141,7 @@ TOKENS = "Tokens and vocabulary"
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig(Settings):
-    """How text is split into tokens, and which tokens a model knows."""
+    """Settings of the tokenizer: how text is split into tokens, and which tokens a model knows."""
 
     tokenizer: str = setting(
         "char", "Unit of text that is one token.", "--tokenizer", choices=("char", "word"), group=TOKENS
@@ -247,7 +247,7 @@ TEXT, LENGTH, OPTIMISATION, RUNNING = "Text", "Training length", "Optimisation",
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Settings):
-    """How a model is trained. One of `minutes`, `epochs` and `steps` ends the training."""
+    """Settings of a training. One of `minutes`, `epochs` and `steps` ends the training."""
 
     minutes: float | None = setting(
         None, "Stop after X minutes, including start-up.", "--minutes", above=0, group=LENGTH
@@ -345,7 +345,7 @@ DRAWING, PENALTY, ENDING = "Choice of tokens", "Repetition", "Length and number"
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(Settings):
-    """How text is generated."""
+    """Settings of text generation."""
 
     temperature: float = setting(
         0.8,

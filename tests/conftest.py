@@ -22,6 +22,8 @@ hypothesis.settings.register_profile(
 )  # a machine that is busy is no failure
 hypothesis.settings.load_profile("charlm")
 
+torch.set_num_threads(1)  # small models are faster with one, above all on a busy machine
+
 # What a shell starts in the background ignores Ctrl-C, and so does what that starts: tests would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -21,7 +21,7 @@ def new_figure(path: Path, option: str) -> Any:  # noqa: ANN401 - the types of m
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise click.ClickException(f"{option} needs matplotlib: pip install 'charlm[plot]'") from None
+        raise click.ClickException(f"{option} needs matplotlib: pip install matplotlib") from None
     figure = Figure(figsize=(9, 5), layout="constrained")
     formats = figure.canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".") not in formats:

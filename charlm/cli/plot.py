@@ -30,7 +30,7 @@ def plot(runs: tuple[str, ...], out: Path | None, axis: str) -> None:
     """Plot the loss curves of runs.
 
     RUNS are names in ./checkpoints or folders; the newest run if there are none. Without --out, the curves are drawn
-    in the terminal. An image needs matplotlib (pip install 'charlm[plot]').
+    in the terminal. An image needs matplotlib (pip install matplotlib).
 
     \b
     Example:

@@ -77,7 +77,7 @@ def read_with_lengths(say: Say, core: RecurrentCore, words: Tensor) -> dict[str,
     shapes: dict[str, Any] = {}
     lengths = torch.tensor([5, 4, 3])  # (B,)
     say("")
-    say("The three words, cut to lengths 5, 4 and 3, with each kind of cell (columns as above):")
+    say("The three words, cut to lengths 5, 4 and 3, with each kind of cell:")
     for cell in CELLS:
         outputs, state = RecurrentCore(cell, len(LETTERS), UNITS)(words, lengths=lengths)
         shapes[cell] = [list(part.shape) for part in (outputs, *state)]

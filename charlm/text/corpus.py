@@ -96,7 +96,7 @@ class CorpusReader:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the text is short enough to be kept in memory; known after the first pass."""
+        """True if the text is short enough to be kept in memory; known after the first pass."""
         return self._blocks is not None
 
     def pieces(self) -> Iterator[str]:
@@ -239,7 +239,7 @@ class CorpusPart:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the corpus is short enough to be kept in memory."""
+        """True if the corpus is short enough to be kept in memory."""
         return self.corpus.in_memory
 
     def pieces(self) -> Iterator[str]:

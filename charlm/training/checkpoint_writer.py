@@ -59,7 +59,7 @@ class CheckpointWriter:
 
     @property
     def has_model(self) -> bool:
-        """Whether there is a best model, on disk or in memory."""
+        """True if there is a best model, on disk or in memory."""
         return self._run.model.exists() or self._unsaved_best is not None
 
     def is_save_due(self, seconds: float) -> bool:

@@ -35,7 +35,7 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and reports progress."""
+        """True if this process writes files and reports progress."""
         return self.rank == 0
 
     def average_gradients(self, model: nn.Module, nats: float) -> float:

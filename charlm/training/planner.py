@@ -135,7 +135,7 @@ class _Task:
 
     @property
     def is_short(self) -> bool:
-        """Whether a model is meant to memorise the text."""
+        """True if a model is meant to memorise the text."""
         return self.num_tokens < SHORT_TEXT
 
     @property

@@ -31,7 +31,7 @@ CUBLAS_WORKSPACE = ":4096:2"
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """How texts are read.
+    """Options for reading texts.
 
     Attributes:
         encoding: Encoding of the texts; None for UTF-8, or for that of the run if it is resumed.
@@ -51,7 +51,7 @@ class TextOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """Where a training computes.
+    """Device and threads of a training.
 
     Attributes:
         device: cpu, cuda, mps or auto.

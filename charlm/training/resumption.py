@@ -77,7 +77,7 @@ def _load_save(run: Run) -> tuple[Checkpoint, list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Origin:
-    """What a save records about the beginning of its training.
+    """Record, in a save, of the beginning of its training.
 
     Attributes:
         train_config: How the run is trained.

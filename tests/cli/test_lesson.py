@@ -119,4 +119,4 @@ def test_plot_without_matplotlib_names_the_package_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     done = lesson("series", "--plot", "wave.png")
     assert done.exit_code == 1
-    assert done.stderr == "Error: --plot draws with matplotlib: pip install 'charlm[plot]'\n"
+    assert done.stderr == "Error: --plot needs matplotlib: pip install matplotlib\n"
