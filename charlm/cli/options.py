@@ -32,17 +32,29 @@ class GroupedOption(click.Option):
         super().__init__(*args, **kwargs)
         self.group = group
 
+    def get_help_extra(self, ctx: click.Context) -> Any:  # noqa: ANN401 - a private type of click
+        """Return click's notes on the option, with its placeholder in the range of numbers."""
+        extra = super().get_help_extra(ctx)
+        if "range" in extra:
+            extra["range"] = extra["range"].replace("x", self.metavar or "x")
+        return extra
+
 
 class GroupedCommand(click.Command):
-    """Command whose help lists its options under headings."""
+    """Command whose help lists its options under headings.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        groups: Headings in their order; others follow in the order in which they first occur.
+    """
+
+    def __init__(self, *args: Any, groups: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.groups = groups
         self.context_settings.setdefault("max_content_width", MAX_HELP_WIDTH)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options group by group, in the order in which the groups first occur."""
-        groups: dict[str, list[tuple[str, str]]] = {}
+        """Write the options group by group."""
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in self.groups}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None and isinstance(param, click.Option):

@@ -19,7 +19,18 @@ from charlm.cli.options import (
     settings_options,
     threads_option,
 )
-from charlm.config import MODEL, RUNNING, TEXT, ModelConfig, TokenizerConfig, TrainConfig
+from charlm.config import (
+    LENGTH,
+    MODEL,
+    OPTIMISATION,
+    REGULARISATION,
+    RUNNING,
+    TEXT,
+    TOKENS,
+    ModelConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 from charlm.training.recipe import AUTOMATIC
 
 if TYPE_CHECKING:
@@ -27,9 +38,11 @@ if TYPE_CHECKING:
     from charlm.training.setup import Training
 
 RUN = "Run"
+GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNING)
+"""Headings of the help, the most used ones first."""
 
 
-@command()
+@command(groups=GROUPS)
 @click.argument("corpus", nargs=-1)
 @option("--name", metavar="NAME", group=RUN, help="Name of the run, a folder in ./checkpoints.  [default: from CORPUS]")
 @option(

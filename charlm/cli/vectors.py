@@ -44,7 +44,9 @@ def export(model: str | None) -> None:
 @vectors.command(name="nearest", cls=GroupedCommand)
 @click.argument("word")
 @model_option
-@option("--file", type=click.Path(path_type=Path), help="Search a file of word vectors instead of a model.")
+@option(
+    "--file", type=click.Path(path_type=Path), metavar="FILE", help="Search a file of word vectors instead of a model."
+)
 @option(
     "--top", type=click.IntRange(min=1), metavar="N", default=10, show_default=True, help="Number of words to print."
 )

@@ -81,14 +81,7 @@ def read_mnist(folder: Path) -> list[npt.NDArray[Any]]:
     Raises:
         CorpusError: If a file is missing or damaged, or holds something else.
     """
-    found = {name: [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()] for name in MNIST_FILES}
-    if missing := [name for name, paths in found.items() if not paths]:
-        raise CorpusError(
-            f"data {folder}: {', '.join(missing)} not found, neither plain nor .gz; give the folder with MNIST's four "
-            "files",
-            fields=["data"],
-        )
-    arrays = [_read_idx(paths[0]) for paths in found.values()]
+    arrays = [_read_idx(path) for path in _find_files(folder)]
     for images, labels in zip(arrays[:2], arrays[2:], strict=True):
         if images.shape != (len(labels), SIDE, SIDE) or labels.ndim != 1 or labels.max(initial=0) > 9:
             raise CorpusError(
@@ -97,6 +90,18 @@ def read_mnist(folder: Path) -> list[npt.NDArray[Any]]:
                 fields=["data"],
             )
     return [array.astype(np.float32) / 255 if array.ndim == 3 else array.astype(np.int64) for array in arrays]
+
+
+def _find_files(folder: Path) -> list[Path]:
+    """Return the paths of MNIST's four files."""
+    found = {name: [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()] for name in MNIST_FILES}
+    if missing := [name for name, paths in found.items() if not paths]:
+        raise CorpusError(
+            f"data {folder}: {', '.join(missing)} not found, neither plain nor .gz; give the folder with MNIST's four "
+            "files",
+            fields=["data"],
+        )
+    return [paths[0] for paths in found.values()]
 
 
 def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
