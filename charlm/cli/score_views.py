@@ -39,7 +39,7 @@ class View:
     """Base class of views, which print scored lines. A long line arrives in parts."""
 
     nothing_passed = False
-    """True if a filter was set and no line passed it."""
+    """True if a filter is set and no line has passed it."""
 
     def add(self, scores: Sequence[TokenScores]) -> None:
         """Take the next part of a line, scored by each model."""

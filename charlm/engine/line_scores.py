@@ -4,7 +4,7 @@ Memory use does not depend on the length of the text or of a line: a long line i
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from charlm.engine.scorer import Scorer, StreamScorer
 from charlm.engine.scores import Score, TokenScores
@@ -12,8 +12,7 @@ from charlm.errors import CorpusError
 from charlm.text.lines import Lines
 
 
-@dataclass(frozen=True)
-class ScoredPart:
+class ScoredPart(NamedTuple):
     """A scored line, or a scored part of a long line.
 
     Attributes:

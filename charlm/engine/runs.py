@@ -82,7 +82,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """True if the folder contains any file of a run."""
+        """True if the folder contains a file of a run."""
         return any(path.exists() for path in (self.model, self.last, self.previous, self.log))
 
     @classmethod

