@@ -27,8 +27,9 @@ EPOCHS, QUICK_EPOCHS = 8, 4
 
 INTRODUCTION = """\
 The data are {training:,} images of {name} for training and {test:,} for testing.
-An image has {side} x {side} pixels. An {cell} layer of {units} units reads it as a sequence
-of {side} rows with {side} numbers each, and classifies it from its last state.
+An image has {side} x {side} pixels. A layer of {units} {cell} units reads it as a sequence
+of {side} rows with {side} numbers each. A linear layer then classifies it from the
+last state.
 
 Three test images:
 """

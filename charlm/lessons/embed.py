@@ -4,14 +4,14 @@ A model reads tokens as ids, which are integers. All sequences of a batch must
 have the same length. Here short sequences are padded with zeros at the start,
 and long ones are cut at the start, so the last token of each is always kept.
 
-Then each id becomes a vector, its embedding: a row of the matrix E. This is the
-product of the id's one-hot vector and E:
+Then each id becomes a vector, its embedding: a row of the matrix W. This is the
+product of the id's one-hot vector and W:
 
-    one_hot(id) E = E[id]
+    one_hot(id) W = W[id]
 
 The right-hand side only looks up a row, so it needs no multiplication.
 
-Shapes: B = 4 sequences, T = 5 time steps, V = 6 tokens, E = 3 numbers, H = 4 units.
+Shapes: B = 4 sequences, T = 5 time steps, V = 6 tokens, E = 3, H = 4 units.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ padded with zeros at the start, long ones are cut at the start.
 """
 EMBEDDING = """
 Each of the {tokens} tokens has an embedding: a vector of {dim} numbers, one row of the
-matrix E. The numbers are random at first, and training changes them.
+matrix W. The numbers are random at first, and training changes them.
 """
 CLASSIFIER = """
 An LSTM of {units} units reads the embeddings, and a linear layer on its last output
@@ -63,11 +63,11 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     one_hot = F.one_hot(ids, VOCAB_SIZE).float()  # (B, T, V)
     product = one_hot @ embedding.weight  # (B, T, E)
     say(EMBEDDING.format(tokens=VOCAB_SIZE, dim=EMBEDDING_DIM))
-    say(format_matrix("E", embedding.weight))
-    say("Tokens 2 and 3: the product of the one-hot vector and E, and the row of E:")
+    say(format_matrix("W", embedding.weight))
+    say("Tokens 2 and 3: the product of the one-hot vector and W, and the row of W:")
     for t in (3, 4):
-        row = f"E[{int(ids[0, t])}] = {format_row(embedded[0, t])}"
-        say(f"  {format_row(one_hot[0, t], 0)} x E = {format_row(product[0, t])}   {row}")
+        row = f"W[{int(ids[0, t])}] = {format_row(embedded[0, t])}"
+        say(f"  {format_row(one_hot[0, t], 0)} x W = {format_row(product[0, t])}   {row}")
     equal = bool(torch.equal(embedded, product))
     say(f"Equal for all {ids.numel()} tokens: {'yes' if equal else 'no'}")
 

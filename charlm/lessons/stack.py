@@ -10,7 +10,7 @@ A layer can also read a sequence from its end to its beginning. A bidirectional
 layer does both, so each output depends on the steps before and after it. For
 padded sequences the backward direction starts at the last real step.
 
-Shapes: B = 3 sequences, T = 5 time steps, I = 3 inputs, H = 5 units, L = 3 layers.
+Shapes: B = 3 sequences, T = 5 time steps, I = 3 inputs, H = 5 units, L = 3.
 """
 
 from typing import Any

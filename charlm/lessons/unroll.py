@@ -6,9 +6,9 @@ same length T. A shorter sequence is padded to this length, and its true length
 is given separately. The padding must not change the result:
 
     outputs[b, t] = 0                            for t >= lengths[b]
-    state[b]      = outputs[b, lengths[b] - 1]   the output of the last real step
+    state[b]      = outputs[b, lengths[b] - 1]   output of the last real step
 
-Shapes: B = 4 sequences, T = 2 time steps, I = 3 inputs, H = 5 units, L = 1 layer.
+Shapes: B = 4 sequences, T = 2 time steps, I = 3 inputs, H = 5 units, L = 1.
 """
 
 from typing import Any

@@ -139,7 +139,7 @@ def test_hello_learns_the_word_with_every_seed(seed: int) -> None:
 
 def test_series_forecasts_have_small_errors(lesson: Callable[[str], Output]) -> None:
     _, figures = lesson("series")
-    assert figures["mse"]["1 layer"] < 2  # the wave has a variance of 13
+    assert figures["mse"]["1 layer"] < 2  # the wave has a variance of 18
     assert figures["mse"]["3 layers"] < 1
     assert len(figures["times"]) == len(figures["wave"]) == 20
 
