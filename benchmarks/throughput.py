@@ -102,7 +102,7 @@ def update_seconds(trainer: Any, count: int) -> float:  # noqa: ANN401 - its cla
     """Return the mean time of an update over `count` updates."""
     start = time.perf_counter()
     for _ in range(count):
-        trainer._update()  # the trainer has no public method for a single update
+        trainer.update()
     return (time.perf_counter() - start) / count
 
 
@@ -228,7 +228,7 @@ def watch_training(text: Path, minutes: float) -> dict[str, float]:
 
         setattr(owner, name, timed)
 
-    watch(trainer.Trainer, "_update", "updates")
+    watch(trainer.Trainer, "update", "updates")
     watch(validation, "validation_loss", "validation")
     watch(checkpoint_writer, "save_checkpoint", "saving models")
     watch(divergence.DivergenceGuard, "keep_snapshot", "copies in memory, to go back to")

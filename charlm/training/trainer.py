@@ -141,7 +141,7 @@ class Trainer:
             if save:
                 self._save(must=False)
             try:
-                self._update()
+                self.update()
             except DivergedError as error:
                 self._guard.recover(error)
 
@@ -158,7 +158,7 @@ class Trainer:
         if measure_first and self._state.counters.best_nats is None:
             self._validate()
 
-    def _update(self) -> None:
+    def update(self) -> None:
         """Train on one batch.
 
         Raises:

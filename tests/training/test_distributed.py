@@ -30,7 +30,7 @@ from tests.training.test_trainer import QUICK, make_trainer
 torch.set_num_threads(1)
 with joined_workers(torch.device("cpu")) as workers:
     made = make_trainer(f"rank{workers.rank}", replace(QUICK, steps=3, grad_clip=1e9), workers=workers)
-    made._update()
+    made.update()
     grads = {name: weight.grad.numpy() for name, weight in made.model.named_parameters()}
 import numpy as np
 np.savez(f"rank{workers.rank}.npz", **grads)
@@ -97,7 +97,7 @@ def finish(processes: list["subprocess.Popen[str]"]) -> list[tuple[str, str]]:
 def test_two_processes_have_the_gradient_of_one_with_twice_the_batch() -> None:
     finish(start_ranks(2, ["-c", ONE_STEP]))
     alone = make_trainer("alone", replace(QUICK, steps=3, grad_clip=1e9, batch_size=2 * QUICK.batch_size))
-    alone._update()
+    alone.update()
     ranks = [np.load(f"rank{rank}.npz") for rank in range(2)]
     for name, weight in alone.model.named_parameters():
         assert weight.grad is not None
