@@ -1,5 +1,7 @@
 """Checks that the Markdown pages agree with the code."""
 
+import doctest
+import importlib
 import re
 import runpy
 import subprocess
@@ -83,3 +85,17 @@ def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     done = run_generate(page)
     assert done.returncode == 1
     assert "no-such-program: exit code 127" in done.stderr
+
+
+def modules_with_examples() -> list[str]:
+    """Return the modules with examples; those of `charlm.api` write files and are tested in test_api.py."""
+    paths = [path for path in sorted(ROOT.glob("charlm/**/*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths if path.stem != "api"]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_in_docstrings_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # some read the included model
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert tried
+    assert not failed
