@@ -19,19 +19,21 @@ Precision = Literal["auto", "fp32", "bf16"]
 class CellSpec:
     """Structure of a recurrent cell: everything in which the cells differ, apart from their equations.
 
-    The gate named `candidate` has a tanh, all others have a sigmoid.
+    All gates but the one named `candidate` have a sigmoid.
 
     Attributes:
         gates: Names of the gates, in the order of PyTorch's weight matrices.
         state: Parts of the state: h, the output, and c, the memory of an LSTM.
         torch_class: Name of the layer in `torch.nn`.
         reset_inside: Whether the reset gate multiplies the candidate's recurrent product, bias included.
+        activation: Activation of the candidate.
     """
 
     gates: tuple[str, ...]
     state: tuple[str, ...]
     torch_class: str
     reset_inside: bool = False
+    activation: Literal["tanh", "relu"] = "tanh"
 
     @property
     def sigmoid_first(self) -> tuple[int, ...]:

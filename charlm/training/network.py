@@ -64,7 +64,7 @@ class CoreOptions:
     Attributes:
         dropout: Share of each layer's outputs that is dropped during training, with the same mask at all time steps.
         recurrent_dropout: Share of the recurrent weights that is dropped during training.
-        nonlinearity: Activation of an RNN cell. LSTM and GRU always use tanh.
+        nonlinearity: Activation of an RNN cell instead of its usual one. LSTM and GRU always use tanh.
         bidirectional: Whether each layer also reads every sequence backward from its end. A language model cannot use
             it, because it would see the tokens that it has to predict.
         skip_connections: Whether the output is the sum of all layers' outputs, so that lower layers also learn
@@ -73,7 +73,7 @@ class CoreOptions:
 
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
-    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    nonlinearity: Literal["tanh", "relu"] | None = None
     bidirectional: bool = False
     skip_connections: bool = False
 
@@ -124,9 +124,9 @@ class RecurrentCore(nn.Module):
         layer_class: Callable[..., nn.RNNBase] = getattr(nn, self.spec.torch_class)
         extra: dict[str, Any] = {}
         if len(self.spec.gates) == 1:  # the cells with gates have fixed activations
-            extra["nonlinearity"] = options.nonlinearity
-        elif options.nonlinearity != "tanh":
-            raise ConfigError(f"nonlinearity {options.nonlinearity}: cell {cell} always uses tanh")
+            extra["nonlinearity"] = options.nonlinearity or self.spec.activation
+        elif options.nonlinearity not in (None, self.spec.activation):
+            raise ConfigError(f"nonlinearity {options.nonlinearity}: cell {cell} always uses {self.spec.activation}")
         return layer_class(input_size, self.hidden_size, batch_first=True, bidirectional=options.bidirectional, **extra)
 
     def reset_parameters(self) -> None:
