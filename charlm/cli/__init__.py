@@ -55,6 +55,23 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; `charlm help train` is the same as `charlm train --help`."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name, or suggest similar ones."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            similar = difflib.get_close_matches(name, COMMANDS, n=3)
+            hint = f"did you mean {' or '.join(similar)}?" if similar else "`charlm --help` lists the commands"
+            ctx.fail(f"No such command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
@@ -101,6 +118,8 @@ def _escaped_usage_errors() -> Iterator[None]:
     """Escape unprintable characters in click's messages, which repeat the user's input."""
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError:  # its message is a help text, which has newlines
+        raise
     except click.ClickException as error:
         error.message = escape_unprintable(error.message)  # type: ignore[misc]
         _let_process_0_report_first(error)
