@@ -16,14 +16,11 @@ from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
 from charlm.engine.scorer import ModelStreamScorer
 from charlm.engine.scores import Score, TokenScores, token_texts
-from charlm.errors import CheckpointError, ConfigError
+from charlm.errors import ConfigError
 from charlm.text.tokenizer import UNKNOWN_ID
 
 if TYPE_CHECKING:
     from charlm.training.progress import Progress
-
-PACKAGED_MODELS = Path(__file__).parents[1] / "checkpoints"
-"""Folder of the models that come with charlm."""
 
 Unit = Literal["token", "character", "word"]
 
@@ -260,9 +257,8 @@ def load(model: str | os.PathLike[str] | None = None) -> Model:
     """Open a trained model. This never imports PyTorch.
 
     Args:
-        model: A model file, the folder of a run, the name of a run in ./checkpoints, or the name of a model that comes
-            with charlm (`shakespeare`). Default: the newest run in ./checkpoints, or else the model that comes with
-            charlm.
+        model: A model file, the folder of a run, the name of a run in ./checkpoints, or the name of an included model,
+            `shakespeare`. Default: the newest run in ./checkpoints, or else the included model.
 
     Raises:
         CheckpointError: If there is no such model, or its file is damaged.
@@ -272,14 +268,7 @@ def load(model: str | os.PathLike[str] | None = None) -> Model:
         >>> charlm.load("shakespeare").tokens[:4]
         ('�', '\\n', ' ', '!')
     """
-    spec = None if model is None else os.fspath(model)
-    try:
-        return Model(find_model(spec))
-    except CheckpointError:
-        packaged = PACKAGED_MODELS / (spec or "shakespeare") / MODEL_FILE
-        if (spec is not None and (os.sep in spec or Path(spec).exists())) or not packaged.is_file():
-            raise
-        return Model(packaged)
+    return Model(find_model(None if model is None else os.fspath(model)))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 import charlm
 from charlm import api
 from charlm.engine.checkpoint import Checkpoint, save_checkpoint
+from charlm.engine.runs import INCLUDED_MODELS
 from charlm.errors import CheckpointError, ConfigError
 from tests.conftest import VERSE, Charlm, make_checkpoint
 
@@ -102,7 +103,7 @@ def test_load_finds_runs_files_and_the_model_that_comes_with_charlm(model_file: 
     for spec in (None, "tiny", model_file, model_file.parent):
         assert charlm.load(spec).path.samefile(model_file)
     packaged = charlm.load("shakespeare")
-    assert packaged.path.parent == api.PACKAGED_MODELS / "shakespeare"
+    assert packaged.path.parent == INCLUDED_MODELS / "shakespeare"
     assert packaged.metadata["corpus"]["sources"] == ["shakespeare"]
     own = Path("checkpoints/shakespeare/model.safetensors")
     save_checkpoint(own, make_checkpoint()[1])
@@ -115,7 +116,7 @@ def test_load_finds_runs_files_and_the_model_that_comes_with_charlm(model_file: 
 
 
 def test_without_a_run_the_model_that_comes_with_charlm_is_loaded() -> None:
-    assert charlm.load().path.parent == api.PACKAGED_MODELS / "shakespeare"
+    assert charlm.load().path.parent == INCLUDED_MODELS / "shakespeare"
 
 
 @pytest.mark.usefixtures("_plain_floats")
@@ -171,7 +172,7 @@ def test_words_of_a_word_model_have_whole_words(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_plain_floats")
 def test_the_examples_in_the_guide_run() -> None:
-    guide = api.PACKAGED_MODELS.parent / "docs" / "python.md"
+    guide = INCLUDED_MODELS.parent / "docs" / "python.md"
     failed, tried = doctest.testfile(str(guide), module_relative=False)
     assert tried > 15
     assert failed == 0

@@ -79,7 +79,8 @@ model_option = option(
     "--model",
     "model",
     metavar="FILE|RUN",
-    help="Model file, or name or folder of a run.  [default: the newest run in ./checkpoints]",
+    help="Model file, or name or folder of a run.  [default: the newest run in ./checkpoints, or else the included "
+    "model]",
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = option("-q", "--quiet", is_flag=True, help="Print no notes and no progress on stderr.")

@@ -19,6 +19,12 @@ from typing import Any
 
 from charlm.errors import CheckpointError, RunError
 
+INCLUDED_MODELS = Path(__file__).parents[2] / "checkpoints"
+"""Folder of the models that come with charlm."""
+
+DEFAULT_MODEL = "shakespeare"
+"""Included model that is used if there is no run."""
+
 RUNS = Path("checkpoints")
 """Folder of all runs, relative to the working directory."""
 
@@ -304,23 +310,28 @@ def find_model(spec: str | None) -> Path:
     """Return the path of a model file.
 
     Args:
-        spec: A model file, the folder of a run, the name of a run in ./checkpoints, or None for the newest run there.
+        spec: A model file, the folder of a run, the name of a run in ./checkpoints or of an included model; or None for
+            the newest run in ./checkpoints, or else the included model `DEFAULT_MODEL`.
 
     Raises:
         CheckpointError: If there is no such model file.
     """
     models = sorted(RUNS.glob(f"*/{MODEL_FILE}"), key=_modification_time)
     if spec is None:
-        if not models:
-            raise CheckpointError(
-                f"./{RUNS}: no run found; train one (charlm train shakespeare) or set model", fields=["model"]
-            )
-        return models[-1]
-    for path in (Path(spec), RUNS / spec):
+        candidates = [*models[-1:], INCLUDED_MODELS / DEFAULT_MODEL]
+    else:
+        included = [INCLUDED_MODELS / spec] if Path(spec).name == spec else []
+        candidates = [Path(spec), RUNS / spec, *included]
+    for path in candidates:
         if path.is_file():
             return path
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE
+    if spec is None:
+        raise CheckpointError(
+            f"./{RUNS}: no run found, and no model is included here; train one (charlm train shakespeare) or set model",
+            fields=["model"],
+        )
     raise CheckpointError(f"{spec}: no model file or run found; {_names_of_runs(models)}")
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from charlm.engine.runs import Run, find_model
+from charlm.engine import runs
+from charlm.engine.runs import DEFAULT_MODEL, INCLUDED_MODELS, Run, find_model
 from charlm.errors import CheckpointError, RunError
 
 
@@ -94,7 +95,20 @@ def test_model_is_found_by_file_folder_name_or_age() -> None:
         find_model("none")
 
 
-def test_missing_model_is_an_error_that_names_the_setting() -> None:
+def test_the_included_model_is_found_where_there_is_no_run_of_its_name() -> None:
+    included = INCLUDED_MODELS / DEFAULT_MODEL / "model.safetensors"
+    assert find_model(None) == find_model(DEFAULT_MODEL) == included
+    touch("mine/model.safetensors")
+    assert find_model(None) == Path("checkpoints/mine/model.safetensors")
+    assert find_model(DEFAULT_MODEL) == included
+    touch("shakespeare/model.safetensors")
+    assert find_model(DEFAULT_MODEL) == Path("checkpoints/shakespeare/model.safetensors")
+    with pytest.raises(CheckpointError, match="no model file or run found"):
+        find_model("../checkpoints/shakespeare")
+
+
+def test_missing_model_is_an_error_that_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "INCLUDED_MODELS", Path("nowhere"))
     with pytest.raises(CheckpointError, match="no run found") as caught:
         find_model(None)
     assert caught.value.worded({"model": "--model"}).endswith("or set --model")
