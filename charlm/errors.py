@@ -50,7 +50,8 @@ class CharlmError(Exception):
     def worded(self, names: Mapping[str, str]) -> str:
         """Return the message with the first mention of each field replaced by its name in `names`.
 
-        A field's name inside a path, such as `errors.log`, is no mention of it.
+        A field's name inside a path, such as `errors.log`, is no mention of it. In a message that uses the name as an
+        ordinary word too, the field is written in backticks, which are replaced with it.
 
         Example:
             >>> error = ConfigError("hidden_size 0: must be at least 1", fields=["hidden_size"])
@@ -60,7 +61,11 @@ class CharlmError(Exception):
         message = str(self)
         for field in self.fields:
             name = names.get(field, field)
-            message = re.sub(rf"(?<![\w./\\-]){field}(?![\w/\\-]|\.\w)", name.replace("\\", r"\\"), message, count=1)
+            if f"`{field}`" in message:
+                message = message.replace(f"`{field}`", name)
+            else:
+                mention = rf"(?<![\w./\\-]){field}(?![\w/\\-]|\.\w)"
+                message = re.sub(mention, name.replace("\\", r"\\"), message, count=1)
         return message
 
 

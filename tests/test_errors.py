@@ -13,5 +13,10 @@ def test_a_field_inside_a_path_stays() -> None:
         assert error.worded({"errors": "--errors"}) == f"{path}: not valid utf-8; set --errors."
 
 
+def test_a_field_in_backticks_is_replaced_where_it_is_an_ordinary_word_too() -> None:
+    error = ConfigError("no model here: set `model`", fields=["model"])
+    assert error.worded({"model": "--model"}) == "no model here: set --model"
+
+
 def test_a_name_of_the_front_end_is_literal_text() -> None:
     assert ConfigError("path x", fields=["path"]).worded({"path": r"\1\g<0>"}) == r"\1\g<0> x"

@@ -166,7 +166,9 @@ def _same_text(request: Request, recorded: Mapping[str, Any], run: Run, specs: S
     """Open a text and read it once to check that it is the one that the run started with."""
     specs = specs or recorded["sources"]
     if STDIN in specs and sys.stdin.isatty():
-        raise CorpusError(f"{run.path}: its text came from standard input: provide it there again, with corpus -")
+        raise CorpusError(
+            f"{run.path}: its text came from standard input: provide it there again, with corpus -", fields=["corpus"]
+        )
     text = open_corpus(specs, recorded["encoding"], recorded["errors"], request.text)
     text.read_through()
     if text.sha256 != recorded["sha256"] and not request.force:

@@ -104,7 +104,7 @@ def test_the_included_model_is_found_where_there_is_no_run_of_its_name() -> None
     touch("shakespeare/model.safetensors")
     assert find_model(DEFAULT_MODEL) == Path("checkpoints/shakespeare/model.safetensors")
     with pytest.raises(CheckpointError, match="no model file or run found"):
-        find_model("../checkpoints/shakespeare")
+        find_model("checkpoints/other/shakespeare")
 
 
 def test_missing_model_is_an_error_that_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
