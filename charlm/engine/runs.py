@@ -329,7 +329,7 @@ def find_model(spec: str | None) -> Path:
             return path / MODEL_FILE
     if spec is None:
         raise CheckpointError(
-            f"./{RUNS}: no run found, and no model is included here; train one (charlm train shakespeare) or set `model`",
+            f"./{RUNS}: no run found, and no model is included; train one (charlm train shakespeare) or set `model`",
             fields=["model"],
         )
     raise CheckpointError(f"{spec}: no model file or run found; {_names_of_runs(models)}")
