@@ -197,7 +197,7 @@ class ModelConfig(Settings):
     )
     dropout: float = setting(
         0.0,
-        "Dropout of the outputs of every layer, as a share from 0 to 1.",
+        "Dropout probability for the outputs of every layer, from 0 to below 1.",
         "--dropout",
         minimum=0,
         below=1,
@@ -205,7 +205,7 @@ class ModelConfig(Settings):
     )
     input_dropout: float = setting(
         0.0,
-        "Dropout of the embeddings' components, as a share.",
+        "Dropout probability for the components of the embeddings.",
         "--dropout-input",
         minimum=0,
         below=1,
@@ -213,7 +213,7 @@ class ModelConfig(Settings):
     )
     token_dropout: float = setting(
         0.0,
-        "Dropout of whole tokens, as a share: a dropped token is zero wherever it occurs in the batch.",
+        "Dropout probability for whole tokens: a dropped token has a zero embedding wherever it occurs in the batch.",
         "--dropout-tokens",
         minimum=0,
         below=1,
@@ -221,17 +221,17 @@ class ModelConfig(Settings):
     )
     recurrent_dropout: float = setting(
         0.0,
-        "Dropout of recurrent weights (DropConnect), as a share.",
+        "Dropout probability for recurrent weights (DropConnect).",
         "--dropconnect",
         minimum=0,
         below=1,
         group=REGULARISATION,
     )
     skip_connections: bool = setting(
-        False, "Pass the sum of all layers' outputs to the decoder.", "--skip/--no-skip", group=MODEL
+        False, "Pass the sum of the outputs of all layers to the decoder.", "--skip/--no-skip", group=MODEL
     )
     tie_weights: bool = setting(
-        False, "Use the embedding matrix as the decoder matrix too.", "--tie/--no-tie", group=MODEL
+        False, "Tie weights: use the embedding matrix also as the decoder matrix.", "--tie/--no-tie", group=MODEL
     )
 
     def __post_init__(self) -> None:
@@ -257,7 +257,7 @@ class TrainConfig(Settings):
     epochs: float | None = setting(
         None, "Stop after X passes over the training text.", "--epochs", above=0, group=LENGTH
     )
-    steps: int | None = setting(None, "Stop after N updates.", "--steps", minimum=1, group=LENGTH)
+    steps: int | None = setting(None, "Stop after N updates of the weights.", "--steps", minimum=1, group=LENGTH)
     patience: int | None = setting(
         None,
         "Stop after N validations in a row without a lower validation loss.",
@@ -266,19 +266,19 @@ class TrainConfig(Settings):
         group=LENGTH,
     )
     batch_size: int = setting(
-        16, "Number of parallel text streams in an update.", "--batch-size", minimum=1, group=OPTIMISATION
+        16, "Number of text streams per process, read in parallel.", "--batch-size", minimum=1, group=OPTIMISATION
     )
-    seq_len: int = setting(64, "Number of tokens per stream in an update.", "--seq-len", minimum=1, group=OPTIMISATION)
+    seq_len: int = setting(64, "Number of tokens per stream and update.", "--seq-len", minimum=1, group=OPTIMISATION)
     learning_rate: float = setting(
         8e-3,
-        "Peak learning rate of AdamW. The decoder's is higher unless weights are tied.",
+        "Peak learning rate of AdamW. The decoder has a higher rate unless weights are tied.",
         "--lr",
         above=0,
         group=OPTIMISATION,
     )
     warmup: float = setting(
         0.1,
-        "Share of the training in which the learning rate rises to its peak.",
+        "Share of the training, from 0 to 1, during which the learning rate rises to its peak.",
         "--warmup",
         minimum=0,
         maximum=1,
@@ -295,7 +295,7 @@ class TrainConfig(Settings):
         group=OPTIMISATION,
     )
     freeze_embeddings: bool = setting(
-        False, "Keep the initial token embeddings unchanged.", "--freeze-embeddings/--tune-embeddings", group=MODEL
+        False, "Do not train the token embeddings.", "--freeze-embeddings/--tune-embeddings", group=MODEL
     )
     grad_clip: float = setting(1.0, "Maximum norm of the gradient.", "--grad-clip", above=0, group=OPTIMISATION)
     reset_prob: float = setting(
@@ -308,14 +308,14 @@ class TrainConfig(Settings):
     )
     val_fraction: float = setting(
         0.1,
-        "Share of the text, taken from its end, that is kept for validation; 0 for none.",
+        "Share of the text, taken from its end, that is used for validation only; 0 for no validation.",
         "--val-fraction",
         minimum=0,
         below=1,
         group=TEXT,
     )
     seed: int = setting(
-        1, "Seed of weights, dropout and stream order.", "--seed", minimum=0, below=2**63, group=OPTIMISATION
+        1, "Random seed of weights, dropout and streams.", "--seed", minimum=0, below=2**63, group=OPTIMISATION
     )
     precision: Precision = setting(
         "auto",
@@ -329,11 +329,13 @@ class TrainConfig(Settings):
     )
     half: bool = setting(
         False,
-        "Store the model in half precision: half the file size, a loss within 0.001 nats.",
+        "Store the model in half precision: the file is half as large, and the loss changes by less than 0.001 nats.",
         "--half/--full",
         group=RUNNING,
     )
-    save_every: float = setting(60.0, "Seconds between two saves.", "--save-every", above=0, group=RUNNING)
+    save_every: float = setting(
+        60.0, "Save the training state every X seconds.", "--save-every", above=0, group=RUNNING
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -360,7 +362,7 @@ class SampleConfig(Settings):
         False, "Always take the most probable token, as with `temperature` 0.", "--greedy", group=DRAWING
     )
     allow_unknown: bool = setting(
-        False, "Allow the unknown token, shown as <unk> or U+FFFD.", "--allow-unk", group=DRAWING
+        False, "Also generate the unknown token, <unk> or U+FFFD.", "--allow-unk", group=DRAWING
     )
     top_k: int | None = setting(
         None, "Sample from the N most probable tokens.", "--top-k", minimum=1, group=DRAWING, is_filter=True
@@ -395,25 +397,25 @@ class SampleConfig(Settings):
     )
     repeat_penalty: float = setting(
         1.0,
-        "Make recent tokens less probable: divide their positive logits by X, multiply their negative ones. 1 "
-        "for none.",
+        "Make recent tokens less probable: divide their logits by X if positive, multiply them by X if negative. 1 has "
+        "no effect.",
         "--repeat-penalty",
         above=0,
         group=PENALTY,
     )
     repeat_last: int = setting(
         64,
-        "Number of recent tokens that `repeat_penalty` applies to, including the prompt's.",
+        "Number of recent tokens that `repeat_penalty` applies to, including tokens of the prompt.",
         "--repeat-last",
         minimum=1,
         group=PENALTY,
     )
     beam: int | None = setting(
-        None, "Beam search with this beam width, instead of sampling.", "--beam", minimum=1, group=DRAWING
+        None, "Use beam search with beam width N instead of sampling.", "--beam", minimum=1, group=DRAWING
     )
     length: int | None = setting(
         None,
-        "Number of tokens to generate after the prompt; -1 for no limit.",
+        "Maximum number of tokens to generate after the prompt; -1 for no limit.",
         "-n",
         "--length",
         minimum=-1,
@@ -421,7 +423,7 @@ class SampleConfig(Settings):
     )
     lines: int | None = setting(None, "Stop after N newlines.", "--lines", minimum=1, group=ENDING)
     count: int = setting(
-        1, "Number of samples per prompt. Sample i has the seed SEED + i.", "--count", minimum=1, group=ENDING
+        1, "Number of samples per prompt. Seeds are consecutive, from `seed` on.", "--count", minimum=1, group=ENDING
     )
     seed: int | None = setting(
         None, "Random seed: the same seed gives the same text.", "--seed", minimum=0, below=2**63, group=ENDING

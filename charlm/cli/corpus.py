@@ -9,7 +9,9 @@ from charlm.cli.options import command, json_option
 @click.argument("name", required=False)
 @json_option
 def corpus(name: str | None, as_json: bool) -> None:
-    """List the named corpora, or print the text of the corpus NAME.
+    """List the named corpora, or print one.
+
+    Without NAME, prints the name and the description of each corpus. With NAME, prints the text of that corpus.
 
     \b
     Example:

@@ -14,6 +14,9 @@ from charlm.cli.options import command, json_option, model_option
 def info(named: str | None, model: str | None, as_json: bool) -> None:
     """Show the metadata of a model.
 
+    Prints the size of the file, the shape of the model, the training text, the settings of the training and the losses.
+    The model is given as an argument or with -m.
+
     \b
     Example:
       charlm info

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Also draw a picture, in the format of the suffix, such as .png or .svg; for the lessons series, digits and "
+    help="Also save a plot, in the format of the suffix, such as .png or .svg; for the lessons series, digits and "
     "batchnorm.",
 )
 @json_option
 def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **options: Any) -> None:
     """List the lessons, or run one.
 
-    The lessons lead from one recurrent cell to a language model of Shakespeare. Without NAME, list them in order.
-    With --json, print only the numbers of a lesson.
+    The lessons lead from one recurrent cell to a language model of Shakespeare's plays. Without NAME, lists them in
+    order, with their approximate running times. With --json, prints only the numbers of a lesson.
 
     \b
     Example:

@@ -38,7 +38,7 @@ MAX_SHOWN_CHARS = 200
     default=(8, 16, 32),
     show_default=True,
     metavar="N",
-    help="Length of the runs to count, in characters; may be given several times.",
+    help="Length N of the runs, in characters; may be given several times.",
 )
 @json_option
 @encoding_option
@@ -49,9 +49,9 @@ def novelty(
 ) -> None:
     """Measure how much of a text is copied from the training text.
 
-    Reads FILES, or stdin if there are none or if a file is -. Prints the length of the text in characters, the longest
-    run of characters that is also in the training text, and the share of all runs of N characters that are also in the
-    training text, from 0 to 1, for each N of --ngram.
+    Reads FILES, or stdin if there are none or if a file is -. Prints the number of characters, and the longest run of
+    characters that also occurs in the training text. For each N of --ngram, prints the share, from 0 to 1, of all runs
+    of N characters that also occur in the training text; nan if the text is shorter than N.
 
     \b
     Example:

@@ -79,10 +79,10 @@ model_option = option(
     "--model",
     "model",
     metavar="FILE|RUN",
-    help="Model file, or name or folder of a run.  [default: the newest run in ./checkpoints, or else the included "
-    "model]",
+    help="Model file, folder of a run, or name of a run in ./checkpoints.  [default: the newest run there, or else the "
+    "included model]",
 )
-json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 quiet_option = option("-q", "--quiet", is_flag=True, help="Print no notes and no progress on stderr.")
 encoding_option = option("--encoding", default="utf-8", show_default=True, help="Encoding of the text.")
 threads_option = option(
@@ -106,7 +106,7 @@ def errors_option(default: str) -> Callable[[F], F]:
         type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.text.sources.ERRORS
         default=default,
         show_default=True,
-        help="How to handle bytes that are not valid in the encoding, by Python's names.",
+        help="Handling of bytes that are not valid in the encoding, as for Python's bytes.decode.",
     )
 
 

@@ -21,16 +21,22 @@ AXES = {"time": ("seconds", "seconds"), "epochs": ("epoch", "epochs"), "steps": 
     "-o",
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Image file to write, .png or .svg.  [default: draw in the terminal]",
+    help="Image file to write, such as .png or .svg.  [default: draw in the terminal]",
 )
 @option(
-    "--x", "axis", type=click.Choice(list(AXES)), default="time", show_default=True, help="Unit of the horizontal axis."
+    "--x",
+    "axis",
+    type=click.Choice(list(AXES)),
+    default="time",
+    show_default=True,
+    help="Quantity on the horizontal axis; time is in seconds.",
 )
 def plot(runs: tuple[str, ...], out: Path | None, axis: str) -> None:
     """Plot the loss curves of runs.
 
-    RUNS are names in ./checkpoints or folders; the newest run if there are none. Without --out, the curves are drawn
-    in the terminal. An image needs matplotlib (pip install matplotlib).
+    RUNS are names of runs in ./checkpoints or folders of runs; without RUNS, the newest run is plotted. Losses are in
+    nats per token. With --out, the curves are saved as an image, and its path is printed. This needs matplotlib (pip
+    install matplotlib).
 
     \b
     Example:

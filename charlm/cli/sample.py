@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 PROMPT = "Prompt"
 """Heading of the options that give the prompt."""
 
+DEFAULTS = {
+    "length": f"{DEFAULT_LENGTH}; no limit with --lines",
+    "lines": "no limit",
+    "seed": "random",
+    **dict.fromkeys(("top_k", "typical_p", "top_p", "min_p", "beam"), "off"),
+}
+"""Descriptions of the defaults that are not fixed values, by field name."""
+
 SEPARATOR = "-" * 8
 """Line between two samples."""
 
@@ -50,23 +58,27 @@ SEPARATOR = "-" * 8
     help="File whose whole text is the prompt, without its last newline; - is stdin.",
 )
 @option(
-    "-i", "--interactive", is_flag=True, group=PROMPT, help="Read prompts and commands one by one; :help lists them."
+    "-i",
+    "--interactive",
+    is_flag=True,
+    group=PROMPT,
+    help="Read prompts and commands line by line; :help lists the commands.",
 )
-@settings_options(SampleConfig, {"length": f"{DEFAULT_LENGTH}; no limit with --lines"})
+@settings_options(SampleConfig, DEFAULTS)
 @option(
     "--novel",
     type=click.IntRange(1, 1000),  # charlm.engine.novelty.MAX_NOVELTY_CHARS
     metavar="N",
     group=PENALTY,
-    help="Never repeat N consecutive characters of the training text.",
+    help="Never generate N consecutive characters that also occur in the training text.  [default: off]",
 )
 @option(
     "--corpus",
     multiple=True,
     metavar="CORPUS",
     group=PENALTY,
-    help="File, folder or name of a text that --novel compares with; may be given several times.  [default: the "
-    "training text stored with the model]",
+    help="Text that --novel compares with, as for charlm train; may be given several times.  [default: the training "
+    "text stored with the model]",
 )
 @option(
     "--stop",
@@ -89,9 +101,9 @@ def sample(
 ) -> None:
     """Generate text.
 
-    Prints the prompt and its continuation, token by token. Further samples follow after a line of dashes each. With
-    --json, prints one line per sample: prompt, text, seed, number of tokens, the model's mean log-probability per token
-    in nats, and what ended the text (length, lines or stop).
+    Prints the prompt and its continuation, token by token. A line of dashes separates several samples. With --json,
+    prints one JSON object per sample: prompt, text, seed, number of tokens, mean log-probability per token in nats, and
+    the reason for the end (length, lines or stop).
 
     \b
     Example:

@@ -94,13 +94,13 @@ class ScoreCommand(GroupedCommand):
 @command(cls=ScoreCommand)
 @click.argument("files", nargs=-1)
 @model_option
-@option("--total", is_flag=True, group=OUTPUT, help="Score all text as one stream and print its figures.")
+@option("--total", is_flag=True, group=OUTPUT, help="Score the whole text as one stream and print its totals.")
 @option(
     "--format",
     "columns",
     metavar="COLUMNS",
     group=OUTPUT,
-    help="Columns to print, separated by commas; their names are listed below.  "
+    help="Columns to print, separated by commas. The columns are listed below.  "
     f"[default: {BITS_PER_CHAR},{TEXT}; with --vs {LOG_RATIO},{TEXT}]",
 )
 @option("--per-token", is_flag=True, group=OUTPUT, help="Print one row per token: line number, nats, token.")
@@ -115,13 +115,13 @@ class ScoreCommand(GroupedCommand):
 @option("--html", "page", metavar="FILE", group=OUTPUT, help="Write the heat map to a self-contained web page.")
 @option("--above", type=float, metavar="X", group=FILTER, help="Print only lines whose first number is above X.")
 @option("--below", type=float, metavar="X", group=FILTER, help="Print only lines whose first number is below X.")
-@option("--vs", metavar="FILE|RUN", group=COMPARISON, help="Compare with another model by the log-likelihood ratio.")
+@option("--vs", metavar="FILE|RUN", group=COMPARISON, help="Print the log-likelihood ratio to another model.")
 @option(
     "--mix",
     metavar="FILE|RUN:WEIGHT",
     group=COMPARISON,
-    help="Interpolate with the probabilities of another model. With RUN:0.3, its weight is 0.3 and that of the first "
-    "model 0.7.",
+    help="Interpolate with the probabilities of another model. With RUN:0.3, the weight of RUN is 0.3, and that of "
+    "--model is 0.7.",
 )
 @json_option
 @encoding_option
@@ -132,10 +132,12 @@ class ScoreCommand(GroupedCommand):
 def score(ctx: click.Context, /, **values: Any) -> None:
     """Score each line of a text.
 
-    Reads FILES, or stdin if there are none or for -. Prints for each line its bits per character, a tab and the line.
-    Each line starts from the zero state after one newline. Its own newline counts, unless the input lacks it. Tokens
-    that are not in the vocabulary cost what the model assigns to its unknown token. With --above or --below, the exit
-    code is 1 if no line passes.
+    Reads FILES, or stdin if there are none or if a file is -. For each line, prints its bits per character, a tab and
+    the line. Each line is scored independently: it starts from the zero state after one newline. The newline at its end
+    counts, unless the input lacks it. A token that is not in the vocabulary has the probability of the unknown token.
+
+    --above and --below compare the first number of --format, or bits per character if --format has no number. If no
+    line is printed, the exit code is 1.
 
     \b
     Example:

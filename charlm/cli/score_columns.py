@@ -61,7 +61,7 @@ def _log_ratio(scores: Scores) -> float:
 
 
 TEXT, BITS_PER_CHAR, LOG_RATIO = "text", "bits-per-char", "log-ratio"
-LOG_RATIO_HELP = "Log-likelihood ratio in nats; positive if this model predicts the text better than the --vs model."
+LOG_RATIO_HELP = "Log-likelihood ratio in nats; above 0 if the first model predicts the text better than --vs."
 
 _COLUMNS = (
     Column(BITS_PER_CHAR, ".4f", "Bits per character.", lambda scores: scores[0].bits_per_char),

@@ -44,9 +44,12 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNIN
 
 @command(groups=GROUPS)
 @click.argument("corpus", nargs=-1)
-@option("--name", metavar="NAME", group=RUN, help="Name of the run, a folder in ./checkpoints.  [default: from CORPUS]")
+@option("--name", metavar="NAME", group=RUN, help="Name of the run's folder in ./checkpoints.  [default: from CORPUS]")
 @option(
-    "--force", is_flag=True, group=RUN, help="Replace a run of the same name; resume even if the corpus has changed."
+    "--force",
+    is_flag=True,
+    group=RUN,
+    help="Replace a run of the same name. With --resume, continue even if the corpus has changed.",
 )
 @option(
     "--resume",
@@ -61,14 +64,14 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNIN
     "plan_only",
     is_flag=True,
     group=RUN,
-    help="Print the settings that would be used and the expected number of epochs, and exit.",
+    help="Print the settings and the expected number of epochs, and exit without training.",
 )
 @option(
     "--validation",
     multiple=True,
     metavar="CORPUS",
     group=TEXT,
-    help="Validate on this text instead of the end of CORPUS. May be repeated.",
+    help="Validate on this text instead of the end of CORPUS; may be given several times.",
 )
 @settings_options(TrainConfig, AUTOMATIC)
 @settings_options(ModelConfig, AUTOMATIC)
@@ -77,14 +80,14 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNIN
     "pretrained",
     metavar="FILE|RUN",
     group=MODEL,
-    help="Fine-tune this model: keep its shape and its tokens, and add the tokens that it lacks.",
+    help="Fine-tune this model: keep its shape and vocabulary, and add new tokens of CORPUS to the vocabulary.",
 )
 @option(
     "--glove",
     type=click.Path(path_type=Path),
     metavar="FILE",
     group=MODEL,
-    help="Initialise the embeddings from word vectors in GloVe or word2vec text format, plain, .gz or .zip.",
+    help="Initialise the embeddings from word vectors in GloVe or word2vec text format; plain text, .gz or .zip.",
 )
 @settings_options(TokenizerConfig, AUTOMATIC)
 @option(
@@ -125,16 +128,17 @@ def train(
 ) -> None:
     """Train a model on a text.
 
-    CORPUS is one or more files, folders, patterns, - for standard input, or names listed by `charlm corpus`. The model
-    with the lowest validation loss is written to ./checkpoints/NAME/model.safetensors, and its path is printed. The
-    end of the text is kept for validation. Ctrl-C saves and stops; --resume continues.
+    CORPUS is a file, a folder, a pattern, - for standard input, or a name listed by `charlm corpus`. Several are read
+    one after the other. By default, the last tenth of the text is used for validation only. The model with the lowest
+    validation loss is written to ./checkpoints/NAME/model.safetensors, and its path is printed. Ctrl-C saves and stops;
+    --resume continues.
 
-    Settings that are not given are chosen automatically, from the length of the text, the training time, and the
-    measured speed of this machine. --plan shows them. Without --minutes, --epochs or --steps, training stops when the
-    validation loss stops falling.
+    Settings that are not given are chosen automatically, from the length of the text, the training length, and the
+    measured speed of this machine. --plan shows them. The training length is one of --minutes, --epochs and --steps.
+    If none is given, training stops when the validation loss no longer falls.
 
-    --from starts from a trained model, in a new run. Everything the model has learned about its tokens is kept. The
-    learning rate is half of the usual one unless --lr is given.
+    --from fine-tunes: a new run starts with the weights of a trained model. The learning rate is half of that of a new
+    model unless --lr is given.
 
     \b
     Example:

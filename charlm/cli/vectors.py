@@ -24,8 +24,8 @@ def vectors() -> None:
 def export(model: str | None) -> None:
     """Print the token embeddings of a model.
 
-    The format is that of GloVe's files: each line is a token and the numbers of its vector, separated by spaces. A
-    newline is written as </s>, as in word2vec's files. charlm train --glove reads this format.
+    The output has the format of GloVe's files: each line is a token and the numbers of its vector, separated by spaces.
+    A newline is written as </s>, as in word2vec's files. `charlm train --glove` reads this format.
 
     \b
     Example:
@@ -54,8 +54,8 @@ def export(model: str | None) -> None:
 def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_json: bool) -> None:
     """Print the words nearest to WORD.
 
-    These are the words whose vectors have the largest cosine with the vector of WORD. Each output line is the cosine, a
-    tab and the word. A newline is shown as \\n.
+    The nearest words are those whose vectors have the largest cosine similarity to the vector of WORD. Prints one line
+    per word, the nearest first: the cosine, a tab and the word. A newline is shown as \\n.
 
     \b
     Example:

@@ -25,8 +25,8 @@ class LessonOptions(Settings):
     cell: str = setting("lstm", "Recurrent cell; for the lesson digits.", "--cell", choices=tuple(CELLS))
     data: Path | None = setting(
         None,
-        "Folder with the four MNIST files, plain or .gz, to use instead of drawn digits; for the lessons digits and "
-        "batchnorm.",
+        "Folder with the four MNIST files, plain or .gz, to use instead of generated images; for the lessons digits "
+        "and batchnorm.",
         "--data",
     )
     quick: bool = setting(False, "Use less data and fewer training steps.", "--quick/--full")

@@ -278,39 +278,43 @@ def _range_text(values: Iterable[int]) -> str:
 
 
 def _rate_text(scaling: ScalingRule) -> str:
-    return f"{scaling.rate_times_units:g} / units up to {scaling.max_learning_rate:g}"
+    return f"{scaling.rate_times_units:g} / number of units, at most {scaling.max_learning_rate:g}"
 
 
 _SHORT_TEXTS = f"texts below {SHORT_TEXT:,} tokens"
+_LONG_TEXTS = f"texts of {SHORT_TEXT:,} tokens or more"
+_NO_LENGTH = "no limit; if no training length is given:"
 _MAX_DROPOUTS = dropouts(math.inf, words=False)
 _MAX_WORD_DROPOUTS = dropouts(math.inf, words=True)
 
 AUTOMATIC = {
+    "max_vocab": "no limit",
     "min_count": f"{RARE_COUNT}; 1 for texts below {SHORT_TEXT:,} characters or split at whitespace",
-    "minutes": f"at most {DEFAULT_MAX_MINUTES:g} if no length is given",
-    "epochs": f"at most {DEFAULT_MAX_EPOCHS:g} if no length is given",
-    "steps": f"{DEFAULT_STEPS} for {_SHORT_TEXTS} if no length is given",
-    "patience": f"{DEFAULT_PATIENCE} if no length is given, but unlimited for {_SHORT_TEXTS}; else unlimited",
+    "minutes": f"{_NO_LENGTH} {DEFAULT_MAX_MINUTES:g} for {_LONG_TEXTS}",
+    "epochs": f"{_NO_LENGTH} {DEFAULT_MAX_EPOCHS:g} for {_LONG_TEXTS}",
+    "steps": f"{_NO_LENGTH} {DEFAULT_STEPS} for {_SHORT_TEXTS}",
+    "patience": f"{_NO_LENGTH} {DEFAULT_PATIENCE} for {_LONG_TEXTS}",
     "val_fraction": f"{TrainConfig.val_fraction:g}; 0 for texts below {MIN_CHARS_TO_VALIDATE} characters",
     "num_layers": f"{_range_text(layers for layers, _ in CHARACTER_SCALING.shapes)}, more in longer trainings",
     "hidden_size": f"{_range_text(units for _, units in CHARACTER_SCALING.shapes)}, more in longer trainings; "
     f"{_range_text(units for _, units in WORD_SCALING.shapes)} for words; {SHORT_TEXT_SHAPE[1]} for {_SHORT_TEXTS}",
-    "embedding_dim": f"{ModelConfig.embedding_dim}, or the number of units if weights are tied",
-    "skip_connections": "on for characters if there are several layers",
-    "tie_weights": "on for words, unless the embeddings are frozen or have another size",
+    "embedding_dim": f"{ModelConfig.embedding_dim}; the number of units if weights are tied",
+    "skip_connections": "on for characters with several layers, else off",
+    "tie_weights": "on for words, unless the embeddings are frozen or their size differs from the number of units; off "
+    "for characters",
     "dropout": f"0 to {_MAX_DROPOUTS.dropout:g}, more with more epochs; 0 for {_SHORT_TEXTS}",
     "input_dropout": f"0 to {_MAX_WORD_DROPOUTS.input_dropout:g} for words, more with more epochs; 0 for characters",
     "token_dropout": f"0 to {_MAX_WORD_DROPOUTS.token_dropout:g} for words, more with more epochs; 0 for characters",
     "recurrent_dropout": f"0 to {_MAX_DROPOUTS.recurrent_dropout:g}, more with more epochs; "
-    f"0 to {_MAX_WORD_DROPOUTS.recurrent_dropout:g} for words",
+    f"0 to {_MAX_WORD_DROPOUTS.recurrent_dropout:g} for words; 0 for {_SHORT_TEXTS}",
     "batch_size": f"{_range_text(BATCH_SIZES)}, more in longer trainings; {WORD_BATCH_SIZE} for words",
     "seq_len": f"{TrainConfig.seq_len}; {WORD_SEQ_LEN} for words",
     "learning_rate": f"{_rate_text(CHARACTER_SCALING)}; {_rate_text(WORD_SCALING)} for words; times "
     f"{LAYER_RATE_FACTOR:g} for each layer above the first; {TrainConfig.learning_rate:g} for {_SHORT_TEXTS}",
     "weight_decay": f"up to {MAX_WEIGHT_DECAY:g}, more for shorter texts; {TrainConfig.weight_decay:g} for words and "
-    f"{_SHORT_TEXTS}",
+    f"for {_SHORT_TEXTS}",
     "softmax_samples": f"{SOFTMAX_SAMPLES} for more than {LARGE_VOCABULARY:,} words, else 0",
-    "precision": f"auto: bf16 if it is {MIN_SPEEDUP:g} times as fast, or from {MIN_BF16_UNITS} units if speed is not "
-    "measured",
+    "precision": f"auto: bf16 if it is at least {MIN_SPEEDUP:g} times as fast as fp32; if speed is not measured, from "
+    f"{MIN_BF16_UNITS} units on",
 }
 """Descriptions of the automatic choice of each setting, by field name; shown by `charlm train --help`."""
