@@ -37,7 +37,7 @@ from charlm.training.loss import log_uniform_probs, nce_loss
 
 VOCAB_SIZE, EMBEDDING_DIM, WINDOW, NUM_NOISE, BATCH_SIZE, STEPS = 10_000, 50, 2, 64, 2048, 6000
 FREQUENT = 1e-3
-"""Words with a higher share of the text are left out at random, because 'the' tells little about its neighbours."""
+"""Share of the text above which a word is left out at random. Frequent words say little about their neighbours."""
 SHOWN = ("king", "father", "night", "love", "sweet")
 
 INTRODUCTION = """\

@@ -139,7 +139,7 @@ def open_corpus(specs: Sequence[str], encoding: str, errors: str, options: TextO
         CorpusError: If it is missing, or several processes would have to share standard input.
     """
     if STDIN in specs and rank_and_count()[1] > 1:
-        raise CorpusError("standard input cannot be shared by several processes: use a file")
+        raise CorpusError("standard input cannot be shared by several processes: give a file")
     return CorpusReader(specs, encoding=encoding, errors=errors, folder=options.cache_folder)
 
 
