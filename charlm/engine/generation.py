@@ -60,7 +60,7 @@ class Generation:
         return self.nll_nats / max(1, self.num_tokens)
 
     def fork(self) -> "Generation":
-        """Return a copy that can be continued independently. Both share one source of random numbers."""
+        """Return a copy that can be continued with other tokens. Both share one source of random numbers."""
         other = copy(self)
         other.recent_ids, other._window = self.recent_ids.copy(), self._window.copy()
         return other

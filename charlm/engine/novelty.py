@@ -252,7 +252,7 @@ class NoveltyFilter:
         self._hashes.sort()
 
     def repeats(self, preceding: str, piece: str) -> bool:
-        """Return True if the training text contains a run that ends within `piece`.
+        """Return True if the training text contains a run of `length` characters that ends within `piece`.
 
         Args:
             preceding: The text before the piece.

@@ -251,7 +251,7 @@ class CorpusPart:
         return self._within(self.corpus.blocks())
 
     def _within(self, texts: Iterator[str]) -> Iterator[str]:
-        """Yield the sections of consecutive texts, which together are the whole corpus, that lie within this part."""
+        """Cut this part out of consecutive texts that together are the whole corpus."""
         offset = 0
         for text in texts:
             if part := text[max(0, self.begin - offset) : max(0, self.end - offset)]:

@@ -49,7 +49,7 @@ ABANDONED_SECONDS = 3600
 
 
 def cache_folder() -> Path:
-    """Return charlm's folder in the system's folder for caches of the user."""
+    """Return charlm's folder in the user's cache folder."""
     home = Path.home()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", home)) / "charlm" / "cache"

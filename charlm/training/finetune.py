@@ -33,7 +33,7 @@ MAX_NAMED_TOKENS = 10
 """Number of added tokens that a note names; the others are counted."""
 
 MAX_METADATA_CHARS = 200
-"""Maximum length of a value that is copied from the metadata of a model file, which may come from anybody."""
+"""Maximum length of a value that is copied from the metadata of a model file, which is untrusted."""
 
 LEARNING_RATE_FACTOR = 0.5
 """Default learning rate of fine-tuning, as a factor of the learning rate of a new training.

@@ -20,7 +20,8 @@ PATIENT_VALIDATIONS = 40
 """Number of validations of a training that ends when its validation loss stops falling. The validations decide when."""
 
 VALIDATION_DISTANCE = 40
-"""Minimum time between two validations, or between a validation and the end, in multiples of its duration."""
+"""Minimum distance between two validations, or between a validation and the end, as a multiple of the duration of a
+validation."""
 
 TRAINING_COST = 3
 """Time to train on a token, as a multiple of the time to validate on a token (measured: 1 x 256, bf16). It is used
@@ -71,9 +72,9 @@ class Schedule:
         self._val_seconds = self._validated_at = 0.0
 
     def _num_validations(self, config: TrainConfig, tokens_per_step: int, num_val_tokens: int) -> float:
-        """Return the number of validations before the final one.
+        """Return the number of validations, including the final one.
 
-        It may be a fraction below 1. With a time limit, it is the maximum.
+        If it is a fraction below 1, only the final validation takes place. With a time limit, it is the maximum.
         """
         if config.patience is not None:
             return PATIENT_VALIDATIONS
