@@ -6,7 +6,7 @@ Load a model and use it. This never imports PyTorch:
 
     model = charlm.load("shakespeare")                  # a run, a file, or the model that comes with charlm
     model.generate("ROMEO:", length=200, seed=1)        # a string; an iterator of pieces with stream=True
-    model.score("To be, or not to be").bits_per_char    # how probable a text is
+    model.score("To be, or not to be").bits_per_char    # cross-entropy of a text
     model.surprisals("To be, or not to be", unit="word")
     model.next_tokens("To be, or not to b", top=5)
 
@@ -16,9 +16,8 @@ Train a model. This imports PyTorch:
     run.model.generate("Once upon a time")
     run.metrics["val_nats"]
 
-The names below are the public interface; everything else in the package may change. Errors that a user can do
-something about are subclasses of `CharlmError`. The same functions are available on the command line: see
-`charlm --help`.
+The names below are the public interface; everything else in the package may change. Errors that a user can correct
+are subclasses of `CharlmError`. The same functions are available on the command line: see `charlm --help`.
 """
 
 import importlib
@@ -42,7 +41,7 @@ __all__ = ["CharlmError", "Model", "NextToken", "Score", "Surprisal", "TrainedRu
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - classes and functions
-    """Import a public name when it is used: `import charlm` itself imports neither NumPy nor PyTorch."""
+    """Import a public name when it is used, so that `import charlm` itself imports neither NumPy nor PyTorch."""
     if name not in __all__:
         raise AttributeError(f"module 'charlm' has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES.get(name, "charlm.api")), name)

@@ -1,4 +1,4 @@
-"""`python -m charlm` is the same as `charlm`."""
+"""Entry point of `python -m charlm`, which is the same as the command `charlm`."""
 
 from charlm.cli import main
 

@@ -32,6 +32,11 @@ class Surprisal(NamedTuple):
         text: The token, character or word.
         bits: Its surprisal, -log2 of its probability given all text before it.
         unknown: Whether it contains a token that the model does not know.
+
+    Example:
+        >>> first, *_ = charlm.load("shakespeare").surprisals("To be")
+        >>> first.text, round(first.bits, 1), first.unknown
+        ('T', 3.0, False)
     """
 
     text: str
@@ -45,6 +50,11 @@ class NextToken(NamedTuple):
     Attributes:
         token: Its text.
         probability: Its probability, from 0 to 1.
+
+    Example:
+        >>> (best,) = charlm.load("shakespeare").next_tokens("To be, or not to b", top=1)
+        >>> best.token, round(best.probability, 2)
+        ('e', 0.8)
     """
 
     token: str
@@ -138,7 +148,7 @@ class Model:
             temperature: Divides the logits: 0 always takes the most probable token, 1 samples from the model unchanged.
             seed: Random seed: the same seed gives the same text. Default: a random one.
             stream: Return an iterator over pieces of text, as they are generated, instead of a string.
-            novel: Never repeat this many consecutive characters of the training text.
+            novel: Number of consecutive characters of the training text that are never repeated, from 1 to 1000.
             **settings: Other fields of `charlm.config.SampleConfig`, named as there: `top_k`, `top_p`, `min_p`,
                 `typical_p`, `repeat_penalty`, `repeat_last`, `lines`, `stop` (a sequence of strings), `greedy`,
                 `allow_unknown`.
@@ -149,7 +159,8 @@ class Model:
         Raises:
             ConfigError: If a setting is out of range.
             TypeError: If a setting does not exist.
-            NoveltyError: If `novel` is given and the training text is not stored with the model.
+            NoveltyError: If `novel` is given, and the training text is not stored with the model or every continuation
+                would repeat it.
 
         Example:
             >>> model = charlm.load("shakespeare")
@@ -175,16 +186,16 @@ class Model:
         return pieces if stream else "".join(pieces)
 
     def score(self, text: str) -> Score:
-        """Return how probable a text is.
+        """Return the score of a text: its negative log-likelihood, and the measures derived from it.
 
-        The text starts from the zero state after one newline. Every token counts, a final newline too if the text has
-        one. An unknown token costs what the model assigns to its unknown token.
+        The text starts from the zero state after one newline. Every token counts, including a final newline if the text
+        has one. The score of an unknown token is that of the model's unknown token.
 
         Args:
             text: The text.
 
         Returns:
-            Nats, bits per character and per byte, perplexity, and the number of tokens and unknown tokens.
+            Nats, bits per character and per byte, perplexity, and the numbers of tokens and unknown tokens.
 
         Raises:
             ValueError: If the text is empty.
@@ -199,7 +210,7 @@ class Model:
         return self._score_tokens(text).score
 
     def surprisals(self, text: str, unit: Unit = "token") -> list[Surprisal]:
-        """Return the surprisal of each part of a text. The sum is that of the whole text.
+        """Return the surprisal of each part of a text.
 
         Args:
             text: The text; it starts from the zero state after one newline.
@@ -218,8 +229,8 @@ class Model:
             return []
         scores = self._score_tokens(text)
         tokens = [
-            Surprisal(piece, nats / math.log(2), index == UNKNOWN_ID)
-            for piece, nats, index in zip(
+            Surprisal(piece, nats / math.log(2), token_id == UNKNOWN_ID)
+            for piece, nats, token_id in zip(
                 token_texts(self._network.tokenizer, scores), scores.nats.tolist(), scores.ids.tolist(), strict=True
             )
         ]
@@ -238,8 +249,8 @@ class Model:
         """Return the most probable next tokens after a prompt, the most probable first.
 
         Args:
-            prompt: Text before; an empty prompt is the start of a line.
-            top: Number of tokens to return.
+            prompt: Text before the token; an empty prompt is the start of a line.
+            top: Maximum number of tokens to return.
 
         Example:
             >>> model = charlm.load("shakespeare")
@@ -276,14 +287,19 @@ class TrainedRun:
     """A finished training.
 
     Attributes:
-        path: Folder of the run, ./checkpoints/NAME.
+        path: Folder of the run, ./checkpoints/NAME, as an absolute path.
+
+    Example:
+        >>> run = charlm.train("hello", steps=2, name="brief", threads=1)
+        >>> run.log[-1]["step"], run.model.tokens[1:]
+        (2, ('e', 'h', 'i', 'l', 'o'))
     """
 
     path: Path
 
     @property
     def name(self) -> str:
-        """Name of the run, for `charlm.load` and for `-m` on the command line."""
+        """Name of the run, for `charlm.load` and for the command line."""
         return self.path.name
 
     @functools.cached_property
@@ -293,12 +309,12 @@ class TrainedRun:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Figures of the model: `val_nats`, `val_bits_per_char`, `epoch`, `seconds` and others."""
+        """Metrics of the model: `val_nats`, `val_bits_per_char`, `epoch`, `seconds` and others."""
         return dict(self.model.metadata["metrics"])
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """Figures during the training, one dictionary per report."""
+        """Metrics during the training, one dictionary per line of the log."""
         return Run(self.path).read_log()
 
 
@@ -321,7 +337,7 @@ def train(
         name: Name of the run. Default: derived from the corpus.
         validation: Texts to validate on. Default: the end of the corpus.
         pretrained: Model to start from: a file or a run.
-        report: Called with the progress after each update.
+        report: Called with the progress after each update and after each validation.
         **settings: `minutes`, `epochs` or `steps`, and other fields of `charlm.config.TrainConfig`, `ModelConfig` and
             `TokenizerConfig`; also `glove`, `force`, `encoding`, `errors`, `cache`, `device` and `threads`, as on the
             command line.
@@ -360,7 +376,7 @@ def _specs(texts: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
 
 
 def _words(tokens: Sequence[Surprisal]) -> Iterator[Surprisal]:
-    """Join tokens to words: a word begins at a token that begins with whitespace, if a word is complete before it."""
+    """Join tokens into words. A token that begins with whitespace begins a word if the word before it is not blank."""
     begin = 0
     for end in range(1, len(tokens) + 1):
         complete = any(token.text.strip() for token in tokens[begin:end])

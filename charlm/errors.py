@@ -1,4 +1,4 @@
-"""Exceptions for every failure that a user can do something about.
+"""Exceptions for every failure that a user can correct.
 
     CharlmError              exit code 1, one line on stderr
     +-- ConfigError          a setting is out of range, or settings contradict each other; exit code 2
@@ -10,8 +10,8 @@
     |   +-- PeerLostError    another process of a distributed training has ended
     +-- NoveltyError         no training text to compare with, or no new text is possible
 
-A message says what is wrong, where, and what to do. It calls settings and arguments by their Python names, which it
-lists in `fields`, so that a front end can replace them: the command line turns `hidden_size` into `--hidden`.
+A message says what is wrong, where, and what to do. It names settings and arguments as in Python. The attribute
+`fields` lists these names, so that a front end can replace them: the command line turns `hidden_size` into `--hidden`.
 """
 
 import re
@@ -34,11 +34,20 @@ class CharlmError(Exception):
     """Base class of all expected failures.
 
     Args:
-        message: What is wrong, where, and what to do.
+        message: Message that says what is wrong, where, and what to do.
         fields: Settings and arguments that the message names.
 
     Attributes:
         fields: As given.
+        exit_code: Exit code of the command line after this error.
+
+    Example:
+        >>> import charlm
+        >>> try:
+        ...     charlm.load("missing/model.safetensors")
+        ... except charlm.CharlmError as error:
+        ...     print(type(error).__name__, error.exit_code)
+        CheckpointError 1
     """
 
     exit_code = 1
@@ -96,7 +105,7 @@ class TrainingError(CharlmError):
 
 
 class PeerLostError(TrainingError):
-    """Another process of a distributed training has ended; its own message says why."""
+    """Another process of a distributed training has ended. The message of that process gives the reason."""
 
 
 class NoveltyError(CharlmError):

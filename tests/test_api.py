@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import charlm
-from charlm import api
+from charlm import api, errors
+from charlm.engine import scores
 from charlm.engine.checkpoint import Checkpoint, save_checkpoint
 from charlm.engine.runs import INCLUDED_MODELS
 from charlm.errors import CheckpointError, ConfigError
@@ -32,14 +33,15 @@ def _plain_floats() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_plain_floats")
 def test_the_examples_in_the_docstrings_run() -> None:
-    failed, tried = doctest.testmod(api, extraglobs={"charlm": charlm})
-    assert tried > 10
-    assert failed == 0
+    for module, min_examples in ((api, 15), (errors, 3), (scores, 3)):
+        failed, tried = doctest.testmod(module, extraglobs={"charlm": charlm})
+        assert tried >= min_examples
+        assert failed == 0
 
 
-def test_every_public_name_exists_and_has_a_docstring() -> None:
+def test_every_public_name_exists_and_has_an_example() -> None:
     for name in charlm.__all__:
-        assert getattr(charlm, name).__doc__
+        assert "Example:" in getattr(charlm, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = charlm.nothing
 

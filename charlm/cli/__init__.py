@@ -1,4 +1,8 @@
-"""Command line of charlm. Each command is a module of its own, imported only when it runs."""
+"""Command line of charlm. Each command is a module of this folder, which is imported only when the command runs.
+
+Here belong options, the output of commands, and the translation of errors to messages about options. What a command
+computes is in the other folders.
+"""
 
 import errno
 import importlib
@@ -28,12 +32,12 @@ COMMANDS = {
     "corpus": "List the named corpora, or print one.",
     "lesson": "List the lessons, or run one.",
 }
-"""Names and summaries of the commands, here so that `charlm --help` imports no command."""
+"""Summaries of the commands by name. `charlm --help` shows them without importing the commands."""
 
 EXIT_INTERRUPTED = 130
 
-OTHERS_WAIT = 1.0
-"""Seconds by which process 0 of a distributed training reports an error before the others."""
+REPORT_DELAY_SECONDS = 1.0
+"""Time by which process 0 of a distributed training reports an error before the other processes, in seconds."""
 
 
 class LazyGroup(click.Group):
@@ -82,7 +86,7 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         """Run a command. Expected errors become one line on stderr and an exit code."""
         for stream in (sys.stdout, sys.stderr, sys.stdin):
-            # Text passes unchanged in every locale: UTF-8, newlines as newlines, invalid bytes as they were.
+            # Text passes unchanged in every locale: as UTF-8, without translation of newlines or of invalid bytes.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         try:
@@ -101,7 +105,7 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.errno != errno.EPIPE:
                 raise
-            # The reader has closed the pipe. Python flushes stdout again at exit, which must not fail again.
+            # The reader has closed the pipe. Python flushes stdout again at exit, and this must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         return result
@@ -127,14 +131,16 @@ def _escaped_usage_errors() -> Iterator[None]:
 
 
 def _let_process_0_report_first(error: Exception) -> None:
-    """Wait, if this is one process of a distributed training.
+    """Wait before an error is reported, depending on the process of a distributed training.
 
-    torchrun ends all processes when the first one has failed. With this wait, an error that all processes have is
-    reported once, by process 0, and an error of one process is reported before the others miss that process.
+    torchrun ends all processes when the first one has failed. Because of the wait, an error that occurs in all
+    processes is reported once, by process 0. An error that occurs in one process is reported before the `PeerLostError`
+    of the others.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         first = os.environ.get("RANK") == "0"
-        time.sleep(2 * OTHERS_WAIT if isinstance(error, PeerLostError) else 0 if first else OTHERS_WAIT)
+        delay = 2 * REPORT_DELAY_SECONDS if isinstance(error, PeerLostError) else 0 if first else REPORT_DELAY_SECONDS
+        time.sleep(delay)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

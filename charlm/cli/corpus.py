@@ -1,4 +1,4 @@
-"""`charlm corpus`."""
+"""Command `charlm corpus`."""
 
 import click
 

@@ -12,13 +12,13 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """Marks of the validation losses, one letter per run. Training losses of all runs are dots."""
 
 HIDDEN_SHARE = 0.05
-"""Share of a curve, from its start, whose steep fall may lie above the drawing."""
+"""Share of the horizontal axis, from its start, in which losses may be above the top of the drawing."""
 
 TICK_COLUMNS = 9
 """Number of columns to the left of the drawing: the labels of the vertical axis and the axis."""
 
 ROWS_PER_TICK = 4
-"""Number of rows from one label of the vertical axis to the next."""
+"""Number of rows between two labels of the vertical axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def names_of_runs(curves: Sequence[Curve]) -> list[str]:
 
 
 def loss_range(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Return the lowest and the highest loss to draw. The steep start of a curve may lie above the highest."""
+    """Return the lowest and the highest loss to draw. The steep start of a curve may be above the highest."""
     first, last = _extent([x for curve in curves for x, _ in curve.points])
     losses = [y for curve in curves for x, y in curve.points if x >= first + HIDDEN_SHARE * (last - first)]
     low, high = _extent(losses)
@@ -76,7 +76,7 @@ def draw(curves: Sequence[Curve], label: str, *, width: int, height: int) -> str
     """Draw curves with characters.
 
     Args:
-        curves: The curves. Validation losses cover training losses.
+        curves: The curves. Validation losses are drawn over training losses.
         label: Label of the horizontal axis.
         width: Total number of columns.
         height: Number of rows of the drawing, without axis and legend.

@@ -1,4 +1,4 @@
-"""Figures of matplotlib, which need not be installed."""
+"""Creation of matplotlib figures. matplotlib is an optional dependency."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import click
 def new_figure(path: Path, option: str) -> Any:  # noqa: ANN401 - the types of matplotlib are optional
     """Return an empty figure.
 
-    The path is checked here, so that a mistake is reported before any work is done for the figure.
+    The path is checked now, so that a mistake is reported before any work is done for the figure.
 
     Args:
         path: File to which the figure will be saved.

@@ -1,6 +1,7 @@
-"""Heat maps of surprisal: each character is marked by its bits, in terminal colours, in digits, or on a web page.
+"""Heat maps of surprisal: each character is marked with its bits, in terminal colours, in digits, or on a web page.
 
-The surprisal of a word is divided equally among its characters, so that word models and character models compare.
+The surprisal of a word is divided equally among its characters, so that word models and character models can be
+compared.
 
 This module imports NumPy. Import it after the number of threads has been set.
 """
@@ -17,7 +18,8 @@ from charlm.errors import ConfigError
 from charlm.text.tokenizer import Tokenizer
 
 LEVELS = (1, 2, 4, 6, 9)
-"""Bits per character at which the colour changes. An untrained model of 64 characters has 6 bits everywhere."""
+"""Lower bounds of the levels above the first, in bits per character. An untrained model of 64 characters has 6 bits
+everywhere."""
 
 LABELS = ("below 1", "1-2", "2-4", "4-6", "6-9", "9 or more")
 """Labels of the levels in the legend."""
@@ -82,7 +84,7 @@ class ColourHeatmap(View):
         sys.stdout.write(f"bits per character: {legend}\n")
 
     def add(self, scores: Sequence[TokenScores]) -> None:
-        """Print the next part of a line. Adjacent characters of the same level share one colour sequence."""
+        """Print the next part of a line. Adjacent characters of the same level share one escape sequence."""
         run, run_level = "", 0
         for text, bits in surprisals(self._tokenizer, scores[0]):
             level = level_of(bits)
@@ -98,7 +100,7 @@ class ColourHeatmap(View):
 
 
 class DigitHeatmap(View):
-    """Heat map without colours: below each character a digit, its surprisal in bits, rounded down.
+    """Heat map without colours. The digit below each character is its surprisal in bits, rounded down.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -115,16 +117,16 @@ class DigitHeatmap(View):
         self._chars, self._digits, self._num_columns = "", "", 0
 
     def add(self, scores: Sequence[TokenScores]) -> None:
-        """Take the next part of a line, and print the rows that are full."""
+        """Add the next part of a line, and print the rows that are full."""
         for text, bits in surprisals(self._tokenizer, scores[0]):
             digit = "." if bits < 1 else str(min(9, int(bits)))
             for char in map(visible, text):
-                columns = _num_columns(char)
-                if self._num_columns + columns > self._width:
+                num_columns = _num_columns(char)
+                if self._num_columns + num_columns > self._width:
                     self.end_line()
                 self._chars += char
-                self._digits += digit.ljust(columns)[:columns]
-                self._num_columns += columns
+                self._digits += digit.ljust(num_columns)[:num_columns]
+                self._num_columns += num_columns
 
     def end_line(self) -> None:
         """Print the row of characters and the row of digits."""

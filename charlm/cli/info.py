@@ -1,4 +1,4 @@
-"""`charlm info`."""
+"""Command `charlm info`."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
       charlm info shakespeare --json
     """
     if named is not None and model is not None:
-        raise click.UsageError(f"{named} and -m {model}: name only one model.")
+        raise click.UsageError(f"{named} and -m {model}: name only one model")
     import json
     from dataclasses import asdict
 
@@ -58,9 +58,9 @@ def _print_table(facts: dict[str, Any]) -> None:
     for section, value in facts.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
         shown = [(name, entry) for name, entry in rows if entry is not None]
-        for place, (name, entry) in enumerate(shown):
+        for index, (name, entry) in enumerate(shown):
             table.add_row(
-                Text("" if place else section, style="bold"),
+                Text("" if index else section, style="bold"),
                 Text(escape_unprintable(name)),
                 Text(escape_unprintable(_value_text(entry))),
             )

@@ -1,4 +1,4 @@
-"""Interactive session of `charlm sample -i`: a prompt or a command, a text, and so on."""
+"""Interactive session of `charlm sample -i`, which reads prompts and commands line by line."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ HELP = """\
 
 
 class Session:
-    """Answers prompts and commands, line by line.
+    """Interactive session, which answers prompts and commands line by line.
 
     Args:
         sampler: The model and the initial settings.
@@ -42,7 +42,7 @@ class Session:
         self._seed = sampler.start([""])[0].seed
 
     def run(self) -> None:
-        """Answer until the input ends. Errors and Ctrl-C end the current text only."""
+        """Answer lines until the input ends. Errors and Ctrl-C end only the current text."""
         for line in _read_lines():
             try:
                 self._answer(line)
@@ -69,7 +69,7 @@ class Session:
             self._sampler = replace(self._sampler, config=_changed(self._sampler.config, name, value.strip()))
 
     def _generate(self) -> None:
-        """Generate a text with a seed of its own. The seed is printed, so that the text can be generated again."""
+        """Generate a text with the next seed. The seed is printed, so that the text can be generated again."""
         click.echo(f"[seed {self._seed}]", err=True)
         config = replace(self._sampler.config, seed=self._seed)
         self._seed += 1
@@ -89,16 +89,19 @@ def _changed(config: SampleConfig, name: str, value: str) -> SampleConfig:
     Args:
         config: The settings.
         name: Name of an option without its dashes.
-        value: New value; empty for the default. An on-off option has no value and changes its state.
+        value: New value; empty for the default. An on-off option has no value; it is switched on or off.
+
+    Raises:
+        ConfigError: If there is no such option, or the value is not a number or is out of range.
     """
     hints = get_type_hints(SampleConfig)
     for spec in fields(SampleConfig):
         rule: Rule | None = spec.metadata.get("rule")
         if rule is None or not {f"-{name}", f"--{name}"} & set(rule.flags):
             continue
-        number = float if "float" in str(hints[spec.name]) else int
+        parse = float if "float" in str(hints[spec.name]) else int
         try:
-            parsed: Any = number(value) if value else spec.default
+            parsed: Any = parse(value) if value else spec.default
         except ValueError:
             raise ConfigError(f":{name} {value}: not a number") from None
         if hints[spec.name] is bool:
@@ -108,7 +111,7 @@ def _changed(config: SampleConfig, name: str, value: str) -> SampleConfig:
 
 
 def _names() -> dict[str, str]:
-    """Return the names under which error messages mention settings: commands, otherwise options."""
+    """Return the names of settings in error messages: those of commands if they exist, otherwise those of options."""
     rules: dict[str, Rule] = {spec.name: spec.metadata["rule"] for spec in fields(SampleConfig) if spec.metadata}
     commands = {name: f":{rule.flags[-1].lstrip('-')}" for name, rule in rules.items()}
     return {**flag_names(click.get_current_context().command), **commands}

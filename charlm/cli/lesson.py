@@ -1,4 +1,4 @@
-"""`charlm lesson`."""
+"""Command `charlm lesson`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,7 @@ def _source(name: str) -> str:
 
 
 def _run(name: str, options: dict[str, Any], as_json: bool) -> "tuple[ModuleType, dict[str, Any]]":
-    """Run a lesson, and print its text and the command of the next lesson, or its figures as JSON."""
+    """Run a lesson. Print its text and the command that runs the next lesson, or its figures as JSON."""
     import importlib
     import json
 

@@ -1,4 +1,4 @@
-"""Command `charlm novelty`, and the texts that generated text is compared with."""
+"""Command `charlm novelty`, and the choice of the text to compare with."""
 
 import math
 from pathlib import Path

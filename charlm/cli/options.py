@@ -33,7 +33,7 @@ class GroupedOption(click.Option):
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> Any:  # noqa: ANN401 - a private type of click
-        """Return click's notes on the option, with its placeholder in the range of numbers."""
+        """Return click's notes on the option, in which the range of a number names the option's placeholder."""
         extra = super().get_help_extra(ctx)
         if "range" in extra:
             extra["range"] = extra["range"].replace("x", self.metavar or "x")
@@ -44,7 +44,7 @@ class GroupedCommand(click.Command):
     """Command whose help lists its options under headings.
 
     Args:
-        groups: Headings in their order; others follow in the order in which they first occur.
+        groups: Headings in the order of the help. Other headings follow in the order of their first option.
     """
 
     def __init__(self, *args: Any, groups: Sequence[str] = (), **kwargs: Any) -> None:
@@ -100,7 +100,7 @@ corpus_option = option(
 
 
 def errors_option(default: str) -> Callable[[F], F]:
-    """Return `--errors`, which says how to handle bytes that are not valid in the encoding."""
+    """Return a decorator that adds `--errors`, the treatment of bytes that are not valid in the encoding."""
     return option(
         "--errors",
         type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.text.sources.ERRORS
@@ -117,7 +117,8 @@ def settings_options(settings: type[Settings], automatic: Mapping[str, str] | No
 
     Args:
         settings: The class.
-        automatic: For fields that are chosen automatically if they are not given, how they are chosen.
+        automatic: Descriptions of the automatic choice, by field name, for fields that are chosen automatically if they
+            are not given.
     """
     hints = get_type_hints(settings)
     flags = {spec.name: flag for spec, rule in _rules(settings) if (flag := _flag(rule))}
@@ -158,7 +159,7 @@ def _default_note(spec: "Field[Any]", automatic: Mapping[str, str]) -> str:
 
 
 def flag_names(command: click.Command | None) -> dict[str, str]:
-    """Return the options and arguments of a command by the names that the library has for them."""
+    """Return the names of a command's options and arguments on the command line, by their names in the library."""
     if isinstance(command, click.Group):
         return {name: flag for sub in command.commands.values() for name, flag in flag_names(sub).items()}
     names: dict[str, str] = {}
@@ -169,7 +170,7 @@ def flag_names(command: click.Command | None) -> dict[str, str]:
 
 
 def wait_note(files: Sequence[str], *, quiet: bool) -> None:
-    """Print a note if input will be read from a terminal."""
+    """Print a note if input will be read from the terminal."""
     if not quiet and (not files or "-" in files) and sys.stdin.isatty():
         note("reading from the terminal; press Ctrl-D to end the text")
 
@@ -181,7 +182,7 @@ def note(message: str, *, quiet: bool = False) -> None:
 
 
 def warn(message: str) -> None:
-    """Print a warning on stderr, whether output is quiet or not."""
+    """Print a warning on stderr, even if notes are switched off."""
     click.echo(f"Warning: {escape_unprintable(message)}", err=True)
 
 

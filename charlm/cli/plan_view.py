@@ -1,4 +1,4 @@
-"""Text and table of a training plan."""
+"""Display of a training plan: a line of text, or a table."""
 
 from collections.abc import Iterator
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""`charlm plot`."""
+"""Command `charlm plot`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +65,7 @@ def _terminal_plot(curves: list["Curve"], label: str) -> str:
 
 
 def _save_image(curves: list["Curve"], label: str, out: Path) -> None:
-    """Draw the curves with matplotlib: one colour per run, validation losses bold."""
+    """Draw the curves with matplotlib: one colour per run, thick lines for validation losses."""
     figure = new_figure(out, "--out")
     from matplotlib import colormaps
 
@@ -83,4 +83,4 @@ def _save_image(curves: list["Curve"], label: str, out: Path) -> None:
     try:
         figure.savefig(out)
     except OSError as error:
-        raise click.BadParameter(f"{out}: {error}", param_hint="--out") from None
+        raise click.BadParameter(f"{out}: cannot be written ({error.strerror})", param_hint="--out") from None

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, a line now and then elsewhere, a summary at the end."""
+"""Display of the progress of a training: a bar on a terminal, occasional lines elsewhere, and a summary at the end."""
 
 import math
 import sys
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from charlm.training.progress import Progress
 
 SECONDS_BETWEEN_LINES, FRACTION_BETWEEN_LINES = 10.0, 0.05
-"""Minimum distance between two lines if stderr is no terminal, in seconds and as a share of the training."""
+"""Minimum distance between two lines if stderr is not a terminal, in seconds and as a share of the training."""
 
 FIRST_LINE_SECONDS = 3.0
 """Time of the first line, in seconds since the start."""
 
 SECONDS_BETWEEN_DRAWS = 0.1
-"""Minimum time between two drawings of the bar."""
+"""Minimum time between two updates of the bar, in seconds."""
 
 SMOOTHING = 0.9
 """Weight of the previous value in the running mean of the training loss that is shown."""
@@ -36,18 +36,25 @@ def clock_text(seconds: float) -> str:
 
 
 def loss_text(nats: float, chars_per_token: float, digits: int = 4, *, words: bool = False) -> str:
-    """Return a loss, given in nats per token, also in bits per character, and as a perplexity for words."""
+    """Return a text with a loss in nats per token and in bits per character, and for words with the perplexity.
+
+    Args:
+        nats: Loss in nats per token.
+        chars_per_token: Mean number of characters per token.
+        digits: Number of decimal digits.
+        words: Whether the tokens are words.
+    """
     perplexity = f"perplexity {math.exp(min(nats, 700)):,.{max(0, digits - 2)}f}, " if words else ""
     return f"{nats:.{digits}f} nats, {perplexity}{nats / math.log(2) / chars_per_token:.{digits}f} bits/char"
 
 
 class ProgressView:
-    """Shows the progress of a training on stderr; a context manager.
+    """Display of the progress of a training on stderr; a context manager.
 
     Args:
         config: Settings of the training, for its length.
         chars_per_token: Mean number of characters per token; 1 for models of characters.
-        quiet: Show nothing.
+        quiet: Whether to show nothing but warnings.
     """
 
     def __init__(self, config: TrainConfig, chars_per_token: float, *, quiet: bool) -> None:
@@ -76,7 +83,7 @@ class ProgressView:
             self._bar.close()
 
     def __call__(self, progress: "Progress") -> None:
-        """Record the progress, and show it if it is time to."""
+        """Record the progress, and show it if a display is due."""
         self._first = self._first or progress
         if not math.isnan(progress.train_nats):
             old = progress.train_nats if math.isnan(self._train_nats) else self._train_nats
@@ -104,7 +111,7 @@ class ProgressView:
 
     def _print(self, progress: "Progress") -> None:
         if progress.step and self._seconds_left(progress) is None:
-            return  # it is known after the next update
+            return  # the time left is known after the next update
         self._next_line = (progress.seconds + SECONDS_BETWEEN_LINES, progress.fraction + FRACTION_BETWEEN_LINES)
         click.echo(f"{progress.fraction:4.0%}  {self._line(progress)}", err=True)
 
@@ -120,9 +127,10 @@ class ProgressView:
         )
 
     def _seconds_left(self, progress: "Progress") -> float | None:
-        """Return the time left, or None if it is unknown.
+        """Return the time left in seconds, or None if it is unknown.
 
-        It is estimated from the updates seen: planning, or another machine before a resume, predicts nothing.
+        It is estimated from the updates since the start of this process. The time before that, for planning or on
+        another machine, is not representative.
         """
         if self._config.minutes is not None:
             return max(0.0, self._config.minutes * 60 - progress.seconds)
@@ -132,7 +140,7 @@ class ProgressView:
 
 
 def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
-    """Print on stderr what was trained, the losses, and the command to use next."""
+    """Print a summary on stderr: length of the training, model, losses, folder, and the next command to use."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -161,7 +169,7 @@ def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
 
 
 def _validation_rows(run: "Run", end: "Progress", chars_per_token: float, *, words: bool) -> dict[str, str]:
-    """Return the validation losses before the first update, if the model was pretrained, and at best."""
+    """Return the rows with the best validation loss and, for a pretrained model, the one before the first update."""
     rows = {}
     before = _nats_before(run)
     if before is not None:

@@ -121,7 +121,7 @@ def sample(
     limit_threads(threads, path, num_sequences=len(prompts) * config.count)  # before any import of NumPy
     sampler = _open_sampler(path, config, options, with_nll=as_json)
     if interactive:
-        _converse(sampler)
+        _run_session(sampler)
         return
     if prompt_file is not None:
         prompts = [_read_prompt_file(prompt_file)]
@@ -132,17 +132,17 @@ def sample(
 def _given_prompts(prompt: str | None, prompt_file: str | None) -> list[str]:
     """Return the prompts of the command line or of stdin.
 
-    For a prompt file, the result is one empty prompt: the file is read later, because reading it imports NumPy.
+    For a prompt file, return one empty prompt. The file is read later, because reading it imports NumPy.
     """
     if prompt is not None and prompt_file is not None:
-        raise click.UsageError("--prime and --prime-file contradict each other: use one of them.")
+        raise click.UsageError("--prime and --prime-file contradict each other: give only one of them")
     if prompt != "-":
         return [prompt or ""]
     if sys.stdin.isatty():
         note("reading prompts from the terminal, one per line; press Ctrl-D to end")
     prompts = [line.removesuffix("\n") for line in sys.stdin]
     if not prompts:
-        raise click.UsageError("--prime -: stdin is empty; write one prompt per line.")
+        raise click.UsageError("--prime -: stdin is empty; write one prompt per line")
     return prompts
 
 
@@ -164,7 +164,8 @@ def _open_sampler(path: Path, config: SampleConfig, options: Mapping[str, Any], 
     return Sampler(network=network, config=config, novelty_filter=novelty_filter, with_nll=with_nll)
 
 
-def _converse(sampler: "Sampler") -> None:
+def _run_session(sampler: "Sampler") -> None:
+    """Read prompts and commands from stdin until it ends."""
     from charlm.cli.interact import Session
 
     if sys.stdin.isatty():
@@ -176,7 +177,7 @@ def _write_samples(sampler: "Sampler", prompts: Sequence[str], *, as_json: bool)
     """Generate the samples of all prompts and write them to stdout.
 
     Raises:
-        ConfigError: If output would wait for the end of a text that has no end.
+        ConfigError: If a text without an end would have to be complete before it or another text can be written.
     """
     config = sampler.config
     endless = config.limit < 0 and not config.lines and not config.stop
@@ -195,21 +196,21 @@ def _write_samples(sampler: "Sampler", prompts: Sequence[str], *, as_json: bool)
 
 
 def _write_first_immediately(sampler: "Sampler", prompts: Sequence[str]) -> None:
-    """Write the first sample token by token. The others are generated at the same time and written after it."""
+    """Write the first sample token by token, and the others after it. All are generated at the same time."""
     generations = sampler.start(prompts)
-    later: list[list[str]] = [[generation.prompt] for generation in generations[1:]]
-    last = prompts[0]
-    sys.stdout.write(last)
+    later_samples: list[list[str]] = [[generation.prompt] for generation in generations[1:]]
+    last_written = prompts[0]
+    sys.stdout.write(last_written)
     for first, *others in sampler.generate(generations):
         if first:
             sys.stdout.write(first)
             sys.stdout.flush()
-            last = first
-        for pieces, piece in zip(later, others, strict=True):
+            last_written = first
+        for pieces, piece in zip(later_samples, others, strict=True):
             pieces.append(piece)
-    if not last.endswith("\n"):
+    if not last_written.endswith("\n"):
         sys.stdout.write("\n")
-    for pieces in later:
+    for pieces in later_samples:
         _write_text(f"{SEPARATOR}\n{''.join(pieces)}")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""`charlm score`."""
+"""Command `charlm score`."""
 
 import os
 import shutil
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from charlm.text.tokenizer import Tokenizer
 
 BATCH_LINES = 128
-"""Number of lines that are scored in parallel: `MAX_BATCH_LINES` of charlm.engine.scorer, which imports NumPy."""
+"""Number of lines that are scored in parallel. It equals `MAX_BATCH_LINES` of charlm.engine.scorer. That module is not
+imported here, because it imports NumPy."""
 
 OUTPUT, FILTER, COMPARISON = "Output", "Filter", "Other models"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions:
-    """Values of the command's arguments and options, by their names there."""
+    """Values of the command's arguments and options."""
 
     files: tuple[str, ...]
     model: str | None
@@ -63,26 +64,27 @@ class ScoreOptions:
         """Check that the options can be combined.
 
         Raises:
-            click.UsageError: If they contradict each other.
+            click.UsageError: If two of them cannot be combined.
         """
         outputs = {"--total": self.total, "--per-token": self.per_token, "--color": self.color, "--html": self.page}
         row_options = {"--format": self.columns, "--above": self.above, "--below": self.below}
-        chosen = [flag for flag, value in outputs.items() if value]
-        for_rows = [flag for flag, value in row_options.items() if value is not None]
-        clashes = [*zip(chosen, for_rows, strict=False), *pairwise(chosen)]
+        given_outputs = [flag for flag, value in outputs.items() if value]
+        given_row_options = [flag for flag, value in row_options.items() if value is not None]
+        clashes = [*zip(given_outputs, given_row_options, strict=False), *pairwise(given_outputs)]
         if self.vs is not None:
-            clashes += [(flag, "--vs") for flag in chosen if flag != "--total"]
+            clashes += [(flag, "--vs") for flag in given_outputs if flag != "--total"]
         for first, second in clashes:
-            raise click.UsageError(f"{first} and {second} cannot be combined.")
+            raise click.UsageError(f"{first} and {second} cannot be combined")
 
 
 class ScoreCommand(GroupedCommand):
-    """Command whose `--color` takes its optional value after an equals sign only, and whose help lists the columns."""
+    """Command `charlm score`: `--color` takes an optional value after an equals sign; the help lists the columns."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Give `--color` without a value the value `auto`, so that it does not take the next argument, a file."""
+        """Replace `--color` by `--color=auto`. Otherwise, the next argument, a file, would be its value."""
         end = args.index("--") if "--" in args else len(args)
-        return super().parse_args(ctx, [*("--color=auto" if a == "--color" else a for a in args[:end]), *args[end:]])
+        options = ["--color=auto" if arg == "--color" else arg for arg in args[:end]]
+        return super().parse_args(ctx, [*options, *args[end:]])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, then the columns of `--format`."""
@@ -173,7 +175,7 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
         view = _open_view(scorers[0].tokenizer, options)
         counts = show_lines(scorers, blocks, view)
         passed = not view.nothing_passed
-    if counts.num_unknown and not (options.total and options.as_json):  # that output has the number itself
+    if counts.num_unknown and not (options.total and options.as_json):  # the JSON of --total has this number
         note(f"{counts.num_unknown:,} of {counts.num_tokens:,} tokens were unknown to the model", quiet=options.quiet)
     return passed
 
@@ -192,7 +194,7 @@ def _open_view(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
 
 
 def _open_heatmap(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
-    """Return a heat map: a web page if it has a file, else colours if stdout shows them, else digits."""
+    """Return a heat map: a web page if a file for it is given, else colours if stdout shows them, else digits."""
     from charlm.cli.heatmap import ColourHeatmap, DigitHeatmap, PageHeatmap
 
     if options.page:
@@ -204,7 +206,7 @@ def _open_heatmap(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
 
 
 def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
-    """Return the scorer of the model or mixture and, if there is one, that of the model to compare with.
+    """Return the scorer of the model or mixture, and the scorer of the model to compare with if there is one.
 
     The number of threads is set before NumPy is imported.
     """
@@ -227,7 +229,11 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
 
 
 def _parse_mix(mix: str) -> tuple[str, float]:
-    """Return the model and the weight of a value of `--mix`."""
+    """Split a value of `--mix` into the name of the model and its weight.
+
+    Raises:
+        ConfigError: If the value is not a name, a colon and a weight from 0 to 1.
+    """
     name, _, weight_text = mix.rpartition(":")
     try:
         weight = float(weight_text)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from charlm.engine.scores import Score
 
 Scores = Sequence["Score"]
-"""Score of a text by the first model and, if there is a second model, the score by that."""
+"""Scores of a text by the first model and, if there is one, by the second model."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Column:
     Attributes:
         name: Name in `--format`, or in the output of `--total`.
         number_format: Format of the number in plain text.
-        description: Meaning and unit.
+        description: Meaning of the number and its unit.
         value: Function that computes the number, or None for the column of the line itself.
         needs_second_model: Whether the number compares two models.
     """
@@ -111,7 +111,7 @@ def parse_columns(names: str | None, *, num_models: int, all_by_default: bool = 
     Args:
         names: Names separated by commas, or None for the default: the main number and the line.
         num_models: Number of models.
-        all_by_default: Whether the default has all numbers.
+        all_by_default: Whether the default has the columns of all numbers.
 
     Raises:
         ConfigError: If a column does not exist, or needs a second model and there is none.

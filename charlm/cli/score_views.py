@@ -19,7 +19,8 @@ from charlm.text.printable import escape_unprintable
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
 
 MAX_MEMORY_CHARS = 2**20
-"""Number of characters of a line that are kept in memory until the score is known; more go to a temporary file."""
+"""Maximum number of characters of a line that are kept in memory until its score is known. A longer line is moved to a
+temporary file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Counts:
 
     Attributes:
         num_tokens: Number of scored tokens.
-        num_unknown: Number of them that are unknown to the first model.
+        num_unknown: Number of scored tokens that are unknown to the first model.
     """
 
     num_tokens: int
@@ -42,7 +43,7 @@ class View:
     """True if a filter is set and no line has passed it."""
 
     def add(self, scores: Sequence[TokenScores]) -> None:
-        """Take the next part of a line, scored by each model."""
+        """Add the next part of a line, scored by each model."""
         raise NotImplementedError
 
     def end_line(self) -> None:
@@ -54,7 +55,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreFilter:
-    """Range of the numbers of the lines that are printed.
+    """Range of scores. Only lines with a score in this range are printed.
 
     Attributes:
         above: Lower bound, itself excluded, or None.
@@ -74,15 +75,15 @@ class RowView(View):
 
     Args:
         columns: The columns.
-        score_filter: Range of the first number of the rows that are printed; of the bits per character if the columns
-            have no number.
+        score_filter: Range of the number in the first column with numbers, or of the bits per character if there is no
+            such column.
         as_json: Whether to print JSON.
     """
 
     def __init__(self, columns: Sequence[Column], score_filter: ScoreFilter, *, as_json: bool) -> None:
         self._columns = columns
         self._numbers = [column for column in columns if column.value is not None]
-        self._filtered = self._numbers[0] if self._numbers else COLUMNS[BITS_PER_CHAR]
+        self._filter_column = self._numbers[0] if self._numbers else COLUMNS[BITS_PER_CHAR]
         self._score_filter = score_filter
         self._write = self._write_json if as_json else self._write_row
         self._scores: list[Score] = []
@@ -90,14 +91,14 @@ class RowView(View):
         self.nothing_passed = score_filter != ScoreFilter()
 
     def add(self, scores: Sequence[TokenScores]) -> None:
-        """Take the next part of a line, scored by each model."""
+        """Add the next part of a line, scored by each model."""
         added = [part.score for part in scores]
         self._scores = [old + new for old, new in zip(self._scores, added, strict=True)] if self._scores else added
         self._text.write(scores[0].text.removesuffix("\n"))
 
     def end_line(self) -> None:
         """Print the row if it passes the filter."""
-        if self._score_filter.passes(self._filtered.number(self._scores)):
+        if self._score_filter.passes(self._filter_column.number(self._scores)):
             self.nothing_passed = False
             self._write()
         self._scores = []
@@ -105,8 +106,8 @@ class RowView(View):
 
     def _write_row(self) -> None:
         out = sys.stdout
-        for place, column in enumerate(self._columns):
-            if place:
+        for index, column in enumerate(self._columns):
+            if index:
                 out.write("\t")
             if column.value is None:
                 out.writelines(self._text.parts())
@@ -144,9 +145,9 @@ class TokenView(View):
         """Print the tokens of the next part of a line."""
         (part,) = scores
         texts = token_texts(self._tokenizer, part)
-        for text, index, nats in zip(texts, part.ids.tolist(), part.nats.tolist(), strict=True):
+        for text, token_id, nats in zip(texts, part.ids.tolist(), part.nats.tolist(), strict=True):
             if self._as_json:
-                row = {"line": self._line, "token": text, "nats": nats, "known": index != UNKNOWN_ID}
+                row = {"line": self._line, "token": text, "nats": nats, "known": token_id != UNKNOWN_ID}
                 sys.stdout.write(json.dumps(row) + "\n")
             else:
                 sys.stdout.write(f"{self._line}\t{nats:.4f}\t{escape_unprintable(text)}\n")

@@ -10,7 +10,10 @@ from typing import Self
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, as SIGINT raises KeyboardInterrupt, so that temporary files are deleted."""
+    """Raise SystemExit at SIGTERM within the context, so that temporary files are deleted.
+
+    SIGINT raises KeyboardInterrupt anyway.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)

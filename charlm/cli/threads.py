@@ -1,4 +1,4 @@
-"""Number of threads of NumPy's linear algebra, which is fixed when NumPy is imported."""
+"""Choice of the number of threads of NumPy's linear algebra, which is fixed when NumPy is imported."""
 
 import math
 import os
@@ -8,7 +8,8 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"
 """Environment variables from which OpenBLAS, MKL, OpenMP and Accelerate read their number of threads."""
 
 BYTES_PER_THREAD = 1_500_000
-"""Bytes of weights per thread. Fewer bytes fit into the cache of one core, and another thread does not pay."""
+"""Number of bytes of weights per thread. Fewer bytes fit into the cache of one core, so that another thread is no
+faster."""
 
 MAX_THREADS = 8
 """Maximum number of threads chosen automatically for shared products. More threads wait for memory."""
@@ -20,9 +21,10 @@ MAX_COUNTED_SEQUENCES = 8
 def limit_threads(threads: int | None, model: Path, num_sequences: int = 1, *, independent: bool = False) -> int:
     """Set the number of threads that NumPy's linear algebra will use.
 
-    Call this before NumPy is imported. Therefore the size of the model is estimated by the size of its file. Busy
-    cores are not used for products that several threads share: waiting for a busy core was measured to take thirty
-    times as long as using one thread. Variables that the user has set in the environment are respected.
+    Call this before NumPy is imported. Therefore, the size of the model is estimated from the size of its file. Busy
+    cores are not used for products that several threads share, because waiting for a busy core takes thirty times as
+    long as using one thread (measured). Environment variables that the user has set are not changed unless `threads` is
+    given.
 
     Args:
         threads: Number of threads, or None to choose it automatically.

@@ -1,4 +1,4 @@
-"""`charlm train`."""
+"""Command `charlm train`."""
 
 import shlex
 import sys
@@ -178,22 +178,22 @@ def _if_given(parameter: str, value: str) -> str | None:
 
 
 def _prepare(request: "Request", resume: str | None, *, plan_only: bool) -> "AbstractContextManager[Training]":
-    """Prepare a new training, or one to resume."""
+    """Prepare a new training, or a resumed one."""
     if resume is not None:
         if request.validation or request.glove or request.pretrained or plan_only:
-            raise click.UsageError("--validation, --glove, --from and --plan are for a new run: omit them.")
+            raise click.UsageError("--validation, --glove, --from and --plan are for a new run: omit them")
         from charlm.training.resumption import prepare_resumed
 
         return prepare_resumed(request, resume or request.name or "")
     if not request.corpus:
-        raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`.")
+        raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`")
     from charlm.training.setup import prepare_new
 
     return prepare_new(request, dry_run=plan_only)
 
 
 def _show_plan(training: "Training") -> int:
-    """Print the plan on stdout."""
+    """Print the notes and the plan. Return 0, because no signal has ended the command."""
     from charlm.cli.plan_view import print_plan
 
     if training.machine.workers.is_first:
@@ -204,7 +204,7 @@ def _show_plan(training: "Training") -> int:
 
 
 def _train(training: "Training", *, quiet: bool) -> int:
-    """Train, and print the results; return the number of the signal that ended the training, or 0."""
+    """Train and print the results. Return the number of the signal that ended the training, or 0."""
     from charlm.cli.plan_view import plan_text
     from charlm.cli.progress import ProgressView, print_summary
     from charlm.cli.signals import StopSignals

@@ -1,4 +1,4 @@
-"""`charlm vectors`."""
+"""Command `charlm vectors`."""
 
 from pathlib import Path
 

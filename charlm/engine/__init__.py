@@ -1,4 +1,6 @@
-"""Use of trained models: model files, runs, the recurrent network in NumPy, decoding, sampling, scoring, novelty.
+"""Use of trained models, without PyTorch.
 
-It imports NumPy and safetensors, but never PyTorch, whose import takes seconds.
+Here belong model files, runs, the recurrent network in NumPy, decoding, sampling, scoring and the detection of copied
+text. Modules of this folder import no third-party packages other than NumPy and safetensors, because importing PyTorch
+takes seconds.
 """

@@ -58,7 +58,7 @@ def beam_search(
 
     Returns:
         Up to `beam` hypotheses that have reached their end or the maximum length, in ascending order of nats per
-        token: among texts of equal length, the most probable comes first.
+        token. Among texts with equal numbers of tokens, the most probable comes first.
 
     Raises:
         NoveltyError: If every extension would repeat the training text.
@@ -71,13 +71,13 @@ def beam_search(
         nlls = -log_softmax(network.logits(outputs))
         if not config.allow_unknown:
             nlls[:, UNKNOWN_ID] = np.inf
-        going_on, newly_ended = _split(_extend(growing, nlls, width, novelty_filter))
+        unfinished, newly_ended = _separate_ended(_extend(growing, nlls, width, novelty_filter))
         ended += newly_ended
-        if len(ended) >= width or not going_on:
+        if len(ended) >= width or not unfinished:
             break
-        growing = [extension.hypothesis for extension in going_on]
-        stepper.select(np.array([extension.parent for extension in going_on]))
-        outputs = stepper.step(np.array([extension.token_id for extension in going_on]))
+        growing = [extension.hypothesis for extension in unfinished]
+        stepper.select(np.array([extension.parent for extension in unfinished]))
+        outputs = stepper.step(np.array([extension.token_id for extension in unfinished]))
     if config.limit and not ended:
         raise NoveltyError(
             f"novel: each of the {width} hypotheses can only continue by repeating the training text; use a larger "
@@ -112,13 +112,13 @@ def _extend(
     return extensions
 
 
-def _split(extensions: list[_Extension]) -> tuple[list[_Extension], list[Hypothesis]]:
+def _separate_ended(extensions: list[_Extension]) -> tuple[list[_Extension], list[Hypothesis]]:
     """Return the extensions that can be extended further, and the hypotheses that have reached their end."""
-    going_on: list[_Extension] = []
+    unfinished: list[_Extension] = []
     ended: list[Hypothesis] = []
     for extension in extensions:
         if extension.hypothesis.generation.ended_by:
             ended.append(extension.hypothesis)
         else:
-            going_on.append(extension)
-    return going_on, ended
+            unfinished.append(extension)
+    return unfinished, ended

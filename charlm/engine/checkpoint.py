@@ -1,9 +1,9 @@
-"""Reader and writer of model files. No other module reads or writes them.
+"""Reader and writer of model files.
 
 A model file is one safetensors file. It holds the weights, and in its header everything else as JSON: `config` (the
 shape of the model), `tokenizer` (the vocabulary) and `story` (the metadata: origin and quality of the model). Reading
-a file never runs code, and everything is checked before it is used. A file is written to a temporary file in the same
-folder, flushed to disk, and renamed. docs/checkpoint-format.md specifies every byte and key.
+a file never runs code, and everything is checked before it is used. New content is written to a temporary file in the
+same folder, flushed to disk, and renamed. docs/checkpoint-format.md specifies every byte and key.
 """
 
 import json
@@ -35,7 +35,7 @@ RESUME_PREFIX = "resume/"
 """Prefix of the names of tensors that only a resumed training needs."""
 
 MAX_WEIGHT = 1e9
-"""Maximum magnitude of a weight. Trained weights are far smaller, and larger ones make results infinite."""
+"""Maximum magnitude of a weight. Trained weights are far smaller. Larger weights could make results infinite."""
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 """Tensors by name."""
@@ -91,7 +91,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
     Args:
         path: The file to write.
         checkpoint: The content.
-        keep: New name of the file that was at `path` before, if it is not to be replaced.
+        keep: New name for the file that was at `path` before; None to replace that file.
 
     Raises:
         CheckpointError: If the file cannot be written.

@@ -1,6 +1,6 @@
-"""From logits to the next token: temperature, filters, repetition penalty and the random draw.
+"""Choice of the next token from logits: temperature, filters, repetition penalty and the random draw.
 
-Shapes: B batch, V vocabulary. The probabilities of a row need not sum to 1, because a draw divides by their sum.
+Shapes: B batch, V vocabulary. The probabilities of a row need not sum to 1, because `draw` divides by their sum.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ from charlm.config import SampleConfig
 Probabilities = npt.NDArray[np.float64]
 
 RANDOM_BLOCK = 1024
-"""Number of random numbers generated at a time, because a call for each one would be slower."""
+"""Number of random numbers generated at a time. One call for each number would be slower."""
 
 MIN_TEMPERATURE = 1e-200
-"""Temperatures are raised to this. A lower one would overflow float64, and the result is the same: exp gives 0 for all
-tokens but the most probable one."""
+"""Minimum of positive temperatures; lower ones are raised to it. They would overflow float64, and the result is the
+same: all tokens except the most probable one have probability 0."""
 
 
 def relative_probabilities(logits: npt.ArrayLike, config: SampleConfig) -> Probabilities:
@@ -29,8 +29,8 @@ def relative_probabilities(logits: npt.ArrayLike, config: SampleConfig) -> Proba
 
     Args:
         logits: Logits, (B, V).
-        config: Temperature and filters. At temperature 0, or with `greedy`, the most probable token is the only one
-            kept, or the first of them if several are equally probable.
+        config: Temperature and filters. At temperature 0, or with `greedy`, only the most probable token is kept. If
+            several tokens are equally probable, only the first of them is kept.
 
     Returns:
         Relative probabilities, (B, V), float64, from 0 to 1. The most probable token has 1, unless `typical_p`
@@ -65,7 +65,7 @@ def filter_top_k(probs: Probabilities, k: int) -> None:
 
 
 def filter_typical(probs: Probabilities, share: float) -> None:
-    """Keep the tokens whose surprisal is closest to the entropy and that together hold a share; in place.
+    """Keep the tokens whose surprisal is closest to the entropy, until they hold a share of the probability; in place.
 
     Args:
         probs: Relative probabilities, (B, V).
@@ -82,7 +82,7 @@ def filter_typical(probs: Probabilities, share: float) -> None:
 
 
 def filter_top_p(probs: Probabilities, share: float) -> None:
-    """Keep the most probable tokens of each row that together hold a share; in place.
+    """Keep the most probable tokens of each row, until they hold a share of the probability; in place.
 
     Args:
         probs: Relative probabilities, (B, V).
@@ -122,7 +122,7 @@ field with `is_filter=True` in `SampleConfig` at the same position, and a refere
 
 
 def _keep_share(probs: Probabilities, sort_key: Probabilities, share: float) -> None:
-    """Keep the fewest tokens of each row, in ascending order of a key, that together hold a share; in place."""
+    """Keep the first tokens of each row, in ascending order of a key, until they hold a share; in place."""
     order = np.argsort(sort_key, axis=-1, kind="stable")
     ranked = np.take_along_axis(probs, order, axis=-1)
     preceding = np.cumsum(ranked, axis=-1) - ranked  # total of the tokens before each one
@@ -148,7 +148,7 @@ def penalise_repeats(logits: npt.NDArray[np.float32], recent_ids: Sequence[int],
 
 
 def log_softmax(logits: npt.ArrayLike) -> Probabilities:
-    """Return the log-probabilities of the model, (B, V), float64, in nats, for logits, (B, V)."""
+    """Return the log-probabilities in nats, (B, V), float64, for logits, (B, V)."""
     values: Probabilities = np.array(logits, dtype=np.float64)
     values -= values.max(axis=-1, keepdims=True)
     values -= np.log(np.exp(values).sum(axis=-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Text that is being generated: its last tokens, its number of tokens, and the rules that end it."""
+"""State of a text that is being generated: its last tokens, its number of tokens, and the rules that end it."""
 
 from collections import deque
 from copy import copy
@@ -11,7 +11,8 @@ from charlm.engine.rnn import START
 from charlm.text.tokenizer import Ids, Tokenizer
 
 DECODING_WINDOW = 16
-"""Number of previous tokens that a new token is decoded with: the space before a word depends on its neighbours."""
+"""Number of previous tokens that are decoded together with a new one, because the space before a word depends on the
+token before it."""
 
 EndReason = Literal["", "length", "lines", "stop"]
 
@@ -30,7 +31,7 @@ class Generation:
         seed: Seed of the random numbers.
         random_numbers: Random numbers from [0, 1), without end.
         recent_ids: Ids of the latest `repeat_last` tokens, including the prompt's.
-        tail: End of the text, including the prompt: at least `MAX_NOVELTY_CHARS` characters, if there are as many.
+        tail: End of the text, including the prompt. It has at least `MAX_NOVELTY_CHARS` characters if the text has.
         num_tokens: Number of generated tokens.
         nll_nats: Negative log-likelihood of the generated tokens, in nats.
         ended_by: Setting that has ended the text; empty before the end.
@@ -59,7 +60,7 @@ class Generation:
         return self.nll_nats / max(1, self.num_tokens)
 
     def fork(self) -> "Generation":
-        """Return a copy that can continue differently. It has the same source of random numbers."""
+        """Return a copy that can be continued with other tokens. Both share one source of random numbers."""
         other = copy(self)
         other.recent_ids, other._window = self.recent_ids.copy(), self._window.copy()
         return other
@@ -79,8 +80,8 @@ class Generation:
             nll_nats: Its negative log-likelihood, in nats.
 
         Returns:
-            Text that is now certain to belong to the result. Text that may be the beginning of a stop string is held
-            back until the next tokens decide it.
+            Text that can be written now. Text that may be the beginning of a stop string is held back until the next
+            tokens decide.
         """
         text = self.decode_next(token_id)
         self.recent_ids.append(token_id)
@@ -97,7 +98,7 @@ class Generation:
         return self._until_stop(text) if self._stop else text
 
     def _count_lines(self, text: str, lines_left: int) -> str:
-        """Count newlines; return the text up to the last newline allowed, and end if it has been reached."""
+        """Count the newlines of a text. End at the last newline allowed, and return the text up to it."""
         newlines = text.count("\n")
         self._lines_left = lines_left - newlines
         if newlines < lines_left:
@@ -106,15 +107,15 @@ class Generation:
         return "\n".join(text.split("\n")[:lines_left]) + "\n"
 
     def _until_stop(self, text: str) -> str:
-        """Return the text up to a stop string, without an end that may be the beginning of one."""
+        """Return the text up to a stop string, and hold back an end that may be the beginning of one."""
         text = self._held_back + text
         starts = [start for start in map(text.find, self._stop) if start >= 0]
         if starts:
             self.ended_by = "stop"
             return text[: min(starts)]
-        held = 0 if self.ended_by else max(_overlap(text, stop) for stop in self._stop)
-        self._held_back = text[len(text) - held :]
-        return text[: len(text) - held]
+        num_held = 0 if self.ended_by else max(_overlap(text, stop) for stop in self._stop)
+        self._held_back = text[len(text) - num_held :]
+        return text[: len(text) - num_held]
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -34,12 +34,12 @@ class LineScorer:
 
     Attributes:
         num_tokens: Number of tokens scored so far.
-        num_unknown: Number of them that are unknown to the first model.
+        num_unknown: Number of tokens scored so far that are unknown to the first model.
     """
 
     def __init__(self, scorers: Sequence[Scorer]) -> None:
         self._scorers = scorers
-        self._streams: list[StreamScorer] = []  # of the line that continues, if there is one
+        self._streams: list[StreamScorer] = []  # scorers of the line that continues, if there is one
         self.num_tokens = 0
         self.num_unknown = 0
 
@@ -50,7 +50,7 @@ class LineScorer:
             block: The lines, with their newlines. The last line may continue in the next block.
 
         Yields:
-            The scored lines, in the order of the lines. Take them all before the next block.
+            The scored lines, in the order of the lines. Read all of them before the next block is scored.
         """
         lines = list(block)
         if self._streams:
@@ -58,19 +58,19 @@ class LineScorer:
             yield self._score_part(first, ends_line=bool(lines) or not block.ends_mid_line)
         continued = lines.pop() if block.ends_mid_line and lines else None
         for scores in zip(*(scorer.score_lines(lines) for scorer in self._scorers), strict=True):
-            yield self._counted(scores, ends_line=True)
+            yield self._count(scores, ends_line=True)
         if continued is not None:
             self._streams = [scorer.start_stream() for scorer in self._scorers]
             yield self._score_part(continued, ends_line=False)
 
     def _score_part(self, text: str, *, ends_line: bool) -> ScoredPart:
         """Score a part of the line that continues."""
-        part = self._counted([stream.feed(text) for stream in self._streams], ends_line=ends_line)
+        part = self._count([stream.feed(text) for stream in self._streams], ends_line=ends_line)
         if ends_line:
             self._streams = []
         return part
 
-    def _counted(self, scores: Sequence[TokenScores], *, ends_line: bool) -> ScoredPart:
+    def _count(self, scores: Sequence[TokenScores], *, ends_line: bool) -> ScoredPart:
         score = scores[0].score
         self.num_tokens += score.num_tokens
         self.num_unknown += score.num_unknown

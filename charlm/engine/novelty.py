@@ -1,9 +1,9 @@
 """Detection of runs of characters that a text has copied from the training text.
 
-A training stores its text beside the model, compressed to about a third of its size, up to `MAX_STORED_CHARS`
-characters. The hashes of all runs of N characters are computed from it when they are needed, for any N, in a tenth of a
-second per million characters. A copied run is always found. A run that is not copied is taken for a copy only if its
-hash is that of another run; the probability is 1 in 10^12 per run for a training text of ten million characters.
+A training stores its text beside the model, up to `MAX_STORED_CHARS` characters, compressed to about a third of its
+size. The hashes of all runs of N characters are computed from this text on demand, for any N, in a tenth of a second
+per million characters. A copied run is always found. Another run is reported as a copy only if its hash equals the hash
+of a run of the training text; the probability is 1 in 10^12 per run for a training text of ten million characters.
 """
 
 import gzip
@@ -24,7 +24,7 @@ TEXT_FILE = "text.gz"
 """Name of the file with the training text in the folder of a run."""
 
 MAX_STORED_CHARS = 2**25
-"""Maximum number of characters stored: a search for copies takes 8 bytes of memory per character."""
+"""Maximum number of characters stored. A search for copies takes 8 bytes of memory per character."""
 
 MAX_NOVELTY_CHARS = 1000
 """Maximum length of the runs that `NoveltyFilter` excludes, in characters."""
@@ -67,10 +67,10 @@ def store_training_text(folder: Path, tokenizer: Tokenizer, ids: Ids) -> None:
 
 
 def load_training_text(model: Path) -> str:
-    """Return the training text that is stored beside a model file.
+    """Return the training text that is stored in the folder of a model file.
 
     Raises:
-        NoveltyError: If it is missing or damaged.
+        NoveltyError: If the training text is missing or damaged.
     """
     path = model.parent / TEXT_FILE
     try:
@@ -103,16 +103,16 @@ def hash_runs(points: Points, length: int) -> Hashes:
     num_runs = len(points) - length + 1
     if num_runs <= 0:
         return np.zeros(0, dtype=np.uint64)
-    power_hashes: Hashes = points.astype(np.uint64) + np.uint64(1)  # of runs whose length is a power of two, `size`
-    hashes: Hashes = np.zeros(len(points), dtype=np.uint64)  # of runs of `hashed` characters
-    hashed, size = 0, 1
+    power_hashes: Hashes = points.astype(np.uint64) + np.uint64(1)  # of runs of `size` characters, a power of two
+    hashes: Hashes = np.zeros(len(points), dtype=np.uint64)  # of runs of `hashed_length` characters
+    hashed_length, size = 0, 1
     while True:
         factor = np.uint64(pow(HASH_BASE, size, 2**64))
         if length & size:
-            ends = power_hashes[hashed:]
+            ends = power_hashes[hashed_length:]
             hashes = hashes[: len(ends)] * factor + ends
-            hashed += size
-        if hashed == length:
+            hashed_length += size
+        if hashed_length == length:
             return hashes
         power_hashes = power_hashes[:-size] * factor + power_hashes[size:]
         size *= 2
@@ -178,24 +178,27 @@ class TrainingText:
         self._points: Points = code_points(text)
 
     def copied_runs(self, text: str, length: int) -> npt.NDArray[np.bool_]:
-        """Return for every run of `length` characters whether it is in the training text.
+        """Return which runs of `length` characters of a text are in the training text.
 
         Returns:
-            Booleans, (number of characters - length + 1,).
+            True for each run that is, (number of characters - length + 1,), bool.
         """
         hashes, indices = np.unique(hash_runs(code_points(text), length), return_inverse=True)
         return _find_hashes(self._points, hashes, length)[0][indices] if len(hashes) else np.zeros(0, dtype=bool)
 
     def copied_share(self, text: str, length: int) -> float:
-        """Return the share of a text's runs of `length` characters that are in the training text; NaN without runs."""
+        """Return the share of a text's runs of `length` characters that are in the training text.
+
+        The share is NaN if the text is shorter than `length`.
+        """
         copied = self.copied_runs(text, length)
         return float(copied.mean()) if len(copied) else float("nan")
 
     def longest_copy(self, text: str) -> CopiedRun:
         """Return the longest run that is in the training text; the first one in the text if there are several.
 
-        A binary search: the length is doubled while there are copies, then narrowed down. A longer run can be copied
-        only at positions where a shorter run is copied, so that only those are searched.
+        This is a binary search for the length: the step is doubled while there are copies, and halved after that. A
+        longer run can be copied only at positions where a shorter run is copied, so that only those are searched.
         """
         points = code_points(text)
         positions = np.arange(len(points))
@@ -217,7 +220,13 @@ class TrainingText:
     def _copied_at(
         self, points: Points, positions: npt.NDArray[np.intp], length: int
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return those of the positions at which a copied run starts, and its positions in the training text."""
+        """Return the positions, out of those given, at which a copied run starts, and where it is in the training text.
+
+        Args:
+            points: Code points of the text, (number of characters,).
+            positions: Positions to search, (N,).
+            length: Length of the runs in characters.
+        """
         if not len(positions):
             return positions, positions
         hashes, indices = np.unique(hash_runs(points, length)[positions], return_inverse=True)
@@ -227,7 +236,7 @@ class TrainingText:
 
 
 class NoveltyFilter:
-    """Filter that recognises tokens with which a text would repeat a run of the training text.
+    """Filter that recognises tokens that would make a text repeat a run of the training text.
 
     Args:
         text: The training text.
@@ -243,7 +252,12 @@ class NoveltyFilter:
         self._hashes.sort()
 
     def repeats(self, preceding: str, piece: str) -> bool:
-        """Return whether a run that ends within `piece`, which follows `preceding`, is in the training text."""
+        """Return True if the training text contains a run of `length` characters that ends within `piece`.
+
+        Args:
+            preceding: The text before the piece.
+            piece: Text that would be appended.
+        """
         context = preceding[max(0, len(preceding) - self.length + 1) :] + piece
         for start in range(len(context) - self.length + 1):
             value = np.uint64(hash_run(context[start : start + self.length]))

@@ -1,4 +1,4 @@
-"""Reading of prompts: from the zero state, after one newline, and several prompts in parallel.
+"""Reading of prompts. Each is read from the zero state, after one newline, and several are read in parallel.
 
 Shapes: B batch, H hidden.
 """

@@ -1,9 +1,10 @@
-"""Recurrent language model in NumPy. It starts in a fraction of a second, while importing PyTorch takes two seconds.
+"""Recurrent language model in NumPy.
+
+It starts in a fraction of a second. Importing PyTorch takes two seconds.
 
 Shapes: B batch, T time steps, V vocabulary, H hidden, L layers, G number of gates, I inputs of a layer.
 
-Design for speed. The time per token of one stream is bound by fetching the weights from memory; everything else is
-kept small in comparison.
+Fetching the weights from memory limits the time per token of one stream. Everything else is kept small in comparison:
 
 - The input product of the first layer is computed once for every token and stored as a table of V rows. At run time it
   is a look-up.
@@ -31,24 +32,25 @@ State = tuple[Array, ...]
 """Recurrent state: (h, c) of an LSTM, (h,) of a GRU or RNN; each part (L, B, H), float32."""
 
 START = "\n"
-"""Text that a model reads first, from the zero state, so that every text starts at the start of a line."""
+"""Text that a model reads first, from the zero state. Therefore, every text begins at the start of a line."""
 
 HALF = np.float32(0.5)
 HALF_ROUNDED_UP = np.nextafter(HALF, np.float32(1))
-"""Added instead of 1/2 in the sigmoid, so that no gate closes completely: it stays open by 6e-8, one rounding error.
+"""Summand that replaces 1/2 in the sigmoid, so that a gate is never below 6e-8, which is one rounding error.
 
-With a closed input gate, the memory of an LSTM could halve at every step until its numbers are denormal. Products with
-denormal numbers take up to 34 times as long, and NumPy cannot be told to flush them to zero. An input gate that stays
-open keeps the memory far above them, at no cost.
+If an input gate were 0, the memory of an LSTM could halve at every step until its numbers are denormal. Products with
+denormal numbers take up to 34 times as long, and NumPy has no setting to flush them to zero. An input gate above 0
+keeps the memory far above denormal numbers, at no cost.
 """
 
 TABLE_PADDING = 16
-"""Number of unused columns of the first layer's table. Rows at a distance of a multiple of 2048 bytes compete for the
-same cache sets: without padding, reading 64 or 128 rows as columns took three to seven times as long (measured)."""
+"""Number of unused columns of the first layer's table. Rows whose addresses differ by a multiple of 2048 bytes compete
+for the same cache sets. Without padding, reading 64 or 128 rows as columns took three to seven times as long
+(measured)."""
 
 
 class RecurrentNetwork:
-    """Recurrent language model: reads token ids and returns logits of the next token.
+    """Recurrent language model, which reads token ids and returns the logits of the next token.
 
     Args:
         checkpoint: The trained model.
@@ -90,7 +92,7 @@ class RecurrentNetwork:
         return cls(load_checkpoint(path))
 
     def zero_state(self, batch_size: int = 1) -> State:
-        """Return the state before the first token: parts of shape (L, B, H), float32, where B is `batch_size`."""
+        """Return the zero state of B = `batch_size` sequences: parts of shape (L, B, H), float32."""
         shape = (self.config.num_layers, batch_size, self.config.hidden_size)
         return tuple(np.zeros(shape, dtype=np.float32) for _ in CELLS[self.config.cell].state)
 
@@ -160,13 +162,13 @@ class RecurrentNetwork:
         stepper = Stepper(self, self.zero_state(len(sequences)))
         for time, step in enumerate(padded):
             num_active = int(np.count_nonzero(lengths > time))
-            if num_active <= stepper.rows * 7 // 8:  # not for every sequence that ends: `select` copies the state
+            if num_active <= stepper.rows * 7 // 8:  # not whenever a sequence ends, because `select` copies the state
                 stepper.select(np.arange(num_active))
             yield stepper, stepper.step(step[: stepper.rows])[:num_active]
 
 
 class Stepper:
-    """Reads sequences in parallel, one token of each per step. A step allocates no arrays.
+    """Reader of parallel sequences, one token of each per step. A step allocates no arrays.
 
     Args:
         network: The model.
@@ -215,7 +217,7 @@ class Stepper:
         return np.add.reduce(self._by_layer, out=self._sum).T
 
     def select(self, rows: npt.NDArray[np.integer]) -> None:
-        """Continue with some of the sequences only, or with several copies of one.
+        """Continue with a selection of the sequences. A sequence can be selected several times.
 
         Args:
             rows: Indices of the sequences to continue with, integers.
@@ -283,7 +285,7 @@ class Layer:
         return projected
 
     def cell(self, rows: int) -> "Cell":
-        """Return the computation of this layer for `rows` sequences."""
+        """Return a cell that computes this layer for `rows` sequences."""
         return self._cell(self, rows)
 
 
@@ -328,7 +330,7 @@ class Cell:
         self._activate(output, *memory)
 
     def _activate(self, output: Array, *memory: Array) -> None:
-        """Compute the new state from the gates before their activation."""
+        """Apply the activations of the gates, and compute the new state."""
         raise NotImplementedError
 
     def _to_sigmoid(self) -> None:
@@ -355,8 +357,8 @@ class LstmCell(Cell):
 class GruCell(Cell):
     """GRU. Its gates are reset, update and candidate.
 
-    The reset gate multiplies the recurrent product of the candidate, but not the input product. Therefore the two
-    products cannot be combined.
+    The reset gate multiplies the recurrent product of the candidate, but not its input product. Therefore, the two
+    products cannot be computed as one.
     """
 
     def __init__(self, layer: Layer, rows: int) -> None:

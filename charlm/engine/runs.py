@@ -42,7 +42,7 @@ MAX_PID_BYTES = 20
 
 
 def temporary_prefix(path: Path) -> str:
-    """Return the start of the names of temporary files that are renamed to `path` when they are complete."""
+    """Return the prefix of the names of temporary files that are renamed to `path` when they are complete."""
     return f".{path.name}."
 
 
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def previous(self) -> Path:
-        """File of the training state saved before the last one, in case the last one is damaged."""
+        """File of the training state saved before the last one. It is used if the last one is damaged."""
         return self.path / PREVIOUS_FILE
 
     @property
@@ -102,7 +102,8 @@ class Run:
             force: Whether an existing run called `name` is replaced.
 
         Raises:
-            RunError: If the name is not a valid folder name, or is taken and `force` is False.
+            RunError: If the name is not a valid folder name, if it is taken and `force` is False, if another process
+                trains the run, or if the folder cannot be written.
         """
         run = cls._first_free(suggestion) if name is None else cls.check_free(name, force=force)
         with run.locked():
@@ -115,7 +116,7 @@ class Run:
 
     @classmethod
     def check_free(cls, name: str, *, force: bool = False) -> "Run":
-        """Return the run with a name that is free.
+        """Return the run with a name, after checking that the name is free.
 
         Args:
             name: Name of the run.
@@ -138,7 +139,7 @@ class Run:
 
         Args:
             name: Name of the run.
-            field: Argument that gave the name, for the message.
+            field: Name of the argument that gave the name, for the message.
 
         Raises:
             RunError: If the name is not a valid folder name.
@@ -192,9 +193,10 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run for this process, and create its folder. The lock ends with the process if not before.
+        """Lock the run for this process, and create its folder.
 
-        Temporary files that a killed process left in the folder are deleted.
+        The lock ends with the context, or with the process if that ends first. Temporary files that a killed process
+        left in the folder are deleted.
 
         Raises:
             RunError: If another process holds the lock, or the folder cannot be created.
@@ -264,13 +266,13 @@ class Run:
         return self.log.stat().st_size if self.log.exists() else 0
 
     def truncate_log(self, length: int) -> None:
-        """Cut the log after its first `length` bytes."""
+        """Remove everything after the first `length` bytes of the log."""
         if self.log_bytes > length:
             os.truncate(self.log, length)
 
     @classmethod
     def _first_free(cls, suggestion: str) -> "Run":
-        """Return the first run called `suggestion`, `suggestion`-2, `suggestion`-3 and so on that is free."""
+        """Return the first run that is free, out of `suggestion`, `suggestion`-2, `suggestion`-3 and so on."""
         names = (f"{suggestion}-{number}" if number > 1 else suggestion for number in range(1, 10**6))
         return next(run for run in map(cls.named, names) if not run.exists and not run.is_locked())
 

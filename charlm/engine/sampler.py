@@ -20,11 +20,11 @@ from charlm.errors import NoveltyError
 from charlm.text.tokenizer import UNKNOWN_ID
 
 NUM_SEEDS = 2**31
-"""If no seed is set, it is chosen from 0 to this number minus 1, so that it has at most ten digits to type again."""
+"""Number of seeds from which one is drawn if none is set. A seed has at most ten digits, so that it is easy to type."""
 
 
 def next_tokens(network: RecurrentNetwork, prompt: str) -> list[tuple[str, float]]:
-    """Return all tokens with the model's probability that they follow a prompt, the most probable first."""
+    """Return all tokens and their probabilities of being the next token after a prompt, the most probable first."""
     _, outputs = read_prompts(network, [prompt])
     probs = relative_probabilities(network.logits(outputs), SampleConfig(temperature=1.0))[0]
     probs /= probs.sum()
@@ -60,7 +60,7 @@ class Sampler:
         ]
 
     def stream(self, prompt: str = "") -> Iterator[list[str]]:
-        """Generate the samples of one prompt: `generate` with new texts."""
+        """Generate the samples of one prompt; see `generate`."""
         return self.generate(self.start([prompt]))
 
     def generate(self, generations: Sequence[Generation]) -> Iterator[list[str]]:
@@ -86,19 +86,24 @@ class Sampler:
             for index, token_id, nll_nats in zip(active, ids.tolist(), nlls, strict=True):
                 pieces[index] = generations[index].append(token_id, nll_nats)
             yield pieces
-            going_on = [row for row, index in enumerate(active) if not generations[index].ended_by]
-            if not going_on:
+            unfinished = [row for row, index in enumerate(active) if not generations[index].ended_by]
+            if not unfinished:
                 return
-            if len(going_on) < len(active):
-                active = [active[row] for row in going_on]
-                ids = ids[going_on]
-                stepper.select(np.array(going_on))
+            if len(unfinished) < len(active):
+                active = [active[row] for row in unfinished]
+                ids = ids[unfinished]
+                stepper.select(np.array(unfinished))
             outputs = stepper.step(ids)
 
     def _choose(self, logits: Array, generations: Sequence[Generation]) -> tuple[npt.NDArray[np.intp], Sequence[float]]:
-        """Choose the next token of each text; return the ids, (B,), and their negative log-likelihoods, in nats.
+        """Choose the next token of each text.
 
-        The logits, (B, V), are changed.
+        Args:
+            logits: Logits, (B, V), float32. They are overwritten.
+            generations: The B texts.
+
+        Returns:
+            The ids, (B,), and their negative log-likelihoods in nats; zeros unless `with_nll` is set.
         """
         log_probs = log_softmax(logits) if self.with_nll else None  # of the model itself, before any setting applies
         if not self.config.allow_unknown:
@@ -131,7 +136,7 @@ class Sampler:
         return ids
 
     def _draw_any(self, logits: Array, generations: Sequence[Generation]) -> npt.NDArray[np.intp]:
-        """Draw the next token of each text, whether it would repeat the training text or not."""
+        """Draw the next token of each text, (B,), from logits, (B, V), without regard to the training text."""
         numbers = [next(generation.random_numbers) for generation in generations]
         return draw(relative_probabilities(logits, self.config), numbers)
 
@@ -142,7 +147,7 @@ def _repeating_rows(
     generations: Sequence[Generation],
     rows: Sequence[int],
 ) -> list[int]:
-    """Return those of the rows whose text would repeat the training text with its next token."""
+    """Return the rows, out of those given, whose text would repeat the training text with its next token."""
     return [
         row
         for row in rows
@@ -153,10 +158,10 @@ def _repeating_rows(
 def _check_possible(
     novelty_filter: NoveltyFilter, logits: Array, generations: Sequence[Generation], rows: Sequence[int]
 ) -> None:
-    """Check that the texts of these rows have a token left that is not excluded.
+    """Check that each of these rows has a token that is not excluded.
 
     Raises:
-        NoveltyError: If one has none.
+        NoveltyError: If a row has none.
     """
     length = novelty_filter.length
     for row in rows:

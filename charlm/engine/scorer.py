@@ -1,9 +1,9 @@
 """Scoring of text with a model or a mixture of two models.
 
 The scoring rule: a text, or a line that is scored by itself, starts from the zero state after one newline token. Every
-token counts. The newline of a line counts too, unless the input lacks it. An unknown token costs what the model
-assigns to its unknown token, and unknown tokens are counted. Characters and bytes are those of the original text, so
-that the bits per character of models with different tokenizers compare.
+token counts, including the newline at the end of a line if the input has it. The score of an unknown token is that of
+the model's unknown token, and unknown tokens are counted. Characters and bytes are those of the original text, so that
+the bits per character of models with different tokenizers can be compared.
 """
 
 import functools
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 MAX_BATCH_LINES = 128
-"""Maximum number of lines in a batch. Larger batches hardly speed up the matrix products."""
+"""Maximum number of lines in a batch. Larger batches make the matrix products hardly faster."""
 
 MAX_BLOCK_NUMBERS = 2**22
 """Maximum number of logits or gate values that a thread holds at a time, for a text of any length."""
@@ -78,7 +78,9 @@ class ModelScorer:
         self.tokenizer = network.tokenizer
 
     def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
-        """Score lines independently of each other, in batches of lines of similar length, which need little padding.
+        """Score lines independently of each other.
+
+        Lines of similar length form a batch, so that little padding is needed.
 
         Args:
             lines: Lines that are not empty, each with its newline if it has one.
@@ -104,7 +106,7 @@ class ModelScorer:
         return ModelStreamScorer(self._network)
 
     def _score_batches(self, batches: Sequence[Sequence[Ids]]) -> Iterator[Array]:
-        """Yield the negative log-probabilities of each batch, in the order of the batches."""
+        """Yield the results of `_score_batch`, in the order of the batches."""
         if self._threads == 1 or len(batches) == 1:
             yield from map(self._score_batch, batches)
             return
@@ -112,7 +114,7 @@ class ModelScorer:
         try:
             yield from self._pool.map(functools.partial(self._score_batch, stop=ended.is_set), batches)
         finally:
-            # After Ctrl-C, for example: Python waits for running threads before it exits.
+            # Python waits for running threads before it exits, for example after Ctrl-C.
             ended.set()
 
     @functools.cached_property
@@ -235,6 +237,9 @@ def interpolate(first: TokenScores, second: TokenScores, weight: float) -> Token
         first: The text scored by the first model.
         second: The same text scored by the second model.
         weight: Weight of the second model, from 0 to 1.
+
+    Returns:
+        The text with the ids of the first model and the interpolated scores.
 
     Raises:
         ConfigError: If the numbers of tokens differ.

@@ -10,7 +10,7 @@ from charlm.engine.rnn import Array
 from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
 
 MAX_EXPONENT = 700.0
-"""Largest exponent that is raised, in nats. exp(709.8) is the largest exponential that a 64-bit float can hold."""
+"""Exponent, in nats, from which the exponential counts as infinite. A 64-bit float overflows at exp(709.8)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,12 @@ class Score:
         unknown_nats: Negative log-likelihood of the unknown tokens, in nats. It is part of `nll_nats`.
         num_chars: Number of characters of the original text.
         num_bytes: Number of bytes of the original text in UTF-8.
+
+    Example:
+        >>> first = Score(nll_nats=3.0, num_tokens=2, num_chars=2, num_bytes=2)
+        >>> second = Score(nll_nats=1.0, num_tokens=2, num_chars=2, num_bytes=2)
+        >>> (first + second).nats_per_token
+        1.0
     """
 
     nll_nats: float = 0.0
@@ -75,7 +81,7 @@ class Score:
 
     @property
     def perplexity_of_known(self) -> float:
-        """Perplexity per known token; not a number if all tokens are unknown."""
+        """Perplexity per known token; NaN if all tokens are unknown."""
         num_known = self.num_tokens - self.num_unknown
         return _exp((self.nll_nats - self.unknown_nats) / num_known) if num_known else math.nan
 
@@ -109,7 +115,7 @@ class TokenScores:
 
 
 def token_texts(tokenizer: Tokenizer, scores: TokenScores) -> list[str]:
-    """Split a scored text into one substring per token. The substrings joined are the text.
+    """Split a scored text into one substring per token. Joined, the substrings are the text.
 
     A word's substring starts with the whitespace before the word. The substring of an unknown word extends to the
     next known word.
@@ -126,12 +132,12 @@ def token_texts(tokenizer: Tokenizer, scores: TokenScores) -> list[str]:
         return list(text)
     pieces: list[str] = []
     begin = 0
-    for place, index in enumerate(ids):
-        if index == UNKNOWN_ID:
-            known = next((tokenizer.tokens[other] for other in ids[place + 1 :] if other != UNKNOWN_ID), "")
+    for position, token_id in enumerate(ids):
+        if token_id == UNKNOWN_ID:
+            known = next((tokenizer.tokens[other] for other in ids[position + 1 :] if other != UNKNOWN_ID), "")
             end = text.find(known, begin + 1) if known else len(text)
         else:
-            end = text.find(tokenizer.tokens[index], begin) + len(tokenizer.tokens[index])
+            end = text.find(tokenizer.tokens[token_id], begin) + len(tokenizer.tokens[token_id])
         end = max(end, begin)
         pieces.append(text[begin:end])
         begin = end

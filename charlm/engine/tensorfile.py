@@ -1,4 +1,4 @@
-"""Reader of safetensors files that may come from anybody: it checks everything before it allocates memory.
+"""Reader of untrusted safetensors files, which checks everything before it allocates memory.
 
 Layout of a file: 8 bytes with N, the length of the header, unsigned and little-endian; N bytes of JSON; the tensors,
 one after the other and without gaps, to the end of the file. The JSON is an object with one entry per tensor (`dtype`,
@@ -32,12 +32,12 @@ MAX_JSON_DEPTH = 16
 """Maximum number of nested levels in JSON. Headers of charlm have 4."""
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
-"""NumPy's names of the number formats that a model file may have. NumPy has no BF16."""
+"""Number formats that a model file may have, with NumPy's names. BF16 is missing, because NumPy does not have it."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """Header entry of a tensor; its bytes are those from `begin` to `end`, relative to the end of the header."""
+    """Header entry of a tensor. Its bytes are those from `begin` to `end`, counted from the end of the header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -86,7 +86,7 @@ class TensorFile:
         """Read a tensor.
 
         Raises:
-            CheckpointError: If the file has become shorter.
+            CheckpointError: If the file has become shorter since it was opened.
         """
         entry = self._entries[name]
         self._file.seek(self._data_begin + entry.begin)
@@ -96,7 +96,7 @@ class TensorFile:
         return array.reshape(entry.shape)
 
     def _read_header(self) -> tuple[dict[str, Any], int]:
-        """Return the header and its end in bytes."""
+        """Return the header and the position of its end, in bytes."""
         size = os.fstat(self._file.fileno()).st_size
         length = int.from_bytes(self._file.read(8), "little")
         if size < 8 or length > size - 8:

@@ -1,10 +1,9 @@
-"""A course from one recurrent cell to a language model of Shakespeare. Each lesson is a module of this folder.
+"""Lessons: a course from one recurrent cell to a language model of Shakespeare.
 
-A lesson has a function `run(say, options)`, which prints the lesson through `say` and returns its figures. A lesson
-that can draw a picture also has a function `draw(figure, figures)`. Lessons use charlm's own modules, as a program
-that imports charlm would.
-
-This module imports no torch, so that the list of lessons appears at once.
+Here belong one module per lesson, and what several lessons share. A lesson has a function `run(say, options)`, which
+prints the lesson through `say` and returns its figures. A lesson that can draw a picture also has a function
+`draw(figure, figures)`. Lessons use charlm's own modules, as a program that imports charlm would. This module does not
+import PyTorch, so that the list of lessons appears at once.
 """
 
 from collections.abc import Callable
@@ -39,7 +38,7 @@ class Lesson:
     Attributes:
         title: Subject of the lesson.
         time: Approximate running time on two CPU cores.
-        takes: Settings that only some lessons have: `data`, `cell`, `plot`.
+        takes: Options of this lesson that not all lessons have: `data`, `cell`, `plot`.
     """
 
     title: str

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 
 def format_row(values: npt.ArrayLike, decimals: int = 3) -> str:
-    """Return a vector of small numbers as text, in columns if there are decimals."""
+    """Return a vector as text. Numbers above -10 and below 100 are aligned in columns if there are decimals."""
     width = decimals + 3 if decimals else 1
     return " ".join(f"{value:{width}.{decimals}f}" for value in np.asarray(values))
 

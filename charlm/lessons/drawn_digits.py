@@ -22,7 +22,7 @@ MARGIN = 2
 """Number of empty dots around each shape."""
 
 CONTRAST = 4
-"""Slope of the edges of a stroke: ink per dot that the thickness is exceeded."""
+"""Slope of the edges of a stroke: factor by which interpolated ink is multiplied near the threshold."""
 
 NOISE = 0.1
 """Standard deviation of the noise added to each pixel. Ink is 1, paper is 0."""

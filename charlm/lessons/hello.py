@@ -56,7 +56,7 @@ losses: training needs more steps. Try another seed: charlm lesson hello --seed 
 
 
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Train until the predictions are correct, for at most `MAX_STEPS` steps.
+    """Train until the predictions are correct `CORRECT_IN_A_ROW` times in a row, for at most `MAX_STEPS` steps.
 
     Returns:
         The number of steps, the last loss in nats per letter, and the predicted text.

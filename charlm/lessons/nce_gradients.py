@@ -1,7 +1,8 @@
 """Comparison of the gradients of noise-contrastive estimation (NCE) and of the softmax, on a toy vocabulary.
 
-With few words, both losses can be computed in full. So this shows on small numbers what the lesson skipgram relies on:
-the NCE loss with random noise words is correct on average, and it approaches the softmax with more noise words.
+With few words, both losses can be computed in full. The comparison shows two facts on which the lesson skipgram relies:
+the gradient of the NCE loss with random noise words is correct on average, and with more noise words it approaches the
+gradient of the softmax.
 
 Shapes: B = 1 word, V = 20 words, E = 4 numbers, K noise words.
 """

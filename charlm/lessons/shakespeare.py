@@ -36,7 +36,7 @@ LINE = "To be, or not to be: that is the question:\n"
 
 
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
-    """Train for three minutes, generate text at three temperatures, score a line and shuffled copies of it."""
+    """Train for three minutes, generate text at three temperatures, and score a line and shuffled copies of it."""
     trained, figures = train(say, options)
     network = RecurrentNetwork.load(trained.model)
     say("\nThree samples of the finished model, at three temperatures:")
@@ -58,10 +58,10 @@ def train(say: Say, options: LessonOptions) -> tuple[Run, dict[str, Any]]:
     """Train as `charlm train shakespeare --minutes 3` does, and print a sample after each minute but the last."""
     settings = {"seed": options.seed, **(SHORT if options.quick else {"minutes": MINUTES})}
     with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder, "plays.txt")
+        excerpt = Path(folder, "plays.txt")
         if options.quick:
-            part.write_text(read_named("shakespeare")[:QUICK_CHARS], encoding="utf-8")
-        corpus = str(part) if options.quick else "shakespeare"
+            excerpt.write_text(read_named("shakespeare")[:QUICK_CHARS], encoding="utf-8")
+        corpus = str(excerpt) if options.quick else "shakespeare"
         request = Request(corpus=[corpus], settings=settings, default_name="lesson", command="charlm lesson")
         with prepare_new(request) as training:
             model = training.make_model()
@@ -74,7 +74,7 @@ def train(say: Say, options: LessonOptions) -> tuple[Run, dict[str, Any]]:
 
 
 def sampling(say: Say, training: Training, model: LanguageModel, options: LessonOptions) -> Report:
-    """Return a function that prints a sample of the network each minute, and print what is trained."""
+    """Print the size of the text and of the model. Return a function that prints a sample after each minute."""
     shape, dataset, due = training.model_config, training.dataset, list(range(1, MINUTES))
     num_chars = len(dataset.train_ids) + len(dataset.val_ids)
     say(f"The plays: {num_chars:,} characters, {dataset.tokenizer.vocab_size - 1} distinct. The last tenth is")
@@ -104,7 +104,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def score(say: Say, network: RecurrentNetwork, seed: int) -> dict[str, float]:
-    """Return the bits per character of a line of Hamlet, and of the line with words or letters shuffled."""
+    """Print and return the bits per character of a line of Hamlet, and of copies with shuffled words or letters."""
     shuffle = random.Random(seed).sample
     words, letters = LINE.split(), LINE.strip()
     lines = {
@@ -112,9 +112,9 @@ def score(say: Say, network: RecurrentNetwork, seed: int) -> dict[str, float]:
         "words shuffled": " ".join(shuffle(words, len(words))) + "\n",
         "letters shuffled": "".join(shuffle(letters, len(letters))) + "\n",
     }
-    bits = [costs.score.bits_per_char for costs in ModelScorer(network).score_lines(list(lines.values()))]
+    bits = [scored.score.bits_per_char for scored in ModelScorer(network).score_lines(list(lines.values()))]
     say("")
     say("Bits per character of a line of Hamlet, and of shuffled copies of it:")
-    for (name, line), cost in zip(lines.items(), bits, strict=True):
-        say(f"  {cost:5.2f}  {name:16}  {line.strip()}")
+    for (name, line), line_bits in zip(lines.items(), bits, strict=True):
+        say(f"  {line_bits:5.2f}  {name:16}  {line.strip()}")
     return dict(zip(lines, bits, strict=True))

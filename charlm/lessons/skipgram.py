@@ -37,7 +37,7 @@ from charlm.training.loss import log_uniform_probs, nce_loss
 
 VOCAB_SIZE, EMBEDDING_DIM, WINDOW, NUM_NOISE, BATCH_SIZE, STEPS = 10_000, 50, 2, 64, 2048, 6000
 FREQUENT = 1e-3
-"""Words with a higher share of the text are partly left out, because 'the' has almost any word as a neighbour."""
+"""Share of the text above which a word is left out at random. Frequent words say little about their neighbours."""
 SHOWN = ("king", "father", "night", "love", "sweet")
 
 INTRODUCTION = """\

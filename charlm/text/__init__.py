@@ -1,4 +1,5 @@
-"""Text to token ids and back: tokenizers, corpora, encodings, the cache of ids, files of word vectors.
+"""Conversion between text and token ids.
 
-Imports no other package than NumPy.
+Here belong tokenizers, corpora, encodings, the cache of token ids, and files of word vectors. Modules of this folder
+import neither other folders of charlm nor third-party packages other than NumPy.
 """

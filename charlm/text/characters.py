@@ -25,10 +25,10 @@ def code_points(text: str) -> npt.NDArray[np.uint32]:
 
 
 def distinct_characters(pieces: Iterable[str]) -> str:
-    """Return the distinct characters of a text that comes in pieces, ordered by code point."""
+    """Return the distinct characters of a text that arrives in pieces, ordered by code point."""
     seen = np.zeros(sys.maxunicode + 1, dtype=np.bool_)
     known_ascii = b""  # bytes.translate removes these at about 1 GB per second
-    for _, block in (each for piece in pieces for each in _blocks(piece)):
+    for block in (block for piece in pieces for _, block in _blocks(piece)):
         if not block.isascii():
             points = code_points(block)
             if not seen.take(points, mode="clip").all():  # reading is twice as fast as writing
@@ -78,7 +78,7 @@ class CharTokenizer:
 
     @classmethod
     def from_pieces(cls, pieces: Iterable[str]) -> "CharTokenizer":
-        """Return a tokenizer whose vocabulary is all characters of a text that comes in pieces."""
+        """Return a tokenizer whose vocabulary is all characters of a text that arrives in pieces."""
         return cls(distinct_characters(pieces))
 
     @property

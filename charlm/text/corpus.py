@@ -1,6 +1,6 @@
-"""Corpora: texts that are read block by block, more than once, and split into training and validation text.
+"""Corpora: texts that can be read repeatedly, in blocks, and split into training text and validation text.
 
-Several texts are read one after the other, as if `cat` had joined them.
+Several texts are read one after the other, without a separator, as if `cat` had joined them.
 """
 
 import codecs
@@ -52,7 +52,7 @@ class CorpusReader:
         specs: Files, folders (all text files below them), glob patterns, `-` for standard input, or named corpora. A
             file takes precedence over a corpus of the same name.
         encoding: Encoding of the texts.
-        errors: How to handle bytes that are not valid in the encoding, one of `charlm.text.sources.ERRORS`.
+        errors: Treatment of bytes that are not valid in the encoding, one of `charlm.text.sources.ERRORS`.
         folder: Folder for a temporary file; the system's if None.
 
     Attributes:
@@ -141,7 +141,7 @@ class CorpusReader:
     def split(self, fraction: float) -> tuple["CorpusPart", "CorpusPart"]:
         """Split the text by position, after the first pass.
 
-        The text is cut at a newline near the exact position, or else at a space.
+        The text is cut after a newline near the exact position, or else after a space.
 
         Args:
             fraction: Share of the characters in the second part; 0 makes the second part empty.
@@ -192,7 +192,7 @@ class CorpusReader:
             self._write(block.encode("utf-8", "surrogatepass"))
 
     def _write(self, data: bytes) -> None:
-        assert self._temp_file is not None, "opened before"
+        assert self._temp_file is not None, "opened in _free_memory"
         try:
             self._temp_file.write(data)
         except OSError as error:
@@ -251,7 +251,7 @@ class CorpusPart:
         return self._within(self.corpus.blocks())
 
     def _within(self, texts: Iterator[str]) -> Iterator[str]:
-        """Yield what belongs to this part of consecutive texts that make up the whole corpus."""
+        """Cut this part out of consecutive texts that together are the whole corpus."""
         offset = 0
         for text in texts:
             if part := text[max(0, self.begin - offset) : max(0, self.end - offset)]:
@@ -314,7 +314,7 @@ def check_split(num_train: int, num_validation: int, val_fraction: float) -> Non
 
 
 def _nearby_cut(piece: str, position: int) -> int:
-    """Return where to cut a piece near `position`: after a newline, or else after a space, or else at `position`."""
+    """Return a cut near `position`: after a newline, or else after a space, or else `position` itself."""
     cut = piece.find("\n", position) + 1 or piece.rfind("\n", 0, position) + 1 or position
     if cut == position:
         cut = piece.rfind(" ", 0, position) + 1 or position

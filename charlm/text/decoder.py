@@ -1,4 +1,4 @@
-"""Incremental decoding of text: bytes become characters, newlines are translated, errors say where they are."""
+"""Incremental decoding of bytes to text, with newline translation and the positions of errors."""
 
 import codecs
 import encodings.aliases
@@ -14,9 +14,9 @@ NEWLINE_BYTE = 0x0A
 BYTE_ORDER_MARK = "\ufeff"
 
 NO_PENDING_RETURN = (b"", 0)
-"""State of a newline decoder that holds nothing back.
+"""State of a newline decoder without a pending carriage return.
 
-It holds back a carriage return at the end of a block until it has seen whether a line feed follows.
+A carriage return at the end of a block is pending until the decoder has seen whether a line feed follows.
 """
 
 
@@ -26,7 +26,7 @@ class Decoding:
 
     Attributes:
         encoding: One of Python's text encodings.
-        errors: How to handle bytes that are not valid in the encoding, one of `charlm.text.sources.ERRORS`.
+        errors: Treatment of bytes that are not valid in the encoding, one of `charlm.text.sources.ERRORS`.
         allow_nul: Whether NUL characters are allowed. If not, text that contains one is refused as binary.
 
     Raises:
@@ -76,7 +76,7 @@ class TextDecoder:
         self._decoder = codecs.getincrementaldecoder(decoding.encoding)(decoding.errors)
         self._newlines = io.IncrementalNewlineDecoder(None, translate=True)
         self._at_start = True
-        # Counts of what has been seen so far, for error messages.
+        # Numbers of bytes, newlines and characters so far, for error messages.
         self._num_bytes = self._num_newlines = self._num_chars = 0
 
     def decode(self, data: bytes) -> str:
@@ -93,7 +93,7 @@ class TextDecoder:
         try:
             text = self._decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise self._invalid_bytes(error) from None
+            raise self._decoding_error(error) from None
         except UnicodeError as error:  # some codecs raise it without saying which byte is invalid
             raise CorpusError(
                 f"{self.name}: not valid {self._decoding.encoding} ({error}); set encoding", fields=["encoding"]
@@ -109,21 +109,22 @@ class TextDecoder:
         return text
 
     def _refuse_nul(self, data: bytes, text: str) -> None:
-        # Bytes are searched faster than characters of two or four bytes, but only in UTF-8 do they decide alone.
+        # Searching bytes is faster than searching characters of two or four bytes. In UTF-8, a text has a NUL character
+        # only if it has a NUL byte. In other encodings, the bytes do not decide.
         if (b"\0" in data or self._decoding.encoding != "utf-8") and "\0" in text:
-            raise self._binary(self._num_chars + text.index("\0"))
+            raise self._binary_error(self._num_chars + text.index("\0"))
 
-    def _invalid_bytes(self, error: UnicodeDecodeError) -> CorpusError:
+    def _decoding_error(self, error: UnicodeDecodeError) -> CorpusError:
         """Return the error for bytes that are not valid in the encoding.
 
-        The bytes that the codec was decoding, `error.object`, may begin before the current block, but end with it.
-        Therefore offset and line are counted from the end.
+        The bytes that the codec was decoding, `error.object`, may begin before the current block. They end where the
+        block ends, so that offset and line are counted from the end.
         """
         encoding, data = self._decoding.encoding, error.object
         begin = self._num_bytes - len(data)
         nul = data.find(b"\0", 0, error.start)
         if nul >= 0 and not self._decoding.allow_nul and "16" not in encoding and "32" not in encoding:
-            return self._binary(begin + nul)  # in UTF-16 and UTF-32, NUL bytes are parts of other characters
+            return self._binary_error(begin + nul)  # in UTF-16 and UTF-32, NUL bytes are parts of other characters
         line = self._num_newlines - data.count(b"\n", error.start) + 1
         return CorpusError(
             f"{self.name}: line {line:,}: not valid {encoding} (byte 0x{data[error.start]:02x} at offset "
@@ -131,7 +132,7 @@ class TextDecoder:
             fields=["encoding", "errors"],
         )
 
-    def _binary(self, offset: int) -> CorpusError:
+    def _binary_error(self, offset: int) -> CorpusError:
         return CorpusError(
             f"{self.name}: looks binary (NUL character at offset {offset:,}); give a text file, or set encoding",
             fields=["encoding"],

@@ -1,8 +1,8 @@
-"""Files of word vectors: a word and its numbers on each line, as in GloVe's files, or with word2vec's header line.
+"""Files of word vectors, in GloVe's format or in word2vec's text format, plain, .gz or .zip.
 
-Parsing numbers takes most of the time. Therefore, the word is read first, and only lines of wanted words are parsed. A
-word may contain spaces, as some in GloVe's 840B file do, so numbers are counted from the right. Files may be plain, .gz
-or .zip.
+Each line is a word and the numbers of its vector. word2vec's format has a header line before them. Parsing numbers
+takes most of the time. Therefore, the word is read first, and only lines of wanted words are parsed. A word may contain
+spaces, as some in GloVe's 840B file do, so that numbers are counted from the right.
 
 Shapes: V vocabulary, E embedding.
 """
@@ -82,7 +82,7 @@ class VectorFile:
             have at least E numbers or are blank, and their words are valid UTF-8.
 
         Raises:
-            VectorsError: If a line has too few numbers or is not UTF-8.
+            VectorsError: If a line has too few numbers or is not valid UTF-8.
         """
         number = 1
         for block in self._blocks():
@@ -93,7 +93,7 @@ class VectorFile:
                 lines, number = lines[1:], 2
                 block = b"\n".join(lines)
             heads = [line[: line.find(b" ")] for line in lines]
-            self._check(block, number, lines, heads)
+            self._check_block(block, number, lines, heads)
             yield number, lines, heads
             number += len(lines)
 
@@ -137,8 +137,12 @@ class VectorFile:
                     raise self._line_error(line_number, f"{shown} is not a finite float32 number; correct the line")
         raise AssertionError("one of the lines is invalid")
 
-    def _check(self, block: bytes, line_number: int, lines: list[bytes], heads: list[bytes]) -> None:
-        """Check the number of spaces in a whole block, which is fast. Check its lines if that number is unexpected."""
+    def _check_block(self, block: bytes, line_number: int, lines: list[bytes], heads: list[bytes]) -> None:
+        """Check that lines have enough numbers and that words are valid UTF-8.
+
+        The number of spaces in the whole block is checked first, which is fast. Its lines are checked one by one only
+        if that number is unexpected.
+        """
         spaces = np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord(" "))
         if spaces != len(lines) * self.dim:
             for number, line in enumerate(lines, start=line_number):
@@ -196,7 +200,7 @@ class VectorFile:
 
 
 def _count_numbers(fields: Sequence[bytes]) -> int:
-    """Return how many fields of a line are numbers, counted from the right, without the first field."""
+    """Return the number of numeric fields at the end of a line. The first field is not counted."""
     count = 0
     while count < len(fields) - 1 and _is_number(fields[-1 - count]):
         count += 1
@@ -221,19 +225,21 @@ def read_vectors(file: VectorFile, words: Iterable[str]) -> dict[str, Vectors]:
         The vector of each word found, (E,), float32. If a word occurs twice, its first vector is returned.
 
     Raises:
-        VectorsError: If a line has too few numbers, is not UTF-8, or has invalid numbers for one of the words.
+        VectorsError: If a line has too few numbers, is not valid UTF-8, or has invalid numbers for one of the words.
     """
     wanted = set(words)
     heads = {word.partition(" ")[0].encode() for word in wanted}
     found: dict[str, Vectors] = {}
-    for names, vectors in _parsed(file, heads):
+    for names, vectors in _parse_blocks(file, heads):
         for name, vector in zip(names, vectors, strict=True):
             if name in wanted:
                 found.setdefault(name, vector)
     return found
 
 
-def _parsed(file: VectorFile, wanted_heads: Container[bytes] | None = None) -> Iterator[tuple[list[str], Vectors]]:
+def _parse_blocks(
+    file: VectorFile, wanted_heads: Container[bytes] | None = None
+) -> Iterator[tuple[list[str], Vectors]]:
     """Yield words and vectors of a file, about `BLOCK_ROWS` at a time.
 
     Args:
@@ -355,7 +361,10 @@ def _coverage(
 
 
 def write_vectors(out: TextIO, tokens: Sequence[str], vectors: Vectors) -> None:
-    """Write vectors, (V, E), in GloVe's format. Each number is the shortest text that is read as the same float32."""
+    """Write vectors, (V, E), in GloVe's format.
+
+    Each number is written with the fewest digits from which the same float32 is read.
+    """
     for token, vector in zip(tokens, vectors, strict=True):
         out.write(f"{_name_in_files(token)} {' '.join(map(str, vector))}\n")
 
@@ -379,7 +388,7 @@ def nearest_in_file(file: VectorFile, word: str, top: int) -> list[tuple[str, fl
         raise VectorsError(f"{word!r}: not in {file.path}")
     found = word if word in vectors else word.lower()
     best: list[tuple[str, float]] = []
-    for words, block in _parsed(file):
+    for words, block in _parse_blocks(file):
         best = sorted(best + nearest(words, block, vectors[found], top, leave_out=found), key=lambda pair: -pair[1])
         best = best[:top]
     return best
@@ -395,7 +404,7 @@ def nearest(
         vectors: Their vectors, (V, E).
         vector: The vector to compare with, (E,).
         top: Maximum number of words.
-        leave_out: Word that is not returned: the one that `vector` belongs to.
+        leave_out: Word that is not returned: the word of `vector`.
 
     Returns:
         Pairs of word and cosine, by falling cosine.

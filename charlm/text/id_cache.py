@@ -39,17 +39,17 @@ CHECK_BYTES = 1 << 24
 """Number of bytes read at a time when a file is checked."""
 
 MAX_CACHE_BYTES, MAX_CACHE_SHARE = 20 * 10**9, 0.1
-"""Maximum size of the cache in bytes, and as a share of the disk. The smaller one applies."""
+"""Maximum size of the cache in bytes, and as a share of the disk. The smaller limit applies."""
 
 OWN_FILE = re.compile(r"[0-9a-f]{32}\.ids|\..{8}\.ids")
 """Names of complete and of temporary cache files. Files with other names are never removed."""
 
 ABANDONED_SECONDS = 3600
-"""Age in seconds from which on a temporary file counts as left behind by a process that was killed."""
+"""Age in seconds above which a temporary file counts as abandoned by a process that was killed."""
 
 
 def cache_folder() -> Path:
-    """Return charlm's folder among the system's folders for caches."""
+    """Return charlm's folder in the user's cache folder."""
     home = Path.home()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", home)) / "charlm" / "cache"
@@ -59,11 +59,11 @@ def cache_folder() -> Path:
 
 
 def encode_texts(texts: CorpusReader | CorpusPart, tokenizer: Tokenizer, folder: Path) -> tuple[Ids, Path | None]:
-    """Return the ids of a corpus whose first pass has been made.
+    """Return the ids of a corpus.
 
     Args:
-        texts: The corpus, or a part of it.
-        tokenizer: Splits the text into tokens.
+        texts: The corpus, or a part of it, after its first pass.
+        tokenizer: Tokenizer that encodes the text.
         folder: Folder of the cache. It is not used if the text is in memory.
 
     Returns:
@@ -98,14 +98,15 @@ def encode_texts(texts: CorpusReader | CorpusPart, tokenizer: Tokenizer, folder:
 def prune(folder: Path, keep: Collection[Path]) -> list[str]:
     """Remove the least recently used files from the cache until it is within its size limit.
 
-    On systems that allow it, files that another training has mapped are removed too. That training can still read them.
+    Abandoned temporary files are always removed. On systems that allow it, files that another training has mapped are
+    removed too. That training can still read them.
 
     Args:
         folder: Folder of the cache.
         keep: Files that are never removed.
 
     Returns:
-        A note for the user if files were removed; otherwise nothing.
+        A note for the user if files were removed; otherwise an empty list.
     """
     files = [(path, stat) for path in folder.iterdir() if OWN_FILE.fullmatch(path.name) and (stat := _stat(path))]
     limit = min(MAX_CACHE_BYTES, int(MAX_CACHE_SHARE * shutil.disk_usage(folder).total))
@@ -161,7 +162,7 @@ def _write(path: Path, parts: Iterator[Ids], key: dict[str, Any]) -> None:
 
 
 def _is_valid(path: Path, key: dict[str, Any], dtype: np.dtype[Any]) -> bool:
-    """Return whether a file exists, has the ids of this text and tokenizer, and has the right length and checksum."""
+    """Return True if a file has the ids of this text and tokenizer, and the right length and checksum."""
     try:
         with path.open("rb") as file:
             header = json.loads(file.read(HEADER_BYTES))

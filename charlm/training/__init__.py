@@ -1,4 +1,5 @@
-"""Everything that learns: networks, losses, the dataset, the planner, the trainer and its saved state.
+"""Training of models.
 
-Modules import PyTorch at the top only if every use of them needs it.
+Here belong networks, losses, datasets, the planner, the training loop and its saved state. Modules of this folder
+import PyTorch at the top only if every use of them needs it.
 """

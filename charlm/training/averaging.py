@@ -12,15 +12,15 @@ WINDOW_SHARE = 0.1
 AVERAGE_EVERY = 8
 """Number of updates between two additions to the average. An addition takes a fiftieth of the time of an update."""
 
-ALL_ADDED = 64
-"""Number of updates at the beginning that are all added to the average."""
+FIRST_UPDATES = 64
+"""Number of updates at the beginning of a training each of which is added to the average."""
 
 
 class WeightAverage:
     """Average of each weight over the last updates.
 
-    It has the validation loss that a falling learning rate would lead to. As the learning rate falls, the window
-    shrinks, because older weights then do harm.
+    The averaged weights have the validation loss that a falling learning rate would lead to. As the learning rate
+    falls, the averaging window becomes shorter, because older weights would raise the loss.
 
     Args:
         model: The model.
@@ -38,13 +38,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int, rate_share: float) -> None:
-        """Add the weights after an update, unless it is one of those that are left out.
+        """Add the weights after an update to the average, if an addition is due at this update.
 
         Args:
             step: Number of the update, from 1.
             rate_share: Learning rate of the update as a share of the peak.
         """
-        distance = 1 if step <= ALL_ADDED else AVERAGE_EVERY
+        distance = 1 if step <= FIRST_UPDATES else AVERAGE_EVERY
         if step % distance:
             return
         share = min(1.0, distance / (WINDOW_SHARE * rate_share * step))
@@ -55,7 +55,7 @@ class WeightAverage:
         """Replace the weights of the model by their averages within the context.
 
         Args:
-            half: Round the averages to half precision, as the model file stores them.
+            half: Whether to round the averages to half precision, in which the model file stores them.
         """
         own = [weight.detach().clone() for weight in self._model.parameters()]
         self._set_weights(value.half() if half else value for value in self.weights.values())

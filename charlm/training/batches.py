@@ -1,9 +1,10 @@
 """Batches of a text that is read in parallel streams, and padding of short sequences.
 
-The text, with a start token before it, is read as a ring: its beginning follows its end, so that a model learns how a
-text begins. B streams start at equal distances on the ring and read T tokens per update without end, so that the state
-of a stream can be carried from update to update. A batch depends on the number of its update only, which makes resuming
-exact. Because T rarely divides the length of the ring, the sequences start at other places in every epoch.
+The text, with a start token before it, is read as a ring: its beginning follows its end, so that a model learns to
+predict the beginning of a text. B streams start at evenly spaced positions of the ring. Each reads T tokens per update
+and continues at the next update, so that its state can be carried over. A batch depends only on the number of its
+update, so that a resumed training reads the same batches. Because T rarely divides the length of the ring, the
+sequences start at other positions in every epoch.
 
 Shapes: N length of the text, B streams, T tokens per stream and update.
 """
@@ -21,12 +22,12 @@ class StreamBatches:
     """Batches of a text.
 
     Args:
-        ids: The text, (N,). It may be a file, from which only the tokens of a batch are read.
+        ids: The text, (N,). It may be memory-mapped, so that only the tokens of a batch are read.
         batch_size: B, number of streams.
         seq_len: T, number of tokens per stream and update.
         start_id: Start token.
-        reset_prob: Probability that a stream starts an update from the zero state. Without resets a model relies on a
-            state that is never zero, and fails at the beginning of a text.
+        reset_prob: Probability that a stream starts an update from the zero state. Without resets, a model would never
+            read from the zero state, and would fail at the beginning of a text.
         seed: Seed of the positions where streams start, and of the resets.
     """
 
@@ -53,7 +54,7 @@ class StreamBatches:
         self._offsets = np.arange(seq_len + 1)
 
     def shard(self, rank: int, count: int) -> "StreamBatches":
-        """Return the part of these batches that one of `count` processes has: B / count of the streams."""
+        """Return the part of these batches for one of `count` processes: B / `count` of the streams."""
         part, size = copy.copy(self), self._batch_size // count
         part._own = slice(rank * size, (rank + 1) * size)
         return part
@@ -80,7 +81,7 @@ class StreamBatches:
         return window[:, :-1], window[:, 1:]
 
     def resets(self, step: int) -> npt.NDArray[np.bool_]:
-        """Return whether each stream starts an update from the zero state, (B,). At the first update, all do."""
+        """Return which streams start an update from the zero state, (B,), bool. At the first update, all do."""
         if step == 0:
             return np.ones(len(self._starts[self._own]), dtype=np.bool_)
         drawn = np.random.default_rng((self._seed, step)).random(self._batch_size)[self._own]
@@ -90,7 +91,7 @@ class StreamBatches:
 def pad_front(sequences: Sequence[Sequence[int]], length: int, pad_id: int = 0) -> npt.NDArray[np.int64]:
     """Pad sequences at the front to the same length, and cut longer ones there.
 
-    A model that gives its output at the end has then just read the last tokens of each sequence.
+    The last tokens of each sequence are then those that a model reads last.
 
     Args:
         sequences: Token ids.

@@ -1,4 +1,4 @@
-"""Functions through which a training reports to its caller, and by which the caller ends it."""
+"""Functions that a training calls to report its progress, and to ask whether to stop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,17 +7,16 @@ from charlm.training.progress import Progress
 
 
 def _ignore(_: Progress | str) -> None:
-    """Do nothing."""
+    pass
 
 
 def _never() -> bool:
-    """Return False."""
     return False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """Functions that the trainer calls. By default they do nothing.
+    """Functions that the trainer calls. The default functions do nothing.
 
     Attributes:
         report: Called with the progress after every update, and after every validation.

@@ -21,12 +21,12 @@ class CheckpointWriter:
     """Writer of the files of a run. Only the first process writes.
 
     If a file cannot be written, for instance because the disk is full, the user is warned once and the training
-    continues. The best model stays in memory until the next save. At the end of the training, the failure is an error.
+    continues. The best model stays in memory until the next save. A failure at the end of the training is an error.
 
     Args:
         run: Folder of the training.
         model: The model.
-        dataset: Its vocabulary is that of the model.
+        dataset: Dataset of the training, for the vocabulary and the number of characters per token.
         config: Settings of the training.
         metadata: Metadata of the model files besides settings and metrics.
         warn: Function that shows a message to the user.
@@ -63,7 +63,11 @@ class CheckpointWriter:
         return self._run.model.exists() or self._unsaved_best is not None
 
     def is_save_due(self, seconds: float) -> bool:
-        """Return whether the last save was long enough ago at this time of the training."""
+        """Return True if the next save is due.
+
+        Args:
+            seconds: Time used by the training, in seconds.
+        """
         return seconds - self.last_save_seconds >= self._save_every
 
     def log(self, progress: Progress) -> None:
@@ -71,13 +75,13 @@ class CheckpointWriter:
         self._try_to_write(lambda: self._run.append_log(progress.to_metrics(self._chars_per_token)))
 
     def write_best(self, progress: Progress) -> None:
-        """Write the weights that the model has now as the best model; if that fails, keep a copy in memory."""
+        """Write the model's current weights as the best model. If that fails, keep a copy in memory."""
         self._unsaved_best = self._checkpoint(progress, self._model_tensors())
         if not self._try_to_write(self.flush):
             self.keep_best(progress)
 
     def keep_best(self, progress: Progress) -> None:
-        """Keep a copy of the weights that the model has now as the best model, until the next save."""
+        """Keep a copy of the model's current weights in memory as the best model, until the next save."""
         copies = {name: np.array(array) for name, array in self._model_tensors().items()}
         self._unsaved_best = self._checkpoint(progress, copies)
 
@@ -101,7 +105,8 @@ class CheckpointWriter:
             counters: Counters of the training.
             tensors: State of the training, without the weights.
             finished: Whether the training is complete.
-            must: Raise an error if a file cannot be written; otherwise warn, and try again at the next save.
+            must: Whether to raise an error if a file cannot be written. Otherwise, the user is warned, and the next
+                save tries again.
 
         Raises:
             CheckpointError: If a file cannot be written and `must` is set.
@@ -122,7 +127,7 @@ class CheckpointWriter:
             self._try_to_write(write)
 
     def _try_to_write(self, write: Callable[[], None]) -> bool:
-        """Call a function that writes, and return whether it succeeded; warn at the first failure."""
+        """Call a function that writes. Return False and warn the user, once, if it fails."""
         try:
             write()
         except CharlmError as error:

@@ -65,23 +65,27 @@ class Dataset:
         return count_ids(self.train_ids, self.tokenizer.vocab_size)
 
     def check_learnable(self, sources: Iterable[str]) -> None:
-        """Refuse a text with fewer than two distinct tokens.
+        """Refuse a training text with fewer than two distinct tokens.
+
+        For words, whitespace and special tokens are not counted.
 
         Args:
             sources: Names of the texts, for the message.
 
         Raises:
-            CorpusError: If it has fewer.
+            CorpusError: If the training text has fewer.
         """
         words = self.tokenizer_config.tokenizer == "word"
         seen = [self.tokenizer.tokens[index] for index in np.flatnonzero(self.counts()).tolist()]
         if words:
-            blanks = {UNKNOWN_WORD, LINE_END_WORD, JOIN}
-            seen = [token for token in seen if token not in blanks and not token.isspace()]
+            special = {UNKNOWN_WORD, LINE_END_WORD, JOIN}
+            seen = [token for token in seen if token not in special and not token.isspace()]
         if len(seen) < 2 and (words or self.tokenizer.vocab_size < 3):
             only = f", {seen[0]!r}" if seen else ""
             kind = "word" if words else "character"
-            raise CorpusError(f"{' '.join(sources)}: only one distinct {kind}{only}: nothing to learn")
+            raise CorpusError(
+                f"{' '.join(sources)}: only one distinct {kind}{only}: nothing to learn; give a longer text"
+            )
 
     def notes(self) -> list[str]:
         """Return sentences about unknown tokens and about the cache."""
@@ -102,7 +106,7 @@ def read_dataset(
 
     Args:
         sources: The texts.
-        config: How to build the vocabulary.
+        config: Kind of tokenizer, and limits of its vocabulary.
         tokenizer: Tokenizer to use instead of building one.
         base: Tokenizer whose vocabulary is extended by that of the texts.
 
@@ -136,7 +140,7 @@ def build_vocabulary(config: TokenizerConfig, pieces: Iterable[str], base: Token
     """Return a tokenizer with the vocabulary of a text.
 
     Args:
-        config: Kind of tokenizer and limits of the vocabulary.
+        config: Kind of tokenizer, and limits of its vocabulary.
         pieces: The text, in pieces.
         base: Tokenizer to extend by this vocabulary; None to build a new one.
     """
@@ -146,7 +150,7 @@ def build_vocabulary(config: TokenizerConfig, pieces: Iterable[str], base: Token
 
 
 def _encode_whole(sources: TextSources, tokenizer: Tokenizer, fraction: float) -> Dataset:
-    """Encode a text of characters and split the ids: one cached file serves every split."""
+    """Encode a text of characters as a whole and split its ids, so that one cache file serves every split."""
     ids, path = encode_texts(sources.corpus, tokenizer, sources.cache)
     train_ids, val_ids = split_ids(ids, fraction)
     return Dataset(
@@ -169,12 +173,12 @@ def _encode_parts(
     encoded = [encode_texts(part, tokenizer, sources.cache) for part in (train_part, val_part)]
     (train_ids, _), (val_ids, _) = encoded
     check_split(len(train_ids), len(val_ids), fraction)
-    measured, tokens = (val_part, val_ids) if len(val_ids) else (train_part, train_ids)
+    measured_part, measured_ids = (val_part, val_ids) if len(val_ids) else (train_part, train_ids)
     return Dataset(
         tokenizer=tokenizer,
         tokenizer_config=config,
         train_ids=train_ids,
         val_ids=val_ids,
-        chars_per_token=measured.num_chars / len(tokens),
+        chars_per_token=measured_part.num_chars / len(measured_ids),
         cache_files=tuple(path for _, path in encoded if path is not None),
     )

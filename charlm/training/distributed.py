@@ -21,9 +21,9 @@ from charlm.training.launch import rank_and_count
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes of a training, from the point of view of one of them.
+    """Processes of a training, as one of them sees them.
 
-    With a single process, every method returns its argument at once.
+    With a single process, every method returns its argument unchanged.
 
     Attributes:
         rank: Number of this process. Process 0 writes files and reports progress.
@@ -46,7 +46,7 @@ class Workers:
             nats: Loss of this process in nats per token.
 
         Returns:
-            The mean loss. It is NaN in all processes if it is NaN in one, so that all processes act alike.
+            The mean loss. It is NaN in all processes if it is NaN in one, so that all processes decide alike.
         """
         if self.count == 1:
             return nats
@@ -106,7 +106,7 @@ def _peer_errors() -> Iterator[None]:
         yield
     except RuntimeError:
         raise PeerLostError(
-            "another process of this training has ended, see its message; use resume to continue from the last save",
+            "another process of this training has ended, see its message; set resume to continue from the last save",
             fields=["resume"],
         ) from None
 
@@ -115,7 +115,7 @@ def _peer_errors() -> Iterator[None]:
 def _default_signal_handlers() -> Iterator[None]:
     """Let signals end the process at once.
 
-    While a process waits for another one, which may never come, Python would not call a handler. There is nothing to
+    While a process waits for another one, which may never connect, Python would not call a handler. There is nothing to
     save yet.
     """
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -15,8 +15,8 @@ from charlm.training.distributed import Workers
 from charlm.training.state import Snapshot, TrainingState
 
 MAX_LOSS_RATIO = 3.0
-"""Maximum of the recent training loss, in units of the loss of a uniform guess, ln V. A single update may be above it,
-because a confident model can be wrong."""
+"""Maximum of the recent training loss, as a multiple of the loss of a uniform guess, which is ln V. A single update may
+be above it, because a confident model can be wrong."""
 
 RECENT_WEIGHT = 0.05
 """Weight of the last update in the exponential moving average that is the recent training loss."""
@@ -28,12 +28,12 @@ RECOVERY_RATE = 0.3
 """Factor of the learning rate at each return."""
 
 NUM_SNAPSHOTS = 2
-"""Number of earlier states in memory. If the training diverges again after the last one, it returns to the one before
-that."""
+"""Number of earlier states in memory. If the training diverges again after it has returned to the last state, it
+returns to the state before that."""
 
 
 class DivergedError(Exception):
-    """The training diverges. Only the trainer sees this error."""
+    """The training diverges. The trainer handles this error, so that no caller sees it."""
 
 
 class DivergenceGuard:
@@ -77,16 +77,16 @@ class DivergenceGuard:
         return recent
 
     def request_snapshot(self) -> None:
-        """Make a snapshot due if the state is good: if the recent loss is not above that of a uniform guess."""
+        """Make a snapshot due, unless the recent loss is above that of a uniform guess."""
         self.is_due = self._state.counters.recent_nats <= self._guess_nats
 
     def keep_snapshot(self) -> None:
-        """Keep the present state, and drop the oldest one."""
+        """Keep the current state, and drop the oldest one if there are more than `NUM_SNAPSHOTS`."""
         self._snapshots.append(self._state.snapshot())
         self.is_due = False
 
     def recover(self, error: DivergedError) -> None:
-        """Return to the last kept state with a smaller learning rate; the next time, to the one before.
+        """Return to the last kept state with a smaller learning rate, and drop that state unless it is the only one.
 
         Raises:
             TrainingError: If the training has returned `MAX_RECOVERIES` times already.

@@ -32,7 +32,7 @@ class LockedDropout(nn.Module):
 def drop_recurrent_weights(layer: nn.Module, share: float) -> dict[str, Tensor]:
     """Return the recurrent weights of a layer, by name, with a share of them set to zero (DropConnect).
 
-    `torch.func.functional_call` runs the layer with them and keeps PyTorch's fast implementation.
+    With these weights, `torch.func.functional_call` runs the layer in PyTorch's fast implementation.
 
     Source:
         Wan et al. 2013; on recurrent weights as in AWD-LSTM, arXiv 1708.02182.

@@ -24,7 +24,7 @@ from charlm.text.printable import escape_unprintable
 from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
 
 SHAPE_FIELDS = ("cell", "num_layers", "hidden_size", "embedding_dim", "skip_connections", "tie_weights")
-"""Settings of the model's shape. Weights can only be carried over if all of them stay the same."""
+"""Settings of the model's shape. Weights can be carried over only if all of them stay the same."""
 
 WORD_FIELDS = ("split", "lowercase", "max_vocab", "min_count")
 """Settings that apply to word tokenizers only."""
@@ -33,7 +33,7 @@ MAX_NAMED_TOKENS = 10
 """Number of added tokens that a note names; the others are counted."""
 
 MAX_METADATA_CHARS = 200
-"""Maximum length of a value that is copied from the metadata of a model file, which may come from anybody."""
+"""Maximum length of a value that is copied from the metadata of a model file, which is untrusted."""
 
 LEARNING_RATE_FACTOR = 0.5
 """Default learning rate of fine-tuning, as a factor of the learning rate of a new training.
@@ -69,7 +69,7 @@ class PretrainedModel:
     """Trained model from which a training starts.
 
     Attributes:
-        spec: Name under which the user asked for it.
+        spec: Name of the model, as the user gave it.
         path: Model file.
         sha256: Hash of the file.
         checkpoint: Contents of the file.
@@ -85,7 +85,7 @@ class PretrainedModel:
         """Read the model that `spec` names; see `charlm.engine.runs.find_model`.
 
         Raises:
-            CheckpointError: If there is none, or its file is damaged.
+            CheckpointError: If there is no such model, or its file is damaged.
         """
         path = find_model(spec)
         checkpoint = load_checkpoint(path)
@@ -137,7 +137,7 @@ class PretrainedModel:
         return replace(config, learning_rate=LEARNING_RATE_FACTOR * config.learning_rate)
 
     def is_in(self, run: Run) -> bool:
-        """Return whether the model file lies in a run's folder."""
+        """Return True if the model file is in a run's folder."""
         return self.path.resolve().parent == run.path.resolve()
 
     def note(self, tokenizer: Tokenizer, counts: Counts) -> str:
@@ -159,20 +159,20 @@ class PretrainedModel:
         return f"{known}, {len(added):,} added, {share:.2%} of the text: {named}{more}"
 
     def metadata(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        """Return what the new model's file records about this model: its path, its hash, its text.
+        """Return metadata about this model for the file of the new model: path, hash and training text.
 
         The result is flat and short, so that the header does not grow with each step of a chain of fine-tuned models.
         """
         corpus = self.checkpoint.metadata.get("corpus")
         recorded = corpus if isinstance(corpus, dict) else {}
-        taken = {f"corpus_{key}": recorded[key] for key in ("name", "characters", "sha256") if key in recorded}
+        copied = {f"corpus_{key}": recorded[key] for key in ("name", "characters", "sha256") if key in recorded}
         known = self.tokenizer.vocab_size
         return {
             "model": str(self.path),
             "sha256": self.sha256,
             **{
                 key: value
-                for key, value in taken.items()
+                for key, value in copied.items()
                 if isinstance(value, int | str) and len(str(value)) <= MAX_METADATA_CHARS
             },
             "tokens_known": known,
@@ -248,15 +248,16 @@ def expand_tensors(checkpoint: Checkpoint, tokenizer: Tokenizer, counts: Counts)
 
 
 def _expand_rows(rows: Floats, ids: npt.NDArray[np.intp]) -> Floats:
-    """Return rows by new id, (V, E) or (V, H); new tokens get the mean of the learned rows, without the unknown one."""
+    """Return rows by new id, (V, E) or (V, H). A new token gets the mean of all rows except the unknown token's."""
     mean = rows[1:].mean(axis=0, dtype=np.float64).astype(rows.dtype)
     return np.where(ids[:, None] >= 0, rows[ids], mean)
 
 
 def _expand_bias(bias: Floats, ids: npt.NDArray[np.intp], counts: Counts) -> Floats:
-    """Return biases by new id, (V,); new tokens get the log of their frequency, shifted like the known ones on average.
+    """Return biases by new id, (V,). A new token gets the logarithm of its frequency, plus a shift.
 
-    Counts are smoothed by adding 1, as in a new model. Known tokens are weighted by their counts.
+    The shift is the mean difference between the biases of known tokens and the logarithms of their frequencies,
+    weighted by their counts. Counts are smoothed by adding 1, as in a new model.
     """
     known = ids >= 0
     log_shares = np.log((counts + 1) / (counts + 1).sum())

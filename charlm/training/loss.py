@@ -41,12 +41,12 @@ def sequence_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 
 
 def sampled_softmax_loss(outputs: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, samples: int) -> Tensor:
-    """Estimate the cross-entropy from a sample of the words, for a vocabulary so large that the exact sum is slow.
+    """Estimate the cross-entropy from a sample of the words, which is faster for large vocabularies.
 
     The logit of the target is exact. The sum over the other words is estimated from `samples` words, which all time
     steps share. Each sampled word is weighted by the inverse of its probability of being in the sample. Words are drawn
-    from the log-uniform distribution of their id, so that the sample almost always has the frequent words if ids are in
-    order of falling frequency. This is for training; the trained model uses the exact softmax.
+    from `log_uniform_probs`. If ids are in order of falling frequency, the sample almost always has the frequent words.
+    This is for training only; the trained model uses the exact softmax.
 
     Args:
         outputs: Inputs of the decoder, (N, H), floating point.
@@ -100,7 +100,7 @@ def nce_loss(
 
     Source:
         Gutmann and Hyvarinen 2010; for language models Mnih and Teh, arXiv 1206.6426. Noise is drawn with replacement,
-        so that the expected gradient is that of the sum over all words, each weighted with K q(v).
+        so that the expected gradient is that of the sum over all words, each weighted by K q(v).
     """
     vocab_size = len(weights)
     log_expected = log_uniform_probs(vocab_size).to(inputs).log() + math.log(num_sampled)

@@ -31,7 +31,7 @@ State = tuple[Tensor, ...]
 its backward direction."""
 
 COPY_WARNING = "RNN module weights are not part of single contiguous chunk"
-"""PyTorch's warning on a GPU if recurrent weights are dropped: it has to copy the weights of every update."""
+"""PyTorch's warning on a GPU if recurrent weights are dropped, because it has to copy the weights at every update."""
 
 
 def reset_state(state: State, resets: npt.NDArray[np.bool_]) -> State:
@@ -50,9 +50,9 @@ def reset_state(state: State, resets: npt.NDArray[np.bool_]) -> State:
 def recurrent_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return the context in which recurrent layers run: autocast's number format on a CPU, float32 on a GPU.
 
-    Autocast gives cuDNN's recurrent layers float16, even if bfloat16 was requested. Then half of the gradients that
-    reach them from a mean over 16 x 64 tokens, and 85 % from 64 x 64, are below the smallest normal number (measured).
-    On a GPU that has TF32, matrix products in float32 use it anyway.
+    Autocast gives cuDNN's recurrent layers float16, even if bfloat16 was requested. If the loss is a mean over 16 x 64
+    tokens, half of the gradients that reach the layers are then below the smallest normal number; 85 % for 64 x 64
+    tokens (measured). On a GPU that has TF32, matrix products in float32 use it anyway.
     """
     return torch.autocast(device.type, enabled=False) if device.type in ("cuda", "mps") else nullcontext()
 
@@ -65,8 +65,8 @@ class CoreOptions:
         dropout: Share of each layer's outputs that is dropped during training, with the same mask at all time steps.
         recurrent_dropout: Share of the recurrent weights that is dropped during training.
         nonlinearity: Activation of an RNN cell instead of its usual one. LSTM and GRU always use tanh.
-        bidirectional: Whether each layer also reads every sequence backward from its end. A language model cannot use
-            it, because it would see the tokens that it has to predict.
+        bidirectional: Whether each layer also reads every sequence backward from its end. This is not for language
+            models, because they would read the tokens that they have to predict.
         skip_connections: Whether the output is the sum of all layers' outputs, so that lower layers also learn
             directly. Source: Graves, arXiv 1308.0850.
     """
@@ -92,7 +92,7 @@ class RecurrentCore(nn.Module):
         output_size: Size of the outputs, D * H.
 
     Raises:
-        ConfigError: If the cell does not have the nonlinearity.
+        ConfigError: If the cell does not support the nonlinearity.
 
     Example:
         >>> core = RecurrentCore("lstm", 3, 5, num_layers=2)
@@ -150,10 +150,10 @@ class RecurrentCore(nn.Module):
                     torch.split(weights.detach(), self.hidden_size)[self.spec.gates.index("forget")].fill_(1.0)
 
     def zero_state(self, batch_size: int) -> State:
-        """Return the state before the first time step."""
-        like = next(self.parameters())
+        """Return the zero state of B = `batch_size` sequences, (L * D, B, H) each."""
+        any_weight = next(self.parameters())
         shape = (len(self.layers) * self.directions, batch_size, self.hidden_size)
-        return tuple(like.new_zeros(shape) for _ in self.spec.state)
+        return tuple(any_weight.new_zeros(shape) for _ in self.spec.state)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
@@ -166,9 +166,9 @@ class RecurrentCore(nn.Module):
             lengths: Length of each sequence, (B,), int64, at least 1; T by default.
 
         Returns:
-            The outputs of the last layer, or with skip connections the sum over all layers, (B, T, D * H), zero after
-            the end of a sequence; and the state after the last time step of each sequence, (L * D, B, H) each. The last
-            time step of a backward layer is the first of the sequence.
+            The outputs, (B, T, D * H), and the state after the last time step of each sequence, (L * D, B, H) each. The
+            outputs are those of the last layer, or with skip connections the sum over all layers. They are zero after
+            the end of a sequence. The last time step of a backward layer is the first one of the sequence.
         """
         state = self.zero_state(len(inputs)) if state is None else state
         ends: list[State] = []
@@ -256,7 +256,8 @@ class LanguageModel(nn.Module):
             ids: (B, T), int64.
             targets: The token after each token, (B, T), int64.
             state: State before the first token.
-            samples: Number of words sampled to estimate the softmax, see `sampled_softmax_loss`; 0 for the exact one.
+            samples: Number of words sampled to estimate the softmax, see `sampled_softmax_loss`; 0 for the exact
+                softmax.
 
         Returns:
             The mean loss in nats per token, a float32 scalar, and the state at the end.
@@ -287,7 +288,10 @@ class LanguageModel(nn.Module):
         self.decoder.bias.detach().copy_((smoothed / smoothed.sum()).log())
 
     def to_tensors(self) -> dict[str, Any]:
-        """Return the weights by name, as NumPy arrays that share their memory; without a tied decoder's matrix."""
+        """Return the weights by name, without the matrix of a tied decoder.
+
+        If the model is on the CPU, the NumPy arrays share their memory with the weights.
+        """
         tensors = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
         if self.config.tie_weights:
             del tensors["decoder.weight"]

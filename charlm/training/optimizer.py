@@ -32,8 +32,8 @@ class AdamW(torch.optim.AdamW):
 def make_optimizer(model: LanguageModel, config: TrainConfig) -> AdamW:
     """Return AdamW for a model.
 
-    Weights with the same weight decay and the same learning-rate factor form a group. The item `rate` of a group is
-    that factor. Matrices have weight decay, vectors have none.
+    Weights with the same weight decay and the same learning-rate factor form a group. The item `rate` of a group is its
+    learning-rate factor. Matrices have weight decay, vectors have none.
     """
     own_decoder = None if model.config.tie_weights else model.decoder.weight
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)

@@ -1,10 +1,10 @@
-"""Planner: chooses the settings of a training that are not given, for its text, its length and the machine.
+"""Planner, which chooses the settings of a training that are not given, for its text, its length and the machine.
 
 Three numbers decide:
 
     N   number of tokens of the training text
-    D   number of tokens that the training can process, repeated readings included; if the training is limited by time,
-        it follows from a few timed updates
+    D   number of tokens that the training can process, including repeated readings; if time limits the training, it
+        follows from a few timed updates
     P   number of weights that each token is multiplied with
 
 A token costs about 6 P operations, so that the same time buys either more weights or more tokens. The formulas and
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from charlm.training.throughput import Machine, Throughput
 
 LENGTH_SETTINGS = ("minutes", "epochs", "steps")
-"""Settings of which one ends the training."""
+"""Settings, one of which ends the training."""
 
 FIRST_SHAPE = (1, 384)
 """Number of layers and units that are timed first, if they are among the candidates."""
@@ -57,7 +57,7 @@ MAX_TIMINGS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All settings of a training, and what to expect of it.
+    """All settings of a training, with its expected speed and number of epochs.
 
     Attributes:
         model: Shape of the model.
@@ -65,7 +65,7 @@ class Plan:
         given: Field names of the settings that were given; all others were chosen.
         throughput: Measured speed on this machine.
         epochs: Expected number of passes over the training text.
-        notes: Messages for the user about choices that may surprise.
+        notes: Messages for the user about unexpected choices.
     """
 
     model: ModelConfig
@@ -193,7 +193,7 @@ class _Fit:
 
 
 def _fit(task: _Task, machine: "Machine") -> _Fit:
-    """Find the largest model that can be trained well, by timing a few."""
+    """Find the largest model that can be trained well, by timing a few models."""
     shapes = _candidate_shapes(task)
     proposal = _propose(task, FIRST_SHAPE if FIRST_SHAPE in shapes else shapes[0], tokens=0.0)
     for _ in range(MAX_TIMINGS):
@@ -212,7 +212,7 @@ def _candidate_shapes(task: _Task) -> list[tuple[int, int]]:
     if task.is_short or hidden is not None:
         return [(layers or SHORT_TEXT_SHAPE[0], hidden or SHORT_TEXT_SHAPE[1])]
     if layers is not None:
-        return [(layers, hidden) for hidden in sorted({hidden for _, hidden in task.scaling.shapes})]
+        return [(layers, units) for units in sorted({units for _, units in task.scaling.shapes})]
     return list(task.scaling.shapes)
 
 
@@ -234,8 +234,8 @@ def _largest_that_fits(shapes: Sequence[tuple[int, int]], task: _Task, tokens: f
         shapes: The candidate numbers of layers and units, in order of size.
         task: The text and the given settings.
         tokens: D, the number of tokens that the timed model would process.
-        timed: The model that was timed. If time limits the training, a model with twice its weights processes half its
-            tokens.
+        timed: The model that was timed. If time limits the training, a model with twice as many weights is assumed to
+            process half as many tokens.
     """
     proposals = [_propose(task, shape, tokens) for shape in shapes]
     found = proposals[0]
@@ -292,7 +292,7 @@ def _propose_training(task: _Task, shape: tuple[int, int], tokens: float) -> Tra
 
 
 def _propose_batch(task: _Task, tokens: float) -> tuple[int, int]:
-    """Return the number of tokens per stream and the number of streams, which the text must be long enough for."""
+    """Return the number of tokens per stream and the number of streams, reduced to fit the length of the text."""
     seq_len: int = task.given.get("seq_len", WORD_SEQ_LEN if task.words else TrainConfig.seq_len)
     batch_size = TrainConfig.batch_size
     if task.words:
@@ -316,7 +316,7 @@ def weights_per_token(config: ModelConfig, samples: int = 0) -> int:
 
 
 def _notes(task: _Task, train: TrainConfig, *, has_length: bool) -> list[str]:
-    """Return messages about a length that was chosen, and about a batch that was reduced to a short text."""
+    """Return messages about a length that was chosen, and about a batch that was reduced to fit the text."""
     notes = []
     if not has_length:
         notes.append(f"no training length given: training {_length_text(train)}")

@@ -1,4 +1,4 @@
-"""Request for a training: which texts, which settings, which hardware."""
+"""Request for a training: its texts, its settings and its hardware."""
 
 import os
 import time
@@ -22,11 +22,11 @@ CONFIGS = (TokenizerConfig, ModelConfig, TrainConfig)
 """Classes whose fields are settings of a training."""
 
 SPIN_COUNT = "4000"
-"""GOMP_SPINCOUNT: how often an idle OpenMP thread polls before it sleeps. With the default, millions, two trainings on
-two cores are a hundred times slower than one; this value costs a single training a tenth of its speed."""
+"""Value of GOMP_SPINCOUNT: number of polls of an idle OpenMP thread before it sleeps. With the default, millions, two
+trainings on two cores are a hundred times slower than one. This value makes a single training a tenth slower."""
 
 CUBLAS_WORKSPACE = ":4096:2"
-"""CUBLAS_WORKSPACE_CONFIG with which cuDNN's recurrent layers are deterministic; see PyTorch's `nn.LSTM`."""
+"""Value of CUBLAS_WORKSPACE_CONFIG that makes cuDNN's recurrent layers deterministic; see PyTorch's `nn.LSTM`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class TextOptions:
     """Options for reading texts.
 
     Attributes:
-        encoding: Encoding of the texts; None for UTF-8, or for that of the run if it is resumed.
-        errors: How to handle invalid bytes; None for `strict`, or for that of the run if it is resumed.
+        encoding: Encoding of the texts; None for UTF-8, or for the encoding of the run if it is resumed.
+        errors: Treatment of invalid bytes; None for `strict`, or for the treatment of the run if it is resumed.
         cache: Folder for the ids of texts too long for memory; None for the user's cache.
     """
 
@@ -55,8 +55,8 @@ class Hardware:
 
     Attributes:
         device: cpu, cuda, mps or auto.
-        threads: Number of threads; None to choose it.
-        started: Time at which the budget of minutes begins, by `time.monotonic`.
+        threads: Number of threads; None to choose it automatically.
+        started: Time at which the time limit begins, in seconds of `time.monotonic`.
     """
 
     device: str = "auto"
@@ -76,9 +76,9 @@ class Request:
         pretrained: Model to start from, a file or a run.
         name: Name of the run; None to use `default_name`.
         default_name: Name to use if `name` is None, with a number if it is taken; None to derive it from the corpus.
-        force: Replace a run of the same name, or resume although the corpus has changed.
-        text: How texts are read.
-        hardware: Where to compute.
+        force: Whether to replace a run of the same name, or to resume even if the corpus has changed.
+        text: Options for reading the texts.
+        hardware: Device and threads.
         command: Command that the model file records.
     """
 
@@ -99,12 +99,12 @@ def request_from_settings(settings: Mapping[str, Any], **given: Any) -> Request:
     """Return a request from a flat set of settings.
 
     Args:
-        settings: Fields of TokenizerConfig, ModelConfig and TrainConfig, of TextOptions, `device` and `threads` of
-            Hardware, and `glove` and `force` of Request, by name.
+        settings: Values by name: fields of TokenizerConfig, ModelConfig, TrainConfig and TextOptions; `device` and
+            `threads` of Hardware; `glove` and `force` of Request.
         **given: Other fields of the request.
 
     Raises:
-        TypeError: If there is no setting of a name.
+        TypeError: If a setting does not exist.
     """
     groups: dict[str, dict[str, Any]] = {"text": {}, "hardware": {}, "request": {}, "config": {}}
     for name, value in settings.items():
@@ -139,7 +139,7 @@ def open_corpus(specs: Sequence[str], encoding: str, errors: str, options: TextO
         CorpusError: If it is missing, or several processes would have to share standard input.
     """
     if STDIN in specs and rank_and_count()[1] > 1:
-        raise CorpusError("standard input cannot be shared by several processes: use a file")
+        raise CorpusError("standard input cannot be shared by several processes: give a file")
     return CorpusReader(specs, encoding=encoding, errors=errors, folder=options.cache_folder)
 
 
@@ -167,10 +167,15 @@ def open_machine(hardware: Hardware) -> Iterator["Machine"]:
 
 
 def refuse_contradictions(given: Mapping[str, Any], known: Mapping[str, Any], source: str) -> None:
-    """Refuse a setting whose value differs from the known one.
+    """Refuse a setting that is given with another value than the known one.
+
+    Args:
+        given: Values by name; None for those not given.
+        known: Values that are fixed, by name.
+        source: Description of the origin of the known values, for the message.
 
     Raises:
-        ConfigError: If there is one.
+        ConfigError: If there is such a setting.
     """
     for name, value in given.items():
         if value is not None and value != known[name]:

@@ -1,4 +1,4 @@
-"""Preparation of a resumed training: find the save, check settings and texts, encode them again."""
+"""Preparation of a resumed training: find the save, check settings and texts, encode the texts again."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ def prepare_resumed(request: Request, name: str) -> Iterator[Training]:
     """Prepare to continue a run, with the settings and the corpus that it started with.
 
     Args:
-        request: Settings, which must equal those of the run if they are given, and texts if they have moved.
+        request: Settings, which must equal those of the run if they are given; and the corpus, if it has moved.
         name: Name or folder of the run; an empty string for the newest.
 
     Raises:
@@ -48,7 +48,9 @@ def prepare_resumed(request: Request, name: str) -> Iterator[Training]:
         config = origin.train_config
         if config.batch_size * config.seq_len > len(dataset.train_ids):
             names = " ".join(sources.corpus.sources)
-            raise CorpusError(f"{names}: too short for {config.batch_size} streams of {config.seq_len} tokens")
+            raise CorpusError(
+                f"{names}: too short for {config.batch_size} streams of {config.seq_len} tokens; give a longer text"
+            )
 
         machine = stack.enter_context(open_machine(request.hardware))
         yield Training(
@@ -77,11 +79,11 @@ def _load_save(run: Run) -> tuple[Checkpoint, list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Origin:
-    """Record, in a save, of the beginning of its training.
+    """Settings and texts with which a run started, as its save records them.
 
     Attributes:
-        train_config: How the run is trained.
-        tokenizer_config: How its text is split into tokens.
+        train_config: Settings of the training.
+        tokenizer_config: Settings of the tokenizer.
         corpus: Provenance of the corpus.
         validation: Provenance of the validation text, if it is separate.
     """
@@ -93,11 +95,11 @@ class _Origin:
 
     @classmethod
     def from_metadata(cls, run: Run, saved: Checkpoint) -> "_Origin":
-        """Read it from a save, which may come from anybody.
+        """Return the record of a save. The save is untrusted.
 
         Raises:
             RunError: If the training is complete.
-            CheckpointError: If the metadata are incomplete or damaged.
+            CheckpointError: If the metadata is incomplete or damaged.
         """
         metadata = saved.metadata
         if metadata.get("finished") is True:
@@ -147,7 +149,7 @@ def _reopen_texts(request: Request, run: Run, origin: _Origin) -> Iterator[TextS
     """Open the texts of a run again.
 
     Raises:
-        CorpusError: If one is missing or has changed.
+        CorpusError: If a text is missing or has changed.
     """
     with ExitStack() as stack:
         corpus = stack.enter_context(_same_text(request, origin.corpus, run, request.corpus))
@@ -163,11 +165,16 @@ def _reopen_texts(request: Request, run: Run, origin: _Origin) -> Iterator[TextS
 
 
 def _same_text(request: Request, recorded: Mapping[str, Any], run: Run, specs: Sequence[str] = ()) -> CorpusReader:
-    """Open a text and read it once to check that it is the one that the run started with."""
+    """Open a text, and read it once to check that the run started with this text.
+
+    Raises:
+        CorpusError: If the text is missing or has changed.
+    """
     specs = specs or recorded["sources"]
     if STDIN in specs and sys.stdin.isatty():
         raise CorpusError(
-            f"{run.path}: its text came from standard input: provide it there again, with corpus -", fields=["corpus"]
+            f"{run.path}: started with a text from standard input; set corpus to - and provide the text there again",
+            fields=["corpus"],
         )
     text = open_corpus(specs, recorded["encoding"], recorded["errors"], request.text)
     text.read_through()
@@ -180,6 +187,7 @@ def _same_text(request: Request, recorded: Mapping[str, Any], run: Run, specs: S
 
 
 def _precision_notes(config: TrainConfig, machine: "Machine") -> list[str]:
+    """Return a note if this machine does not support the number format with which the run started."""
     from charlm.training.throughput import can_train_in_bf16
 
     if config.precision != "bf16" or can_train_in_bf16(machine.device):

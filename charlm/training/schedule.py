@@ -1,7 +1,7 @@
-"""Schedule of a training: when it ends, validates and reports, and its learning rate.
+"""Schedule of a training: its learning rate, its end, and the times of validations and reports.
 
-Everything depends on the fraction of the training that is done, from 0 to 1. If the training is limited by minutes, the
-fraction is that of the time. Otherwise it is that of the updates, so that the same command makes the same model.
+Everything depends on the fraction of the training that is done, from 0 to 1. If the training is limited by minutes, it
+is the fraction of the time. Otherwise it is the fraction of the updates, so that the same command makes the same model.
 """
 
 import math
@@ -14,27 +14,28 @@ FINAL_RATE = 0.02
 """Final learning rate as a share of the peak."""
 
 MAX_VALIDATIONS = 10
-"""Maximum number of validations, at equal distances."""
+"""Maximum number of validations, which are evenly spaced."""
 
 PATIENT_VALIDATIONS = 40
-"""Number of validations of a training that ends when its validation loss stops falling: they decide when."""
+"""Number of validations of a training that ends when its validation loss stops falling. The validations decide when."""
 
 VALIDATION_DISTANCE = 40
-"""Minimum time between two validations, or between a validation and the end, in durations of a validation."""
+"""Minimum distance between two validations, or between a validation and the end, as a multiple of the duration of a
+validation."""
 
 TRAINING_COST = 3
-"""Time to train on a token, in times to validate on one (measured: 1 x 256, bf16). It replaces a clock if the training
-is not limited by minutes."""
+"""Time to train on a token, as a multiple of the time to validate on a token (measured: 1 x 256, bf16). It is used
+instead of measured times if the training is not limited by minutes."""
 
 MAX_VALIDATION_SHARE = 0.1
 """Maximum duration of a validation, as a share of the time limit. A validation that takes longer reads less text."""
 
 NUM_REPORTS = 100
-"""Number of lines of the log, at equal distances."""
+"""Number of lines of the log, which are evenly spaced."""
 
 
 def learning_rate(config: TrainConfig, fraction: float) -> float:
-    """Return the learning rate: a linear rise during warm-up, then a cosine down to `FINAL_RATE` of the peak.
+    """Return the learning rate: linear warm-up, then a cosine decay to `FINAL_RATE` of the peak.
 
     Args:
         config: Peak learning rate and warm-up.
@@ -42,8 +43,8 @@ def learning_rate(config: TrainConfig, fraction: float) -> float:
     """
     if fraction < config.warmup:
         return config.learning_rate * max(fraction / config.warmup, FINAL_RATE)
-    fall = min(1.0, (fraction - config.warmup) / max(1e-9, 1 - config.warmup))
-    return config.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fall)) / 2)
+    decay_done = min(1.0, (fraction - config.warmup) / max(1e-9, 1 - config.warmup))
+    return config.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * decay_done)) / 2)
 
 
 def _next_multiple(count: float, fraction: float) -> float:
@@ -55,7 +56,7 @@ class Schedule:
     """Share of a training that is done, and the times of its validations and reports.
 
     Args:
-        config: One of minutes, epochs and steps is set.
+        config: Settings of the training. One of minutes, epochs and steps is set.
         watch: Stopwatch with the time used.
         batches: Batches of the training text.
         num_val_tokens: Number of tokens of the validation text.
@@ -71,7 +72,10 @@ class Schedule:
         self._val_seconds = self._validated_at = 0.0
 
     def _num_validations(self, config: TrainConfig, tokens_per_step: int, num_val_tokens: int) -> float:
-        """Return the number of validations, which may be a fraction below 1; with a time limit, the maximum."""
+        """Return the number of validations, including the final one.
+
+        If it is a fraction below 1, only the final validation takes place. With a time limit, it is the maximum.
+        """
         if config.patience is not None:
             return PATIENT_VALIDATIONS
         if self._steps is None or not num_val_tokens:
@@ -95,17 +99,17 @@ class Schedule:
         return _next_multiple(self._validations, fraction)
 
     def has_time_to_validate(self) -> bool:
-        """Return whether the last validation and the end are far enough away; always true without a time limit."""
+        """Return True if the last validation and the end are far enough away; always True without a time limit."""
         if self._seconds is None:
             return True
         now = self._watch.read()
         return min(now - self._validated_at, self._seconds - now) >= VALIDATION_DISTANCE * self._val_seconds
 
     def record_validation(self, seconds: float) -> None:
-        """Record the duration of a validation that ended now. The last one, after all updates, will take as long."""
+        """Record the duration of a validation that has just ended. The final validation is expected to take as long."""
         self._val_seconds, self._validated_at = seconds, self._watch.read()
 
     def max_validation_tokens(self, seconds_per_token: float) -> int:
-        """Return the number of tokens that a validation within the time limit may read."""
+        """Return the maximum number of tokens of a validation in a training with a time limit."""
         assert self._seconds is not None, "there is a time limit"
         return int(MAX_VALIDATION_SHARE * self._seconds / seconds_per_token)

@@ -37,7 +37,7 @@ class InitialWeights:
     Attributes:
         tensors: All weights by name, of a pretrained model.
         embedding: Token embeddings, (V, E), float32, from a file of word vectors.
-        metadata: What the model file records about them.
+        metadata: Metadata of the model file about these weights.
         notes: Sentences for the user.
     """
 
@@ -54,12 +54,12 @@ class Training:
     Attributes:
         run: Folder of the run; unused in processes other than process 0.
         model_config: Shape of the model.
-        train_config: How to train.
+        train_config: Settings of the training.
         dataset: Texts and vocabulary.
-        metadata: What the model file records about its origin.
+        metadata: Metadata of the model file about its origin.
         machine: Device, processes and threads.
         notes: Sentences for the user.
-        plan: What was chosen automatically; None for a resumed training.
+        plan: Settings that were given or chosen, and the expected speed; None for a resumed training.
         initial: Weights to start with.
         saved: State to resume from; None for a new training.
     """
@@ -96,13 +96,14 @@ class Training:
 
         Args:
             callbacks: Called during the training.
-            model: The network from `make_model`, for callbacks that want to use it while it is trained.
+            model: Network from `make_model`, if callbacks use it while it is trained; None to make one.
 
         Returns:
             The progress at the end.
 
         Raises:
             TrainingError: If the loss diverges repeatedly.
+            NoveltyError: If the training text cannot be stored beside the model.
             CheckpointError: If the model cannot be written at the end.
         """
         import torch
@@ -111,9 +112,8 @@ class Training:
 
         config, workers = self.train_config, self.machine.workers
         if self.machine.may_use_fewer_threads and config.threads is not None:
-            torch.set_num_threads(
-                config.threads
-            )  # with another number, a resumed training would differ in the last bits
+            # With another number of threads, a resumed training would differ in the last bits.
+            torch.set_num_threads(config.threads)
         model = (model or self.make_model()).to(self.machine.device)
         torch.manual_seed(config.seed + workers.rank)
         if workers.is_first:
@@ -133,10 +133,10 @@ class Training:
 
 
 def run(request: Request, callbacks: "Callbacks | None" = None) -> tuple[Run, "Progress"]:
-    """Train a model from start to end.
+    """Prepare a new training and train the model.
 
     Args:
-        request: What to train.
+        request: Texts, settings and hardware of the training.
         callbacks: Called during the training.
 
     Returns:
@@ -153,12 +153,12 @@ def run(request: Request, callbacks: "Callbacks | None" = None) -> tuple[Run, "P
 def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training]:
     """Prepare a new training: read the texts, choose the settings, create the run.
 
-    Everything that can be checked without reading the texts is checked before. The run stays locked, and other
-    processes of a distributed training stay connected, until the context ends.
+    Everything that can be checked without reading the texts is checked first. The run stays locked, and the processes
+    of a distributed training stay connected, until the context ends.
 
     Args:
-        request: What to train.
-        dry_run: Create no run.
+        request: Texts, settings and hardware of the training.
+        dry_run: Whether to create no run.
 
     Raises:
         CharlmError: Of any kind, if the request cannot be fulfilled.
@@ -196,7 +196,7 @@ def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training
 
 
 def _check_settings(request: Request, pretrained: PretrainedModel | None) -> dict[str, Any]:
-    """Return the settings by field name, those of a pretrained model included.
+    """Return the settings by field name, including those of a pretrained model.
 
     Raises:
         ConfigError: If a setting is out of range, or two contradict each other.
@@ -215,6 +215,11 @@ def _check_settings(request: Request, pretrained: PretrainedModel | None) -> dic
 
 
 def _refuse_clashes(request: Request, settings: Mapping[str, Any], config: TokenizerConfig) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: If there are any.
+    """
     frozen = settings.get("freeze_embeddings")
     clashes = [
         (
@@ -231,7 +236,7 @@ def _refuse_clashes(request: Request, settings: Mapping[str, Any], config: Token
         ),
         (
             frozen and request.glove is None and request.pretrained is None,
-            "freeze_embeddings keeps the vectors of glove unchanged: set both, or omit both",
+            "freeze_embeddings keeps the vectors of glove or pretrained unchanged: set one of them, or omit it",
         ),
         (
             frozen and settings.get("tie_weights"),
@@ -254,7 +259,7 @@ def _check_name(request: Request, pretrained: PretrainedModel | None) -> None:
         return
     if pretrained is not None and pretrained.is_in(Run.named(request.name)):
         raise RunError(
-            f"name {request.name}: the model of pretrained lies in this run: choose another name",
+            f"name {request.name}: this run contains the model of pretrained: choose another name",
             fields=["name", "pretrained"],
         )
     Run.check_free(request.name, force=request.force)
@@ -265,7 +270,7 @@ def _open_texts(request: Request, settings: Mapping[str, Any]) -> Iterator[TextS
     """Open the texts of a new training.
 
     Raises:
-        CorpusError: If one is missing.
+        CorpusError: If a text is missing.
     """
     encoding, errors = request.text.encoding or "utf-8", request.text.errors or "strict"
     with ExitStack() as stack:
@@ -292,24 +297,28 @@ def _make_plan(
     """Choose the settings that were not given.
 
     Raises:
-        ConfigError: If a setting is out of range, or the word vectors have another size than asked for.
+        ConfigError: If a setting is out of range, or the size of the word vectors is not the one that was given.
     """
-    asked = {**settings, "val_fraction": dataset.val_fraction} | _sizes_from_vectors(vectors, settings)
+    given = {**settings, "val_fraction": dataset.val_fraction} | _sizes_from_vectors(vectors, settings)
     words = dataset.tokenizer_config.tokenizer == "word"
-    planned = plan(len(dataset.train_ids), dataset.tokenizer.vocab_size, asked, machine, words=words)
+    planned = plan(len(dataset.train_ids), dataset.tokenizer.vocab_size, given, machine, words=words)
     if pretrained is not None and settings.get("learning_rate") is None:
         planned = replace(planned, train=pretrained.with_reduced_learning_rate(planned.train))
     return replace(planned, given=frozenset(name for name in planned.given if settings.get(name) is not None))
 
 
 def _sizes_from_vectors(vectors: VectorFile | None, settings: Mapping[str, Any]) -> dict[str, int]:
-    """Return the embedding size that a file of vectors requires, and the hidden size if weights are tied."""
+    """Return the embedding size that a file of vectors requires, and the hidden size if weights are tied.
+
+    Raises:
+        ConfigError: If another embedding size was given.
+    """
     if vectors is None:
         return {}
-    asked = settings.get("embedding_dim")
-    if asked is not None and asked != vectors.dim:
+    given = settings.get("embedding_dim")
+    if given is not None and given != vectors.dim:
         raise ConfigError(
-            f"embedding_dim {asked}: the vectors of {vectors.path} have {vectors.dim} numbers; omit it",
+            f"embedding_dim {given}: the vectors of {vectors.path} have {vectors.dim} numbers; omit it",
             fields=["embedding_dim"],
         )
     tied = settings.get("tie_weights") and settings.get("hidden_size") is None

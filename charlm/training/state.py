@@ -1,6 +1,6 @@
 """State of a training: everything that changes from update to update, and its form in a save.
 
-A training that is resumed from a save continues bit for bit as if it had not been interrupted.
+A training without a time limit that is resumed from a save continues bit for bit as if it had not been interrupted.
 
 Shapes: B streams of a process, N processes, L layers, H hidden.
 """
@@ -22,7 +22,7 @@ RANDOM = "random"
 """Name of the random states in a save."""
 
 STREAM = "stream"
-"""Prefix of the streams' recurrent state in a save: `stream.0` is h, `stream.1` is c."""
+"""Prefix of the recurrent state of the streams in a save: `stream.0` is h, `stream.1` is c."""
 
 AVERAGE = "average"
 """Prefix of the averaged weights in a save."""
@@ -34,12 +34,12 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """AdamW's values for each weight; in a save `NAME.exp_avg` and so on."""
 
 RENAMED = {"fruitless": "validations_without_improvement"}
-"""Names of counters in saves of earlier versions, and their names now."""
+"""Current names of counters, by their names in saves of earlier versions."""
 
 
 @dataclass(kw_only=True)
 class Counters:
-    """Numbers of a training; a save has them under `resume` in its metadata.
+    """Numbers that change from update to update. A save has them under `resume` in its metadata.
 
     Attributes:
         step: Number of updates.
@@ -54,7 +54,7 @@ class Counters:
         next_validation: Fraction of the training at which the next validation is due.
         learning_rate: Learning rate of the last update.
         rate_scale: Factor of the learning rate; below 1 after the training has diverged.
-        recoveries: Number of times that the training has returned to an earlier state.
+        recoveries: Number of returns to an earlier state after the training has diverged.
         log_bytes: Length of the log in bytes; set when the training is saved.
         workers: Number of processes; set when the training is saved.
     """
@@ -98,7 +98,7 @@ class Snapshot:
 
     Attributes:
         counters: The counters.
-        tensors: The tensors of a save, and the weights.
+        tensors: Tensors of `TrainingState.to_tensors`, and the weights.
     """
 
     counters: Counters
@@ -135,7 +135,7 @@ class TrainingState:
         """Return the tensors of a save by name, without the weights; all processes must call this.
 
         Streams and random states are those of all processes, (L, N * B, H) and (N, bytes). Tensors on the CPU are not
-        copied, so that they change at the next update.
+        copied. Therefore, they change at the next update.
         """
         tensors = {f"{STREAM}.{index}": workers.gather(part, dim=1) for index, part in enumerate(self.streams)}
         tensors[RANDOM] = workers.gather(random_state(self.device).to(self.device)[None], dim=0)
@@ -157,7 +157,7 @@ class TrainingState:
         Args:
             tensors: The tensors by name.
             workers: The processes of this training.
-            with_streams: Whether to restore streams and random states; only if the number of processes is the same.
+            with_streams: Whether to restore streams and random states. This requires the same number of processes.
 
         Raises:
             CheckpointError: If a tensor is missing or has another shape or type.
@@ -201,20 +201,20 @@ def random_state(device: torch.device) -> Tensor:
 
 
 def set_random_state(device: torch.device, state: Tensor) -> None:
-    """Restore a random state. If it was saved on another kind of device, that of a GPU stays as it is.
+    """Restore a random state. If it was saved on another kind of device, only the state of the CPU is restored.
 
     Raises:
         CheckpointError: If the tensor is not a random state.
     """
     cpu_bytes = len(torch.get_rng_state())
-    gpu = state[cpu_bytes:]
+    gpu_state = state[cpu_bytes:]
     same_kind = len(random_state(device)) == len(state)
     try:
         torch.set_rng_state(state[:cpu_bytes])
         if device.type == "cuda" and same_kind:
-            torch.cuda.set_rng_state(gpu, device)
+            torch.cuda.set_rng_state(gpu_state, device)
         elif device.type == "mps" and same_kind:
-            torch.mps.set_rng_state(gpu)
+            torch.mps.set_rng_state(gpu_state)
     except RuntimeError:
         raise CheckpointError("damaged save: not a random state") from None
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 MAX_GAP_SECONDS = 60.0
-"""Maximum number of seconds that count between two readings. More means that the computer slept or its clock was
-set."""
+"""Maximum time between two readings that counts, in seconds. A longer time means that the computer was suspended or
+that its clock was set."""
 
 
 class Stopwatch:
-    """Sum of the times between readings. A longer gap counts as `MAX_GAP_SECONDS`, a step back of the clock as nothing.
+    """Sum of the times between readings.
+
+    A time above `MAX_GAP_SECONDS` counts as `MAX_GAP_SECONDS`. If the clock is set back, the time counts as 0.
 
     Args:
         clock: Function that returns the time in seconds.
@@ -28,5 +30,5 @@ class Stopwatch:
         return self._seconds
 
     def add(self, seconds: float) -> None:
-        """Add seconds that passed before, for instance before a training was resumed."""
+        """Add time that passed earlier, in seconds, for instance before a training was resumed."""
         self._seconds += seconds

@@ -1,11 +1,11 @@
 """Measurement of training throughput on this machine, and the choice of number format and threads.
 
-Some processors multiply bfloat16 matrices twice as fast as float32, others cannot do it at all. Weights, optimizer,
-loss and validation always stay in float32; only the matrix products within the network change.
+Some processors multiply matrices of bfloat16 twice as fast as matrices of float32; others do not support bfloat16. The
+choice affects only the matrix products within the network. Weights, optimizer, loss and validation use float32.
 
 A training that is limited by time uses the format and the number of threads that are measured to be fastest. A training
-of a given number of updates or epochs must repeat bit for bit, so that no measurement may influence it: format and
-threads then follow from the width of the model and from what the processor or GPU supports.
+of a given number of updates or epochs must repeat bit for bit, so that no measurement may influence it. Its format and
+its number of threads follow from the width of the model and from the capabilities of the processor or GPU.
 """
 
 import functools
@@ -53,15 +53,16 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Machine:
-    """Device, processes and clock of a training. Its answers are the same in all processes of the training.
+    """Device, processes and clock of a training. Measurements have the same results in all processes.
 
     Attributes:
-        device: Device that computes.
+        device: Device to train on.
         workers: Processes that train together.
-        started: Time at which the time limit began to run, in seconds by `clock`; by default the present time.
+        started: Time at which the training began, for its time limit, in seconds of `clock`; by default the current
+            time.
         threads: Maximum number of threads per process.
-        may_use_fewer_threads: Whether to use fewer threads if that is faster: with small matrices, or if other programs
-            use the processor cores.
+        may_use_fewer_threads: Whether to use fewer threads if that is faster, for instance with small matrices or on
+            busy processor cores.
         clock: Function that returns the time in seconds.
     """
 
@@ -79,8 +80,8 @@ class Machine:
     def measure_throughput(self, model_config: ModelConfig, config: TrainConfig) -> Throughput:
         """Time updates of a model, and choose number format and threads.
 
-        It takes some tenths of a second, leaves the state of the random generators unchanged, and sets PyTorch's number
-        of threads to the chosen one.
+        This takes some tenths of a second. It does not change the state of the random generators. It sets PyTorch's
+        number of threads to the chosen one.
 
         Args:
             model_config: Shape of the model.
@@ -110,7 +111,7 @@ class Machine:
         return Throughput(tokens_per_second=tokens / seconds, precision=precision, threads=threads)
 
     def _choose_by_width(self, model_config: ModelConfig, config: TrainConfig) -> tuple[Precision, int]:
-        """Return number format and threads by a rule without measurements."""
+        """Return the number format and the number of threads that follow from the width of the model."""
         width, precision = model_config.hidden_size, config.precision
         if precision == "auto":
             precision = "bf16" if width >= MIN_BF16_UNITS and _has_fast_bf16(self.device) else "fp32"
@@ -137,12 +138,12 @@ class Machine:
         return precision, threads, best
 
     def seconds_used(self) -> float:
-        """Return the number of seconds since the time limit began to run."""
+        """Return the number of seconds since the training began, the maximum over all processes."""
         return self.workers.all_reduce_max([self.clock() - self.started], self.device)[0]
 
 
 def check_memory(config: ModelConfig) -> None:
-    """Check that a model can be trained in the memory of this machine; the system would kill the process otherwise.
+    """Check that a model can be trained in the memory of this machine. Otherwise, the system would kill the process.
 
     Raises:
         ConfigError: If it needs more memory than the machine has.
@@ -160,10 +161,10 @@ def check_memory(config: ModelConfig) -> None:
 
 
 def _has_fast_bf16(device: torch.device) -> bool:
-    """Return whether a device has instructions for products of bfloat16 matrices.
+    """Return True if a device has instructions for products of bfloat16 matrices.
 
-    With those of AVX-512, an update of 16 x 64 tokens takes 0.6 to 0.8 of its time in float32 from 256 units on, and
-    0.7 to 1 of it with GRU cells (measured).
+    With the instructions of AVX-512 and 256 units or more, an update of 16 x 64 tokens takes 0.6 to 0.8 times as long
+    as in float32, and 0.7 to 1 times as long with GRU cells (measured).
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -173,7 +174,7 @@ def _has_fast_bf16(device: torch.device) -> bool:
 
 @functools.cache
 def can_train_in_bf16(device: torch.device) -> bool:
-    """Return whether a device can train in bfloat16.
+    """Return True if a device can train in bfloat16.
 
     On a CPU without AVX-512, PyTorch's LSTM fails in bfloat16, and its GRU takes 18 times as long as in float32
     (measured).

@@ -1,7 +1,7 @@
 """Training loop of a language model.
 
-Batches, learning rate and random numbers depend only on what a save contains, so that a resumed training equals an
-uninterrupted one bit for bit.
+Without a time limit, batches, learning rate and random numbers depend only on values that a save contains. Therefore, a
+resumed training equals an uninterrupted one bit for bit. With a time limit, the learning rate depends on the clock.
 """
 
 import math
@@ -93,7 +93,7 @@ class Trainer:
             checkpoint: The save, loaded with `with_resume`.
 
         Raises:
-            CheckpointError: If it is not a save of such a training.
+            CheckpointError: If the save does not fit the model, or is damaged.
         """
         tensors = {
             name.removeprefix(RESUME_PREFIX): torch.from_numpy(array)
@@ -121,14 +121,15 @@ class Trainer:
         """Train until the end or until the caller stops it, and save.
 
         Args:
-            measure_first: Validate before the first update, and keep that model if no update improves it.
+            measure_first: Whether to validate before the first update. The initial model then counts as the best until
+                an update improves it.
 
         Returns:
             The progress at the end.
 
         Raises:
             TrainingError: If the training diverges repeatedly.
-            CheckpointError: If the model cannot be written at the end. Before the end, that is a warning.
+            CheckpointError: If the model cannot be written at the end. A failure before the end is only a warning.
         """
         self._begin(measure_first=measure_first)
         while True:
@@ -162,7 +163,7 @@ class Trainer:
         """Train on one batch.
 
         Raises:
-            DivergedError: If the loss or the gradient is out of range; the weights are unchanged then.
+            DivergedError: If the loss or the gradient is out of range. The weights are not changed in this case.
         """
         state, counters = self._state, self._state.counters
         planned_rate = learning_rate(self.config, self._fraction_done)
@@ -219,7 +220,7 @@ class Trainer:
         if fraction >= counters.next_report:
             if fraction >= counters.next_validation and self._schedule.has_time_to_validate():
                 if self._validate() is None:
-                    return  # stopped early; it remains due
+                    return  # the validation was stopped early and remains due
                 counters.next_validation = self._schedule.next_validation(fraction)
             elif counters.loss_steps:
                 self._log(self._progress())
@@ -270,7 +271,7 @@ class Trainer:
         return progress
 
     def _save(self, *, must: bool) -> None:
-        """Save the training; all processes must call this. If `must` is not set, a failure is a warning."""
+        """Save the training. All processes must call this. If `must` is False, a failure is only a warning."""
         tensors = self._state.to_tensors(self._workers)
         if not self._workers.is_first:
             return

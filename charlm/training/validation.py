@@ -19,15 +19,15 @@ STREAM_TOKENS = 2048
 """Approximate number of tokens per stream. The text is read in parallel streams of consecutive parts."""
 
 WARM_UP_TOKENS = 192
-"""Number of tokens before its part that a stream reads first, without counting their loss. A recurrent model forgets,
-so that the result equals that of one pass over the whole text (a test compares them)."""
+"""Number of tokens before its part that a stream reads first, without counting their loss. A recurrent model forgets
+earlier tokens, so that the result is nearly that of one pass over the whole text (a test compares them)."""
 
 MAX_LOGITS = 2**22
 """Maximum number of logits in memory at a time."""
 
 BLOCK_STEPS = 32
-"""Number of time steps that are read at a time; a divisor of `WARM_UP_TOKENS`. The validation can be stopped between
-blocks."""
+"""Number of time steps that are read at a time; a divisor of `WARM_UP_TOKENS`. A validation can be stopped after each
+block."""
 
 MAX_TOKENS = 500_000
 """Maximum number of tokens of a validation, from the beginning of the validation text."""
@@ -60,7 +60,7 @@ class Validator:
         return validation_loss(self._model, self.ids, self._start_id, self._stop)
 
     def limit_time(self, schedule: Schedule, watch: Stopwatch) -> None:
-        """Measure the speed of validation, and shorten the text if it would take too much of a time limit."""
+        """Measure the speed of validation, and shorten the text if it would take too much of the time limit."""
         began, sample = watch.read(), self.ids[:SAMPLE_TOKENS]
         validation_loss(self._model, sample, self._start_id, self._stop)
         seconds_per_token = max(1e-9, watch.read() - began) / len(sample)
@@ -111,7 +111,7 @@ def validation_loss(
 
 
 def _part_losses(model: LanguageModel, outputs: Tensor, targets: Tensor) -> Iterator[float]:
-    """Yield sums of losses, in nats, of parts that are small enough for `MAX_LOGITS`.
+    """Yield the sum of the losses, in nats, of each part of at most `MAX_LOGITS` logits.
 
     Args:
         model: The model.

@@ -120,7 +120,7 @@ def test_the_rate_is_a_share_of_a_fresh_one_unless_it_is_given(model_file: Path,
         (
             ["--from", "tiny", "--name", "tiny", "--force"],
             1,
-            "the model of --from lies in this run",
+            "this run contains the model of --from",
         ),
     ],
 )
