@@ -14,9 +14,10 @@ from charlm.engine.novelty import NoveltyFilter, load_training_text
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
-from charlm.engine.scorer import ModelStreamScorer
-from charlm.engine.scores import Score, TokenScores, token_texts
+from charlm.engine.scorer import ModelStreamScorer, score_text
+from charlm.engine.scores import Score, TokenScores
 from charlm.errors import ConfigError
+from charlm.text.spans import token_texts
 from charlm.text.tokenizer import UNKNOWN_ID
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Model:
             stream: Return an iterator over pieces of text, as they are generated, instead of a string.
             novel: Number of consecutive characters of the training text that are never repeated, from 1 to 1000.
             **settings: Other fields of `charlm.config.SampleConfig`, named as there: `top_k`, `top_p`, `min_p`,
-                `typical_p`, `repeat_penalty`, `repeat_last`, `lines`, `stop` (a sequence of strings), `greedy`,
+                `typical_p`, `repeat_penalty`, `repeat_last`, `lines`, `stop` (a string or several), `greedy`,
                 `allow_unknown`.
 
         Returns:
@@ -171,12 +172,18 @@ class Model:
         """
         if settings.get("beam") is not None or settings.get("count", 1) != 1:
             raise ConfigError("generate returns one sampled text: omit beam and count", fields=["beam", "count"])
+        stop = settings.pop("stop", ())
         config = SampleConfig(
             length=length,
             temperature=temperature,
             seed=seed,
-            **{**settings, "stop": tuple(settings.get("stop", ()))},
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            **settings,
         )
+        if config.limit < 0 and not (stream or config.lines or config.stop):
+            raise ConfigError(
+                "length -1 has no end: set lines or stop, or use stream=True", fields=["length", "lines", "stop"]
+            )
         novelty = None if novel is None else NoveltyFilter(load_training_text(self.path), novel)
         pieces = (
             piece
@@ -205,9 +212,7 @@ class Model:
             >>> round(score.bits_per_char, 2), score.num_unknown
             (1.84, 0)
         """
-        if not text:
-            raise ValueError("an empty text has no score")
-        return self._score_tokens(text).score
+        return score_text(self._network, text)
 
     def surprisals(self, text: str, unit: Unit = "token") -> list[Surprisal]:
         """Return the surprisal of each part of a text.
@@ -231,16 +236,17 @@ class Model:
         tokens = [
             Surprisal(piece, nats / math.log(2), token_id == UNKNOWN_ID)
             for piece, nats, token_id in zip(
-                token_texts(self._network.tokenizer, scores), scores.nats.tolist(), scores.ids.tolist(), strict=True
+                token_texts(self._network.tokenizer, text, scores.ids.tolist()),
+                scores.nats.tolist(),
+                scores.ids.tolist(),
+                strict=True,
             )
         ]
         match unit:
             case "token":
                 return tokens
             case "character":
-                return [
-                    Surprisal(char, bits / len(piece), unknown) for piece, bits, unknown in tokens for char in piece
-                ]
+                return list(_characters(tokens))
             case "word":
                 return list(_words(tokens))
         raise ConfigError(f"unit {unit}: must be one of token, character, word", fields=["unit"])
@@ -258,7 +264,7 @@ class Model:
             >>> best.token, round(best.probability, 2)
             ('e', 0.8)
         """
-        return [NextToken(*entry) for entry in next_tokens(self._network, prompt)[:top]]
+        return [NextToken(*entry) for entry in next_tokens(self._network, prompt)[: max(0, top)]]
 
     def _score_tokens(self, text: str) -> TokenScores:
         return ModelStreamScorer(self._network).feed(text)
@@ -373,6 +379,17 @@ def train(
 def _specs(texts: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     """Return the names of one or several texts."""
     return (os.fspath(texts),) if isinstance(texts, str | os.PathLike) else tuple(os.fspath(text) for text in texts)
+
+
+def _characters(tokens: Sequence[Surprisal]) -> Iterator[Surprisal]:
+    """Divide the surprisal of each token evenly among its characters; that of an empty token goes to the next one."""
+    carried = 0.0
+    for token in tokens:
+        carried += token.bits
+        for char in token.text:
+            yield Surprisal(char, carried / len(token.text), token.unknown)
+        if token.text:
+            carried = 0.0
 
 
 def _words(tokens: Sequence[Surprisal]) -> Iterator[Surprisal]:

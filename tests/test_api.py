@@ -13,8 +13,10 @@ import charlm
 from charlm import api, errors
 from charlm.engine import scores
 from charlm.engine.checkpoint import Checkpoint, save_checkpoint
+from charlm.engine.novelty import store_training_text
 from charlm.engine.runs import INCLUDED_MODELS
 from charlm.errors import CheckpointError, ConfigError
+from charlm.text.tokenizer import CharTokenizer
 from tests.conftest import VERSE, Charlm, make_checkpoint
 
 SETTINGS = {"steps": 20, "hidden_size": 8, "batch_size": 2, "seq_len": 8, "threads": 1, "precision": "fp32"}
@@ -73,6 +75,17 @@ def test_settings_of_generate_are_checked(model: charlm.Model) -> None:
     with pytest.raises(TypeError, match="top_q"):
         model.generate(top_q=0.5)
     assert model.generate(length=100, seed=1, stop=["e"]).count("e") == 0
+    assert model.generate(length=100, seed=1, stop="e") == model.generate(length=100, seed=1, stop=["e"])
+    with pytest.raises(ConfigError, match="length -1 has no end"):
+        model.generate(length=-1)
+    assert model.next_tokens(top=-1) == []
+
+
+@pytest.mark.parametrize("novel", [-1, 0, 1001])
+def test_the_length_of_new_runs_is_checked(novel: int, model_file: Path) -> None:
+    store_training_text(model_file.parent, CharTokenizer.from_text(VERSE), CharTokenizer.from_text(VERSE).encode(VERSE))
+    with pytest.raises(ConfigError, match="must be from 1 to 1000"):
+        charlm.load(model_file).generate(length=5, novel=novel)
 
 
 def test_surprisals_of_every_unit_sum_to_the_score(model: charlm.Model) -> None:
@@ -167,7 +180,13 @@ def test_words_of_a_word_model_have_whole_words(tmp_path: Path) -> None:
     save_checkpoint(
         path, Checkpoint(config=config, tokenizer=tokenizer, tensors=LanguageModel(config).to_tensors(), metadata={})
     )
-    words = charlm.load(path).surprisals("To be, or not to be: that is the question:\n", unit="word")
+    word_model = charlm.load(path)
+    text = "to be,or Not to zebra: that\n"
+    for unit in ("token", "character", "word"):
+        parts = word_model.surprisals(text, unit=unit)
+        assert "".join(part.text for part in parts) == text
+        assert sum(part.bits for part in parts) == pytest.approx(word_model.score(text).nll_nats / math.log(2))
+    words = word_model.surprisals("To be, or not to be: that is the question:\n", unit="word")
     assert [word.text.strip() for word in words][:4] == ["To", "be,", "or", "not"]
     assert np.isfinite([word.bits for word in words]).all()
 

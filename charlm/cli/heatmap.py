@@ -13,8 +13,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from charlm.cli.score_views import View
-from charlm.engine.scores import TokenScores, token_texts
+from charlm.engine.scores import TokenScores
 from charlm.errors import ConfigError
+from charlm.text.spans import token_texts
 from charlm.text.tokenizer import Tokenizer
 
 LEVELS = (1, 2, 4, 6, 9)
@@ -49,7 +50,7 @@ pre {{ font: inherit; white-space: pre-wrap; overflow-wrap: anywhere }}
 
 def surprisals(tokenizer: Tokenizer, scores: TokenScores) -> Iterator[tuple[str, float]]:
     """Yield the text of each token with its surprisal in bits per character."""
-    for text, nats in zip(token_texts(tokenizer, scores), scores.nats.tolist(), strict=True):
+    for text, nats in zip(token_texts(tokenizer, scores.text, scores.ids.tolist()), scores.nats.tolist(), strict=True):
         yield text, nats / math.log(2) / max(1, len(text))
 
 

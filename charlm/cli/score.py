@@ -105,7 +105,12 @@ class ScoreCommand(GroupedCommand):
     help="Columns to print, separated by commas. The columns are listed below.  "
     f"[default: {BITS_PER_CHAR},{TEXT}; with --vs {LOG_RATIO},{TEXT}]",
 )
-@option("--per-token", is_flag=True, group=OUTPUT, help="Print one row per token: line number, nats, token.")
+@option(
+    "--per-token",
+    is_flag=True,
+    group=OUTPUT,
+    help="Print one row per token: line number, nats, text of the token. A missing space has an empty text.",
+)
 @option(
     "--color",
     metavar="[=WHEN]",

@@ -13,9 +13,10 @@ from typing import IO
 from charlm.cli.score_columns import BITS_PER_CHAR, COLUMNS, TEXT, Column, total_figures
 from charlm.engine.line_scores import LineScorer, score_stream
 from charlm.engine.scorer import Scorer
-from charlm.engine.scores import Score, TokenScores, token_texts
+from charlm.engine.scores import Score, TokenScores
 from charlm.text.lines import Lines
 from charlm.text.printable import escape_unprintable
+from charlm.text.spans import token_texts
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
 
 MAX_MEMORY_CHARS = 2**20
@@ -144,7 +145,7 @@ class TokenView(View):
     def add(self, scores: Sequence[TokenScores]) -> None:
         """Print the tokens of the next part of a line."""
         (part,) = scores
-        texts = token_texts(self._tokenizer, part)
+        texts = token_texts(self._tokenizer, part.text, part.ids.tolist())
         for text, token_id, nats in zip(texts, part.ids.tolist(), part.nats.tolist(), strict=True):
             if self._as_json:
                 row = {"line": self._line, "token": text, "nats": nats, "known": token_id != UNKNOWN_ID}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from charlm.errors import NoveltyError
+from charlm.errors import ConfigError, NoveltyError
 from charlm.text.characters import code_points
 from charlm.text.ids import Ids
 from charlm.text.tokenizer import Tokenizer
@@ -244,9 +244,14 @@ class NoveltyFilter:
 
     Attributes:
         length: As given.
+
+    Raises:
+        ConfigError: If the length is out of range.
     """
 
     def __init__(self, text: str, length: int) -> None:
+        if not 1 <= length <= MAX_NOVELTY_CHARS:
+            raise ConfigError(f"novel {length}: must be from 1 to {MAX_NOVELTY_CHARS}", fields=["novel"])
         self.length = length
         self._hashes: Hashes = hash_runs(code_points(text), length)
         self._hashes.sort()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from charlm.engine.rnn import Array
-from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
+from charlm.text.tokenizer import UNKNOWN_ID, Ids
 
 MAX_EXPONENT = 700.0
 """Exponent, in nats, from which the exponential counts as infinite. A 64-bit float overflows at exp(709.8)."""
@@ -112,38 +112,6 @@ class TokenScores:
             num_chars=len(self.text),
             num_bytes=len(self.text.encode("utf-8", "surrogateescape")),
         )
-
-
-def token_texts(tokenizer: Tokenizer, scores: TokenScores) -> list[str]:
-    """Split a scored text into one substring per token. Joined, the substrings are the text.
-
-    A word's substring starts with the whitespace before the word. The substring of an unknown word extends to the
-    next known word.
-
-    Args:
-        tokenizer: The tokenizer that encoded the text.
-        scores: The scored text.
-
-    Returns:
-        T substrings, in the order of the tokens.
-    """
-    text, ids = scores.text, scores.ids.tolist()
-    if tokenizer.kind == "char":
-        return list(text)
-    pieces: list[str] = []
-    begin = 0
-    for position, token_id in enumerate(ids):
-        if token_id == UNKNOWN_ID:
-            known = next((tokenizer.tokens[other] for other in ids[position + 1 :] if other != UNKNOWN_ID), "")
-            end = text.find(known, begin + 1) if known else len(text)
-        else:
-            end = text.find(tokenizer.tokens[token_id], begin) + len(tokenizer.tokens[token_id])
-        end = max(end, begin)
-        pieces.append(text[begin:end])
-        begin = end
-    if pieces:
-        pieces[-1] += text[begin:]
-    return pieces
 
 
 def _exp(nats: float) -> float:

@@ -58,6 +58,13 @@ def cut_chunk(chunk: str) -> list[str]:
     return [match.group() for match in PIECES.finditer(chunk)]
 
 
+def word_end(text: str, begin: int) -> int:
+    """Return the end of the piece of `cut_chunk` that begins at a position of a text."""
+    match = PIECES.match(text, begin)
+    assert match is not None, "every character belongs to a piece"
+    return match.end()
+
+
 def is_word(token: str) -> bool:
     """Return whether a token is a word or a number. These take a space on both sides."""
     return (token[0].isalnum() or token[0] == "_") and not NEGATION.fullmatch(token)

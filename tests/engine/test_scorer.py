@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from charlm.engine.rnn import START, RecurrentNetwork
 from charlm.engine.scorer import Mixture, ModelScorer, interpolate, score_text
-from charlm.engine.scores import Score, TokenScores, token_texts
+from charlm.engine.scores import Score, TokenScores
 from charlm.errors import ConfigError
 from charlm.text.tokenizer import UNKNOWN_ID, Ids
 from tests.conftest import VERSE, make_checkpoint
@@ -141,24 +141,3 @@ def test_mixture_of_different_numbers_of_tokens_is_an_error() -> None:
 def test_empty_text_has_no_score() -> None:
     with pytest.raises(ValueError, match="empty"):
         score_text(NETWORK, "")
-
-
-class WordVocabulary:
-    """The attributes of a word tokenizer that `token_texts` uses."""
-
-    kind = "word"
-    tokens = ("<unk>", "the", "cat", ".", "\n")
-
-
-@given(
-    st.lists(st.sampled_from(["the", "cat", ".", "\n", "zebra", "then"]), min_size=1), st.sampled_from(["", " ", "  "])
-)
-def test_texts_of_all_tokens_joined_are_the_text(words: list[str], space: str) -> None:
-    tokens = WordVocabulary.tokens
-    ids = np.array([tokens.index(word) if word in tokens else UNKNOWN_ID for word in words], dtype=np.uint8)
-    text = (space or " ").join(words) + space
-    scores = TokenScores(text, ids, np.zeros(len(ids), np.float32))
-    texts = token_texts(WordVocabulary(), scores)  # type: ignore[arg-type]
-    assert "".join(texts) == text
-    assert len(texts) == len(words)
-    assert texts[0].startswith(words[0][:3])
