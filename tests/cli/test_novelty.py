@@ -32,7 +32,7 @@ def test_training_stores_the_text_to_compare_with(charlm: Charlm, corpus: Path) 
 
 
 @pytest.mark.parametrize(("arguments", "stdin", "message"), [
-    ([], "text", "no run found"),
+    (["-m", "nobody"], "text", "nobody: no model file or run found"),
     (["--corpus", "hello"], "", "empty"),
     (["--corpus", "nothing.txt"], "text", "nothing.txt"),
 ])  # fmt: skip

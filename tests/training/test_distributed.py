@@ -167,7 +167,7 @@ def test_several_processes_cannot_read_standard_input() -> None:
     for process in processes:
         _, err = process.communicate(timeout=60)
         assert process.returncode == 1
-        assert "standard input cannot be shared by several processes: use a file" in err
+        assert "standard input cannot be shared by several processes: give a file" in err
 
 
 def test_a_single_process_gets_its_own_values() -> None:
