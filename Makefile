@@ -10,7 +10,7 @@ DEMO_MINUTES ?= 2
 demo: $(VENV)/.installed
 	$(BIN)/charlm train shakespeare --minutes $(DEMO_MINUTES)
 	$(BIN)/charlm sample --temp 0.8 -n 500
-	@echo "To go on: source $(VENV)/bin/activate, or call $(BIN)/charlm"
+	@echo "To use charlm here: source $(VENV)/bin/activate"
 
 ## linter, type checker, tests
 test: lint types

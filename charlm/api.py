@@ -170,20 +170,7 @@ class Model:
             >>> "".join(model.generate("ROMEO:", lines=2, temperature=0, stream=True))
             '\nI will not see thee all the world to see\n'
         """
-        if settings.get("beam") is not None or settings.get("count", 1) != 1:
-            raise ConfigError("generate returns one sampled text: omit beam and count", fields=["beam", "count"])
-        stop = settings.pop("stop", ())
-        config = SampleConfig(
-            length=length,
-            temperature=temperature,
-            seed=seed,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
-            **settings,
-        )
-        if config.limit < 0 and not (stream or config.lines or config.stop):
-            raise ConfigError(
-                "length -1 has no end: set lines or stop, or use stream=True", fields=["length", "lines", "stop"]
-            )
+        config = _sample_config({**settings, "length": length, "temperature": temperature, "seed": seed}, stream=stream)
         novelty = None if novel is None else NoveltyFilter(load_training_text(self.path), novel)
         pieces = (
             piece
@@ -374,6 +361,23 @@ def train(
     )
     trained, _ = run(request, Callbacks() if report is None else Callbacks(report=report))
     return TrainedRun(trained.path.absolute())
+
+
+def _sample_config(settings: dict[str, Any], *, stream: bool) -> SampleConfig:
+    """Return the settings of one sampled text, in which a single stop string may stand for a sequence.
+
+    Raises:
+        ConfigError: If the settings are for several texts or for a search, or the text would have no end.
+    """
+    if settings.get("beam") is not None or settings.get("count", 1) != 1:
+        raise ConfigError("generate returns one sampled text: omit beam and count", fields=["beam", "count"])
+    stop = settings.pop("stop", ())
+    config = SampleConfig(**settings, stop=(stop,) if isinstance(stop, str) else tuple(stop))
+    if config.limit < 0 and not (stream or config.lines or config.stop):
+        raise ConfigError(
+            "length -1 has no end: set lines or stop, or use stream=True", fields=["length", "lines", "stop"]
+        )
+    return config
 
 
 def _specs(texts: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:

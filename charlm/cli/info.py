@@ -27,7 +27,7 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.checkpoint import load_checkpoint, num_parameters
     from charlm.engine.runs import find_model
 
     path = find_model(named if model is None else model)
@@ -35,7 +35,7 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
     facts = {
         "file": str(path),
         "bytes": path.stat().st_size,
-        "parameters": sum(int(tensor.size) for tensor in checkpoint.tensors.values()),
+        "parameters": num_parameters(checkpoint.config),
         "model": asdict(checkpoint.config),
         "tokenizer": {"kind": checkpoint.tokenizer.kind, "vocab_size": checkpoint.tokenizer.vocab_size},
         **checkpoint.metadata,

@@ -145,12 +145,12 @@ def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.checkpoint import load_checkpoint, num_parameters
     from charlm.text.printable import escape_unprintable
 
     checkpoint = load_checkpoint(run.model)
     config, words, stopped = checkpoint.config, checkpoint.tokenizer.kind == "word", end.fraction < 1
-    parameters = sum(int(tensor.size) for tensor in checkpoint.tensors.values())
+    parameters = num_parameters(config)
     speed = f"{end.tokens_per_second * chars_per_token:,.0f} chars/s"
     rows = {
         "stopped" if stopped else "trained": f"{clock_text(end.seconds)}, {end.step:,} steps, {end.epoch:.2f} epochs, "

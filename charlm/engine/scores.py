@@ -13,6 +13,11 @@ MAX_EXPONENT = 700.0
 """Exponent, in nats, from which the exponential counts as infinite. A 64-bit float overflows at exp(709.8)."""
 
 
+def perplexity(nats_per_token: float) -> float:
+    """Return the exponential of a loss in nats per token; infinity if a float cannot hold it."""
+    return math.exp(nats_per_token) if nats_per_token < MAX_EXPONENT else math.inf
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """Score of a text. Scores of parts of a text can be added.
@@ -77,13 +82,13 @@ class Score:
     @property
     def perplexity(self) -> float:
         """Perplexity per token, the exponential of `nats_per_token`; infinite if a float cannot hold it."""
-        return _exp(self.nats_per_token)
+        return perplexity(self.nats_per_token)
 
     @property
     def perplexity_of_known(self) -> float:
         """Perplexity per known token; NaN if all tokens are unknown."""
         num_known = self.num_tokens - self.num_unknown
-        return _exp((self.nll_nats - self.unknown_nats) / num_known) if num_known else math.nan
+        return perplexity((self.nll_nats - self.unknown_nats) / num_known) if num_known else math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +117,3 @@ class TokenScores:
             num_chars=len(self.text),
             num_bytes=len(self.text.encode("utf-8", "surrogateescape")),
         )
-
-
-def _exp(nats: float) -> float:
-    return math.exp(nats) if nats < MAX_EXPONENT else math.inf

@@ -3,6 +3,8 @@
 import math
 from dataclasses import asdict, dataclass
 
+from charlm.engine.scores import perplexity
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -42,8 +44,3 @@ class Progress:
             "val_bits_per_char": None if nats is None else nats / math.log(2) / chars_per_token,
             "val_perplexity": None if nats is None else perplexity(nats),
         }
-
-
-def perplexity(nats: float) -> float:
-    """Return the perplexity of a loss in nats per token; infinity if it is too large for a float."""
-    return math.exp(nats) if nats < 700 else math.inf
