@@ -4,10 +4,8 @@ Here belong options, the output of commands, and the translation of errors to me
 computes is in the other folders.
 """
 
-import errno
 import importlib
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ import click
 
 from charlm._version import __version__
 from charlm.cli.signals import exit_on_sigterm
+from charlm.cli.streams import output_errors, standard_streams
 from charlm.errors import CharlmError, PeerLostError
 from charlm.text.printable import escape_unprintable
 
@@ -42,6 +41,11 @@ REPORT_DELAY_SECONDS = 1.0
 
 class LazyGroup(click.Group):
     """Group that imports a command when it is called, and reports expected errors in one line."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as click has it
+        """Run the program."""
+        with standard_streams():
+            return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -80,19 +84,14 @@ class LazyGroup(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Parse the command line."""
-        with _escaped_usage_errors():
+        with _escaped_usage_errors(), output_errors():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         """Run a command. Expected errors become one line on stderr and an exit code."""
-        for stream in (sys.stdout, sys.stderr, sys.stdin):
-            # Text passes unchanged in every locale: as UTF-8, without translation of newlines or of invalid bytes.
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         try:
-            with _escaped_usage_errors(), exit_on_sigterm():
-                result = super().invoke(ctx)
-            sys.stdout.flush()
+            with _escaped_usage_errors(), output_errors(), exit_on_sigterm():
+                return super().invoke(ctx)
         except CharlmError as error:
             _let_process_0_report_first(error)
             click.echo(f"Error: {escape_unprintable(self._worded(ctx, error))}", err=True)
@@ -102,13 +101,6 @@ class LazyGroup(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
-        except OSError as error:
-            if error.errno != errno.EPIPE:
-                raise
-            # The reader has closed the pipe. Python flushes stdout again at exit, and this must not fail.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-        return result
 
     def _worded(self, ctx: click.Context, error: CharlmError) -> str:
         """Return an error's message with the command's options in place of the library's names."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import click
 
 from charlm.cli.options import flag_names
+from charlm.cli.streams import stdin_lines
 from charlm.config import Rule, SampleConfig
 from charlm.errors import CharlmError, ConfigError
 from charlm.text.printable import escape_unprintable
@@ -120,8 +121,7 @@ def _names() -> dict[str, str]:
 def _read_lines() -> Iterator[str]:
     """Yield lines from a terminal, with editing and history, or from a pipe."""
     if not sys.stdin.isatty():
-        for line in sys.stdin:
-            yield line.removesuffix("\n")
+        yield from stdin_lines()
         return
     with suppress(ImportError):  # not available on every system; once imported, input() uses it
         import readline  # noqa: F401

@@ -18,7 +18,8 @@ def plan_text(plan: "Plan") -> str:
     return (
         f"Plan: {model.cell} {model.num_layers} x {model.hidden_size} ({num_parameters(model):,} parameters){dropout}, "
         f"{train.batch_size} x {train.seq_len} tokens per update, learning rate {train.learning_rate:.2g}, "
-        f"{plan.throughput.tokens_per_second:,.0f} tokens/s in {train.precision}, about {plan.epochs:.3g} epochs"
+        f"{plan.throughput.tokens_per_second:,.0f} tokens/s in {train.precision}, "
+        f"about {_epochs_text(plan.epochs)} epochs"
     )
 
 
@@ -41,7 +42,7 @@ def _facts(training: "Training", plan: "Plan") -> Iterator[tuple[str, str, str]]
     yield "validation text", f"{len(dataset.val_ids):,} tokens", ""
     yield "model", f"{num_parameters(plan.model):,} parameters", ""
     yield "throughput", f"{plan.throughput.tokens_per_second:,.0f} tokens/s", "measured"
-    yield "epochs", f"{plan.epochs:.3g}", "expected"
+    yield "epochs", _epochs_text(plan.epochs), "expected"
 
 
 def _settings(plan: "Plan") -> Iterator[tuple[str, str, str]]:
@@ -50,6 +51,11 @@ def _settings(plan: "Plan") -> Iterator[tuple[str, str, str]]:
             value, rule = getattr(config, spec.name), spec.metadata["rule"]
             if value is not None and rule.flags:
                 yield rule.flags[-1].split("/")[0], _value_text(value), "given" if spec.name in plan.given else ""
+
+
+def _epochs_text(epochs: float) -> str:
+    """Return a number of epochs with three digits, without an exponent."""
+    return f"{epochs:.0f}" if epochs >= 100 else f"{epochs:.3g}"
 
 
 def _value_text(value: Any) -> str:  # noqa: ANN401 - the value of any setting

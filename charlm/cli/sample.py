@@ -18,6 +18,7 @@ from charlm.cli.options import (
     settings_options,
     threads_option,
 )
+from charlm.cli.streams import stdin_lines
 from charlm.cli.threads import limit_threads
 from charlm.config import DEFAULT_LENGTH, ENDING, PENALTY, SampleConfig
 from charlm.errors import ConfigError
@@ -140,7 +141,7 @@ def _given_prompts(prompt: str | None, prompt_file: str | None) -> list[str]:
         return [prompt or ""]
     if sys.stdin.isatty():
         note("reading prompts from the terminal, one per line; press Ctrl-D to end")
-    prompts = [line.removesuffix("\n") for line in sys.stdin]
+    prompts = list(stdin_lines())
     if not prompts:
         raise click.UsageError("--prime -: stdin is empty; write one prompt per line")
     return prompts
