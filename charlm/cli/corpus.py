@@ -3,6 +3,7 @@
 import click
 
 from charlm.cli.options import command, json_option
+from charlm.cli.streams import write_text
 
 
 @command()
@@ -24,7 +25,7 @@ def corpus(name: str | None, as_json: bool) -> None:
     from charlm.text.sources import read_named
 
     if name is not None:
-        click.echo(read_named(name), nl=False)
+        write_text(read_named(name))
         return
     descriptions = {known: entry.description for known, entry in NAMED_CORPORA.items()}
     if as_json:

@@ -18,7 +18,7 @@ from charlm.cli.options import (
     settings_options,
     threads_option,
 )
-from charlm.cli.streams import stdin_lines
+from charlm.cli.streams import stdin_lines, write_text
 from charlm.cli.threads import limit_threads
 from charlm.config import DEFAULT_LENGTH, ENDING, PENALTY, SampleConfig
 from charlm.errors import ConfigError
@@ -191,7 +191,7 @@ def _write_samples(sampler: "Sampler", prompts: Sequence[str], *, as_json: bool)
         _write_json(sampler, prompts)
     elif config.beam is not None:
         for index, (generation, text) in enumerate(_search(sampler, prompts)):
-            _write_text(f"{SEPARATOR}\n" * (index > 0) + generation.prompt + text)
+            _write_sample(f"{SEPARATOR}\n" * (index > 0) + generation.prompt + text)
     else:
         _write_first_immediately(sampler, prompts)
 
@@ -201,10 +201,10 @@ def _write_first_immediately(sampler: "Sampler", prompts: Sequence[str]) -> None
     generations = sampler.start(prompts)
     later_samples: list[list[str]] = [[generation.prompt] for generation in generations[1:]]
     last_written = prompts[0]
-    sys.stdout.write(last_written)
+    write_text(last_written)
     for first, *others in sampler.generate(generations):
         if first:
-            sys.stdout.write(first)
+            write_text(first)
             sys.stdout.flush()
             last_written = first
         for pieces, piece in zip(later_samples, others, strict=True):
@@ -212,12 +212,12 @@ def _write_first_immediately(sampler: "Sampler", prompts: Sequence[str]) -> None
     if not last_written.endswith("\n"):
         sys.stdout.write("\n")
     for pieces in later_samples:
-        _write_text(f"{SEPARATOR}\n{''.join(pieces)}")
+        _write_sample(f"{SEPARATOR}\n{''.join(pieces)}")
     sys.stdout.flush()
 
 
-def _write_text(text: str) -> None:
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+def _write_sample(text: str) -> None:
+    write_text(text if text.endswith("\n") else f"{text}\n")
 
 
 def _write_json(sampler: "Sampler", prompts: Sequence[str]) -> None:

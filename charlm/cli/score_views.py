@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from charlm.cli.score_columns import BITS_PER_CHAR, COLUMNS, TEXT, Column, total_figures
+from charlm.cli.streams import write_text
 from charlm.engine.line_scores import LineScorer, score_stream
 from charlm.engine.scorer import Scorer
 from charlm.engine.scores import Score, TokenScores
@@ -111,7 +112,8 @@ class RowView(View):
             if index:
                 out.write("\t")
             if column.value is None:
-                out.writelines(self._text.parts())
+                for part in self._text.parts():
+                    write_text(part)
             else:
                 out.write(column.number_text(self._scores))
         out.write("\n")

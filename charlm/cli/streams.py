@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from charlm.errors import CorpusError
+from charlm.text.printable import escape_unprintable_lines
 
 
 @contextmanager
@@ -45,6 +46,11 @@ def output_errors() -> Iterator[None]:
             sys.stderr.write(f"Error: standard output: {(error.strerror or str(error)).lower()}\n")
             sys.stderr.flush()
         sys.exit(1)
+
+
+def write_text(text: str) -> None:
+    """Write text from a model or a file to standard output: unchanged, but escaped if that is a terminal."""
+    sys.stdout.write(escape_unprintable_lines(text) if sys.stdout.isatty() else text)
 
 
 def stdin_lines() -> Iterator[str]:

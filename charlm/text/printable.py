@@ -18,6 +18,17 @@ def escape_unprintable(text: str) -> str:
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
+def escape_unprintable_lines(text: str) -> str:
+    r"""Return a text with its newlines and tabs, in which all other characters that are not printable are escaped.
+
+    Example:
+        >>> print(escape_unprintable_lines("größer\n\x1b[2J"))
+        größer
+        \x1b[2J
+    """
+    return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
+
+
 def _escape(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # a byte that was not valid in the encoding (surrogateescape)
         return f"\\x{ord(char) - 0xDC00:02x}"

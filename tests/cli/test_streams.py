@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shlex
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from charlm.cli import COMMANDS
+from charlm.engine.checkpoint import save_checkpoint
+from tests.conftest import make_checkpoint
 
 EXAMPLES = {
     "train": "train hello --steps 1 --hidden 4 -q",
@@ -77,3 +80,25 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(command: str) -> None
     script = f"set -o pipefail; {line} | head -c 10 > /dev/null; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, encoding="utf-8", check=False, timeout=120)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("command", ["sample -n 40 --seed 1 --temp 5 -m hostile", "score -m hostile hostile.txt"])
+def test_a_terminal_gets_printable_characters_and_a_pipe_the_text_unchanged(command: str) -> None:
+    text = "\x1b[36m\x1b]0;title\x07"
+    save_checkpoint(Path("checkpoints/hostile/model.safetensors"), make_checkpoint(text)[1])
+    Path("hostile.txt").write_text(f"{text}\n", encoding="utf-8")
+    arguments = [sys.executable, "-m", "charlm", *command.split()]
+    piped = subprocess.run(arguments, capture_output=True, encoding="utf-8", check=True).stdout
+    assert "\x1b" in piped
+    ours, theirs = os.openpty()
+    with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.DEVNULL):
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a pseudo-terminal
+            while block := os.read(ours, 1024):
+                shown += block
+    os.close(ours)
+    assert b"\x1b" not in shown
+    assert b"\x07" not in shown
+    assert shown.decode().replace("\r\n", "\n") == piped.replace("\x1b", r"\x1b").replace("\x07", r"\x07")
