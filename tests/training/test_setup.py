@@ -111,12 +111,20 @@ def test_a_finished_run_is_not_resumed(verse: str) -> None:
 
 def test_flat_settings_are_sorted_into_a_request() -> None:
     made = request_from_settings(
-        {"steps": 3, "glove": "v.txt", "force": True, "encoding": "latin-1", "threads": 1, "device": "cpu"},
+        {
+            "steps": 3,
+            "glove": "v.txt",
+            "force": True,
+            "encoding": "latin-1",
+            "cache": "c",
+            "threads": 1,
+            "device": "cpu",
+        },
         corpus=("a.txt",),
     )
     assert made.settings == {"steps": 3}
     assert (made.glove, made.force, made.corpus) == (Path("v.txt"), True, ("a.txt",))
-    assert made.text == TextOptions(encoding="latin-1")
+    assert made.text == TextOptions(encoding="latin-1", cache=Path("c"))
     assert (made.hardware.device, made.hardware.threads) == ("cpu", 1)
     for unknown in ("stepps", "vocab_size"):  # the vocabulary size follows from the text
         with pytest.raises(TypeError, match=unknown):
