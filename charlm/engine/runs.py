@@ -19,8 +19,9 @@ from typing import Any
 
 from charlm.errors import CheckpointError, RunError
 
-INCLUDED_MODELS = Path(__file__).parents[2] / "checkpoints"
-"""Folder of the models that come with charlm."""
+_PACKAGED_MODELS = Path(__file__).parents[1] / "models"
+INCLUDED_MODELS = _PACKAGED_MODELS if _PACKAGED_MODELS.is_dir() else Path(__file__).parents[2] / "checkpoints"
+"""Folder of the models that come with charlm: in an installed package, or in a clone of the repository."""
 
 DEFAULT_MODEL = "shakespeare"
 """Included model that is used if there is no run."""
