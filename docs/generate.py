@@ -7,6 +7,7 @@ A generated part is a code block between two HTML comments:
 
 SOURCE is one of:
 
+- `columns`: a table of the columns of `charlm score --format`.
 - `help NAME`: the full help of a command, such as `help sample` or `help vectors nearest`.
 - `console`: each line of the code block that begins with `$ ` is run. Its output replaces the lines below it.
 - anything else: a shell command. The code block shows the command and its output.
@@ -115,7 +116,12 @@ def regenerate(page: str, run: Shell) -> str:
 
 
 def _code_block(source: str, body: str, run: Shell) -> str:
-    """Return the code block that belongs to a source."""
+    """Return the code block or the table that belongs to a source."""
+    if source == "columns":
+        from charlm.cli.score_columns import COLUMNS, describe
+
+        rows = [f"| `{name}` | {description} |\n" for name, description in describe(list(COLUMNS.values()))]
+        return f"\n| column | content |\n|---|---|\n{''.join(rows)}\n"
     generator, _, command = source.partition(" ")
     if generator == "help":
         return f"```text\n{run(f'charlm {command} --help')}```\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from charlm.cli import COMMANDS
+from charlm.cli.score_columns import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATE = ROOT / "docs" / "generate.py"
@@ -52,6 +53,11 @@ def test_each_command_of_a_console_block_is_run_and_its_old_output_replaced() ->
     page = "<!-- generated: console -->\n```console\n$ one\nold\nold\n$ two\n```\n<!-- end -->\n"
     expected = "<!-- generated: console -->\n```console\n$ one\n<one>\n$ two\n<two>\n```\n<!-- end -->\n"
     assert generate["regenerate"](page, lambda command: f"<{command}>\n\n") == expected
+
+
+def test_columns_become_a_table_of_all_columns() -> None:
+    table = generate["regenerate"]("<!-- generated: columns -->\n<!-- end -->\n", lambda command: "")
+    assert [f"| `{name}` |" in table for name in COLUMNS] == [True] * len(COLUMNS)
 
 
 def test_help_becomes_a_text_block() -> None:
