@@ -2,13 +2,21 @@
 
 import click
 
-from charlm.cli.options import command, json_option, model_option, note_unknown, option
+from charlm.cli.options import EscapedText, command, json_option, model_option, note_unknown, option
 from charlm.cli.threads import limit_threads
+from charlm.text.escapes import ESCAPES_HELP
 
 
 @command(name="next")
 @model_option
-@option("--prime", "prompt", metavar="TEXT", default="", help="Text before the token.  [default: the start of a line]")
+@option(
+    "--prime",
+    "prompt",
+    type=EscapedText(),
+    metavar="TEXT",
+    default="",
+    help=f"Text before the token. {ESCAPES_HELP}  [default: the start of a line]",
+)
 @option(
     "--top", type=click.IntRange(min=1), metavar="N", default=10, show_default=True, help="Number of tokens to show."
 )

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 
 from charlm.config import Rule, Settings
+from charlm.text.escapes import unescape
 from charlm.text.printable import escape_unprintable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,6 +20,17 @@ MAX_HELP_WIDTH = 100
 
 METAVARS = {int: "N", float: "X"}
 """Placeholders of numbers in help texts."""
+
+
+class EscapedText(click.types.StringParamType):
+    r"""Type of options whose value is text, in which escape sequences such as `\\n` are replaced."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the text that a value stands for; end with a usage error if a backslash begins no escape sequence."""
+        try:
+            return unescape(value)
+        except ValueError as error:
+            self.fail(escape_unprintable(str(error)), param, ctx)
 
 
 class GroupedOption(click.Option):

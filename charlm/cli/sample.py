@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.options import (
+    EscapedText,
     command,
     json_option,
     model_option,
@@ -22,6 +23,7 @@ from charlm.cli.streams import stdin_lines, write_text
 from charlm.cli.threads import limit_threads
 from charlm.config import DEFAULT_LENGTH, ENDING, PENALTY, SampleConfig
 from charlm.errors import ConfigError
+from charlm.text.escapes import ESCAPES_HELP
 
 if TYPE_CHECKING:
     from charlm.engine.generation import Generation
@@ -47,16 +49,18 @@ SEPARATOR = "-" * 8
 @option(
     "--prime",
     "prompt",
+    type=EscapedText(),
     metavar="TEXT|-",
     group=PROMPT,
-    help="Text to continue; - reads one prompt per line from stdin.  [default: the start of a line]",
+    help=f"Text to continue. {ESCAPES_HELP} - reads one prompt per line from stdin, without escapes.  [default: the "
+    "start of a line]",
 )
 @option(
     "--prime-file",
     "prompt_file",
     metavar="FILE",
     group=PROMPT,
-    help="File whose whole text is the prompt, without its last newline; - is stdin.",
+    help="File whose whole text is the prompt, including its last newline; - is stdin.",
 )
 @option(
     "-i",
@@ -83,10 +87,11 @@ SEPARATOR = "-" * 8
 )
 @option(
     "--stop",
+    type=EscapedText(),
     multiple=True,
     metavar="TEXT",
     group=ENDING,
-    help=r"Stop before this text, where \n is a newline; may be given several times.",
+    help="Stop before this text; may be given several times. Escape sequences are those of --prime.",
 )
 @json_option
 @threads_option
@@ -117,7 +122,7 @@ def sample(
     from charlm.engine.runs import find_model
 
     path = find_model(model)
-    config = SampleConfig.pick({**options, "stop": tuple(text.replace("\\n", "\n") for text in options["stop"])})
+    config = SampleConfig.pick(options)
     prompts = [""] if interactive else _given_prompts(prompt, prompt_file)
     limit_threads(threads, path, num_sequences=len(prompts) * config.count)  # before any import of NumPy
     sampler = _open_sampler(path, config, options, with_nll=as_json)
@@ -150,7 +155,7 @@ def _given_prompts(prompt: str | None, prompt_file: str | None) -> list[str]:
 def _read_prompt_file(prompt_file: str) -> str:
     from charlm.text.corpus import read_corpus
 
-    return read_corpus([prompt_file], errors="surrogateescape").text.removesuffix("\n")
+    return read_corpus([prompt_file], errors="surrogateescape").text
 
 
 def _open_sampler(path: Path, config: SampleConfig, options: Mapping[str, Any], *, with_nll: bool) -> "Sampler":

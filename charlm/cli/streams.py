@@ -54,14 +54,14 @@ def write_text(text: str) -> None:
 
 
 def stdin_lines() -> Iterator[str]:
-    """Yield the lines of standard input without their newlines.
+    """Yield the lines of standard input without their line ends: a newline, and a carriage return directly before it.
 
     Raises:
         CorpusError: If standard input cannot be read.
     """
     try:
         for line in sys.stdin:
-            yield line.removesuffix("\n")
+            yield line.removesuffix("\r\n") if line.endswith("\r\n") else line.removesuffix("\n")
     except OSError as error:
         raise CorpusError(f"standard input: cannot be read ({error.strerror})") from None
 

@@ -39,6 +39,30 @@ def test_a_file_can_be_the_prompt(charlm: Charlm, model_file: Path, tmp_path: Pa
     (tmp_path / "prompt").write_text("To be\nor\n")
     assert charlm("sample", "--prime-file", tmp_path / "prompt", "-n", 0).stdout == "To be\nor\n"
     assert charlm("sample", "--prime-file", "-", "-n", 0, stdin="To\nbe").stdout == "To\nbe\n"
+    arguments = ("-n", 1, "--json", "--seed", 1)
+    from_file = json.loads(charlm("sample", "--prime-file", tmp_path / "prompt", *arguments).stdout)
+    typed = json.loads(charlm("sample", "--prime", r"To be\nor\n", *arguments).stdout)
+    assert from_file["prompt"] == typed["prompt"] == "To be\nor\n"  # the last newline is a part of the prompt
+    assert from_file == typed
+
+
+def test_escape_sequences_mean_the_same_in_every_option(charlm: Charlm, model_file: Path) -> None:
+    prompt = r"a\\nb\n\u00e9"
+    assert charlm("sample", "--prime", prompt, "-n", 0).stdout == "a\\nb\né\n"
+    stopped = json.loads(charlm("sample", "--stop", r"\u006f", "--json", "--temp", 1, "--seed", 3).stdout)
+    assert stopped["ended_by"] == "stop"
+    assert "o" not in stopped["text"]
+    rows = [charlm("next", "--prime", text, "--top", 3).stdout for text in (r"be\n", "be\n")]
+    assert rows[0] == rows[1]
+    for command in (["sample", "--prime"], ["sample", "--stop"], ["next", "--prime"]):
+        done = charlm(*command, r"to \x41")
+        assert done.returncode == 2
+        assert r"\x is not an escape sequence; write \\ for a backslash" in done.stderr
+
+
+def test_prompt_lines_are_read_as_they_are(charlm: Charlm, model_file: Path) -> None:
+    done = charlm("sample", "--prime", "-", "-n", 0, "--json", stdin="To\\nbe \r\nor\rnot\r\n\r\nbe\r")
+    assert [json.loads(line)["prompt"] for line in done.stdout.splitlines()] == ["To\\nbe ", "or\rnot", "", "be\r"]
 
 
 def test_a_line_of_dashes_separates_samples(charlm: Charlm, model_file: Path) -> None:
