@@ -58,11 +58,12 @@ def novelty(
       charlm sample -n 2000 | charlm novelty
       charlm novelty poem.txt --corpus shakespeare --ngram 20
     """
-    from charlm.text.corpus import read_corpus
+    from charlm.text.lines import read_lines
     from charlm.text.sources import STDIN
 
     wait_note(files, quiet=quiet)
-    text = read_corpus(files or (STDIN,), encoding=options["encoding"], errors=options["errors"]).text
+    blocks = read_lines(files or (STDIN,), encoding=options["encoding"], errors=options["errors"])
+    text = "".join(line for block in blocks for line in block)  # an empty text has figures too: zeros and no shares
     from charlm.engine.novelty import TrainingText
     from charlm.engine.runs import find_model
 

@@ -1,8 +1,10 @@
 """Command `charlm score`."""
 
+import math
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +38,9 @@ BATCH_LINES = 128
 """Number of lines that are scored in parallel. It equals `MAX_BATCH_LINES` of charlm.engine.scorer. That module is not
 imported here, because it imports NumPy."""
 
+WEIGHT_TOLERANCE = 1e-9
+"""Rounding error allowed in a sum of weights."""
+
 OUTPUT, FILTER, COMPARISON = "Output", "Filter", "Other models"
 
 
@@ -52,8 +57,8 @@ class ScoreOptions:
     page: str | None
     above: float | None
     below: float | None
-    vs: str | None
-    mix: str | None
+    vs: tuple[str, ...]
+    mix: tuple[str, ...]
     as_json: bool
     encoding: str
     errors: str
@@ -71,7 +76,9 @@ class ScoreOptions:
         given_outputs = [flag for flag, value in outputs.items() if value]
         given_row_options = [flag for flag, value in row_options.items() if value is not None]
         clashes = [*zip(given_outputs, given_row_options, strict=False), *pairwise(given_outputs)]
-        if self.vs is not None:
+        if len(self.vs) > 1:
+            raise click.UsageError("--vs is given more than once; it compares with one model")
+        if self.vs:
             clashes += [(flag, "--vs") for flag in given_outputs if flag != "--total"]
         for first, second in clashes:
             raise click.UsageError(f"{first} and {second} cannot be combined")
@@ -122,13 +129,16 @@ class ScoreCommand(GroupedCommand):
 @option("--html", "page", metavar="FILE", group=OUTPUT, help="Write the heat map to a self-contained web page.")
 @option("--above", type=float, metavar="X", group=FILTER, help="Print only lines whose first number is above X.")
 @option("--below", type=float, metavar="X", group=FILTER, help="Print only lines whose first number is below X.")
-@option("--vs", metavar="FILE|RUN", group=COMPARISON, help="Print the log-likelihood ratio to another model.")
+@option(
+    "--vs", multiple=True, metavar="FILE|RUN", group=COMPARISON, help="Print the log-likelihood ratio to another model."
+)
 @option(
     "--mix",
+    multiple=True,
     metavar="FILE|RUN:WEIGHT",
     group=COMPARISON,
     help="Interpolate with the probabilities of another model. With RUN:0.3, the weight of RUN is 0.3, and that of "
-    "--model is 0.7.",
+    "--model is 0.7. May be given several times.",
 )
 @json_option
 @encoding_option
@@ -193,7 +203,7 @@ def _open_view(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
         return TokenView(tokenizer, as_json=options.as_json)
     if options.color or options.page:
         return _open_heatmap(tokenizer, options)
-    num_models = 1 if options.vs is None else 2
+    num_models = 1 + len(options.vs)
     columns = parse_columns(options.columns, num_models=num_models, all_by_default=options.as_json)
     return RowView(columns, ScoreFilter(above=options.above, below=options.below), as_json=options.as_json)
 
@@ -226,11 +236,12 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
     def open_model(path: Path) -> ModelScorer:
         return ModelScorer(RecurrentNetwork.load(path), threads)
 
+    mixed = [_parse_mix(mix) for mix in options.mix]
     first: Scorer = open_model(path)
-    if options.mix is not None:
-        name, weight = _parse_mix(options.mix)
-        first = Mixture(first, open_model(find_model(name)), weight)
-    return [first] if options.vs is None else [first, open_model(find_model(options.vs))]
+    if mixed:
+        others = [open_model(find_model(name)) for name, _ in mixed]
+        first = Mixture([first, *others], mixture_weights([weight for _, weight in mixed]))
+    return [first, *(open_model(find_model(name)) for name in options.vs)]
 
 
 def _parse_mix(mix: str) -> tuple[str, float]:
@@ -249,3 +260,15 @@ def _parse_mix(mix: str) -> tuple[str, float]:
             f"mix {mix}: must be a model, a colon and a weight from 0 to 1, such as shakespeare:0.3", fields=["mix"]
         )
     return name, weight
+
+
+def mixture_weights(weights: Sequence[float]) -> list[float]:
+    """Return the weights of all models of a mixture; the first model has what the given weights leave.
+
+    Raises:
+        ConfigError: If the given weights add up to more than 1.
+    """
+    rest = 1 - math.fsum(weights)
+    if rest < -WEIGHT_TOLERANCE:
+        raise ConfigError(f"mix: the weights add up to {math.fsum(weights):g}; at most 1 is possible", fields=["mix"])
+    return [max(0.0, rest), *weights]

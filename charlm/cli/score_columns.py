@@ -63,6 +63,8 @@ def _log_ratio(scores: Scores) -> float:
 TEXT, BITS_PER_CHAR, LOG_RATIO = "text", "bits-per-char", "log-ratio"
 LOG_RATIO_HELP = "Log-likelihood ratio in nats; above 0 if the first model predicts the text better than --vs."
 
+TEXT_RULE = "Before another column, its control characters and backslashes are escaped, such as a tab as \\t."
+
 _COLUMNS = (
     Column(BITS_PER_CHAR, ".4f", "Bits per character.", lambda scores: scores[0].bits_per_char),
     Column("bits-per-byte", ".4f", "Bits per byte of UTF-8.", lambda scores: scores[0].bits_per_byte),
@@ -72,7 +74,7 @@ _COLUMNS = (
     Column("perplexity", ".4f", "Perplexity per token.", lambda scores: scores[0].perplexity),
     Column("chars", "d", "Number of characters, including the newline.", lambda scores: scores[0].num_chars),
     Column(LOG_RATIO, ".4f", LOG_RATIO_HELP, _log_ratio, needs_second_model=True),
-    Column(TEXT, "", "The line without its newline.", None),
+    Column(TEXT, "", "The line without its newline. " + TEXT_RULE, None),
 )
 
 COLUMNS = {column.name: column for column in _COLUMNS}

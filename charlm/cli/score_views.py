@@ -16,7 +16,7 @@ from charlm.engine.line_scores import LineScorer, score_stream
 from charlm.engine.scorer import Scorer
 from charlm.engine.scores import Score, TokenScores
 from charlm.text.lines import Lines
-from charlm.text.printable import escape_unprintable
+from charlm.text.printable import escape_controls, escape_unprintable
 from charlm.text.spans import token_texts
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
 
@@ -113,7 +113,8 @@ class RowView(View):
                 out.write("\t")
             if column.value is None:
                 for part in self._text.parts():
-                    write_text(part)
+                    # A tab in the last column cannot be taken for the end of a column.
+                    write_text(part if index == len(self._columns) - 1 else escape_controls(part))
             else:
                 out.write(column.number_text(self._scores))
         out.write("\n")

@@ -1,4 +1,4 @@
-"""Scoring of text with a model or a mixture of two models.
+"""Scoring of text with a model or a mixture of models.
 
 The scoring rule: a text, or a line that is scored by itself, starts from the zero state after one newline token. Every
 token counts, including the newline at the end of a line if the input has it. The score of an unknown token is that of
@@ -9,7 +9,7 @@ the bits per character of models with different tokenizers can be compared.
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from charlm.engine.rnn import START, Array, RecurrentNetwork
 from charlm.engine.scores import Score, TokenScores
-from charlm.errors import ConfigError
-from charlm.text.tokenizer import Ids, Tokenizer
+from charlm.text.joint_vocabulary import join_vocabularies
+from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -171,30 +171,29 @@ class ModelStreamScorer:
 
 
 class Mixture:
-    """Scorer that interpolates the probabilities of two models: p = (1 - weight) * p_first + weight * p_second.
+    """Scorer that interpolates the probabilities of several models: p = w_1 * p_1 + w_2 * p_2 + ...
+
+    The events are the tokens that at least one model knows, and one event for all other tokens. A model gives equal
+    parts of the probability of its unknown token to each event that it does not know. Therefore, the interpolated
+    probabilities add up to 1, even if the vocabularies differ.
 
     Args:
-        first: The first model. Its vocabulary decides which tokens are unknown.
-        second: The second model.
-        weight: Weight of the second model, from 0 to 1.
+        scorers: The models.
+        weights: The weight of each model; they add up to 1.
 
     Attributes:
-        tokenizer: The first model's tokenizer.
+        tokenizer: Tokenizer with the tokens that at least one model knows.
 
     Raises:
         ConfigError: If the models split text into different tokens.
     """
 
-    def __init__(self, first: Scorer, second: Scorer, weight: float) -> None:
-        if first.tokenizer.kind != second.tokenizer.kind:
-            raise ConfigError(
-                f"mix: the models must split text into the same tokens, but one is a {first.tokenizer.kind} model and "
-                f"the other a {second.tokenizer.kind} model; use vs to compare them",
-                fields=["mix", "vs"],
-            )
-        self.tokenizer = first.tokenizer
-        self._scorers = (first, second)
-        self._weight = weight
+    def __init__(self, scorers: Sequence[Scorer], weights: Sequence[float]) -> None:
+        self.tokenizer = join_vocabularies([scorer.tokenizer for scorer in scorers])
+        self._scorers = scorers
+        self._weights = weights
+        ids = {token: token_id for token_id, token in enumerate(self.tokenizer.tokens) if token_id != UNKNOWN_ID}
+        self._components = [_Component(scorer.tokenizer, ids) for scorer in scorers]
 
     def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
         """Score lines independently of each other.
@@ -202,57 +201,62 @@ class Mixture:
         Args:
             lines: Lines that are not empty, each with its newline if it has one.
         """
-        first, second = (scorer.score_lines(lines) for scorer in self._scorers)
-        return [interpolate(one, other, self._weight) for one, other in zip(first, second, strict=True)]
+        scores_of_models = [scorer.score_lines(lines) for scorer in self._scorers]
+        return [self.interpolate(scores) for scores in zip(*scores_of_models, strict=True)]
 
     def start_stream(self) -> "MixtureStreamScorer":
         """Start a text that arrives in parts. Only one part needs to fit into memory."""
-        first, second = (scorer.start_stream() for scorer in self._scorers)
-        return MixtureStreamScorer(first, second, self._weight)
+        return MixtureStreamScorer(self, [scorer.start_stream() for scorer in self._scorers])
+
+    def interpolate(self, scores: Sequence[TokenScores]) -> TokenScores:
+        """Interpolate the probabilities of the tokens of a text.
+
+        Args:
+            scores: The text scored by each model.
+        """
+        mapped = [component.map(part) for component, part in zip(self._components, scores, strict=True)]
+        ids = np.max([part.ids for part in mapped], axis=0)  # the ids of known tokens are equal, and unknown ones are 0
+        weighted = [
+            math.log(weight) - part.nats for weight, part in zip(self._weights, mapped, strict=True) if weight > 0
+        ]
+        return TokenScores(scores[0].text, ids, -np.logaddexp.reduce(weighted, axis=0))
+
+
+class _Component:
+    """Mapping of one model's scores to the vocabulary of a mixture.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: Ids of the known tokens in the mixture.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, ids: Mapping[str, int]) -> None:
+        self._ids = np.array([ids.get(token, UNKNOWN_ID) for token in tokenizer.tokens])
+        self._ids[UNKNOWN_ID] = UNKNOWN_ID
+        num_unknown_events = len(ids) - len(tokenizer.tokens) + 2  # both lists of tokens have one unknown token
+        self._unknown_nats = np.float32(math.log(num_unknown_events))
+
+    def map(self, scores: TokenScores) -> TokenScores:
+        """Return the scores with the mixture's ids; the probability of the unknown token is divided."""
+        nats = np.where(scores.ids == UNKNOWN_ID, scores.nats + self._unknown_nats, scores.nats)
+        return TokenScores(scores.text, self._ids[scores.ids], nats)
 
 
 class MixtureStreamScorer:
-    """Scorer of one text that arrives in parts. It interpolates the probabilities of two models.
+    """Scorer of one text that arrives in parts. It interpolates the probabilities of several models.
 
     Args:
-        first: The first model's scorer.
-        second: The second model's scorer.
-        weight: Weight of the second model, from 0 to 1.
+        mixture: The mixture.
+        streams: The scorers of the text by each model.
     """
 
-    def __init__(self, first: StreamScorer, second: StreamScorer, weight: float) -> None:
-        self._streams = (first, second)
-        self._weight = weight
+    def __init__(self, mixture: Mixture, streams: Sequence[StreamScorer]) -> None:
+        self._mixture = mixture
+        self._streams = streams
 
     def feed(self, text: str) -> TokenScores:
         """Score the next part of the text."""
-        first, second = (stream.feed(text) for stream in self._streams)
-        return interpolate(first, second, self._weight)
-
-
-def interpolate(first: TokenScores, second: TokenScores, weight: float) -> TokenScores:
-    """Interpolate the token probabilities of two models.
-
-    Args:
-        first: The text scored by the first model.
-        second: The same text scored by the second model.
-        weight: Weight of the second model, from 0 to 1.
-
-    Returns:
-        The text with the ids of the first model and the interpolated scores.
-
-    Raises:
-        ConfigError: If the numbers of tokens differ.
-    """
-    if len(first.ids) != len(second.ids):
-        raise ConfigError(
-            "mix: the models must split text into the same tokens, and these do not; use vs to compare them",
-            fields=["mix", "vs"],
-        )
-    if weight in (0, 1):
-        return TokenScores(first.text, first.ids, second.nats if weight else first.nats)
-    nats = -np.logaddexp(math.log1p(-weight) - first.nats, math.log(weight) - second.nats)
-    return TokenScores(first.text, first.ids, nats)
+        return self._mixture.interpolate([stream.feed(text) for stream in self._streams])
 
 
 def score_text(network: RecurrentNetwork, text: str) -> Score:

@@ -29,6 +29,24 @@ def escape_unprintable_lines(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
 
 
+def escape_controls(text: str) -> str:
+    r"""Return a text in which ASCII control characters and backslashes are escaped, for a column of a table.
+
+    All other characters are unchanged. Without tabs and newlines, a column and a row cannot end within the text. The
+    result can be converted back.
+
+    Example:
+        >>> print(escape_controls("a\tb\\c"))
+        a\tb\\c
+    """
+    return text.translate(_CONTROL_ESCAPES)
+
+
+_CONTROL_ESCAPES = {
+    point: chr(point).encode("unicode_escape").decode("ascii") for point in (*range(0x20), ord("\\"), 0x7F)
+}
+
+
 def _escape(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # a byte that was not valid in the encoding (surrogateescape)
         return f"\\x{ord(char) - 0xDC00:02x}"

@@ -33,7 +33,6 @@ def test_training_stores_the_text_to_compare_with(charlm: Charlm, corpus: Path) 
 
 @pytest.mark.parametrize(("arguments", "stdin", "message"), [
     (["-m", "nobody"], "text", "nobody: no model file or run found"),
-    (["--corpus", "hello"], "", "empty"),
     (["--corpus", "nothing.txt"], "text", "nothing.txt"),
 ])  # fmt: skip
 def test_errors_name_the_missing_model_or_text(charlm: Charlm, arguments: list[str], stdin: str, message: str) -> None:
@@ -48,3 +47,17 @@ def test_a_named_corpus_replaces_a_missing_training_text(charlm: Charlm) -> None
     done = charlm("novelty", "--json", stdin="hello")
     assert json.loads(done.stdout)["longest_copied_run"] == 5
     assert "comparing with all of hello" in done.stderr
+
+
+def test_a_text_that_is_too_short_has_figures_too(charlm: Charlm) -> None:
+    done = charlm("novelty", "--corpus", "hello", "--json", stdin="")
+    assert json.loads(done.stdout) == {
+        "characters": 0,
+        "longest_copied_run": 0,
+        "run": "",
+        "place": 0,
+        "place_in_training_text": 0,
+        "copied_share": {"8": None, "16": None, "32": None},
+    }
+    rows = charlm("novelty", "--corpus", "hello", "--ngram", "3", stdin="").stdout
+    assert rows == "characters\t0\nlongest_copied_run\t0\t\ncopied_3-grams\tnan\n"

@@ -20,7 +20,7 @@ from charlm.cli.score_columns import COLUMNS, TOTAL_FIGURES, describe, parse_col
 from charlm.cli.score_views import RowView, ScoreFilter, show_lines
 from charlm.engine.checkpoint import save_checkpoint
 from charlm.engine.rnn import RecurrentNetwork
-from charlm.engine.scorer import score_text
+from charlm.engine.scorer import ModelScorer, score_text
 from charlm.engine.scores import TokenScores
 from charlm.text.lines import LONG_LINE, read_lines
 from charlm.text.tokenizer import CharTokenizer
@@ -112,14 +112,50 @@ def test_vs_prints_the_log_likelihood_ratio(charlm: Charlm, model_file: Path, ot
     assert total["log_ratio"] == pytest.approx(nats(other_file, VERSE) - nats(model_file, VERSE), abs=1e-2)
 
 
-def test_mix_with_weights_0_and_1_equals_the_single_models(charlm: Charlm, model_file: Path, other_file: Path) -> None:
-    mixed = {
-        weight: float(charlm("score", "--mix", f"other:{weight}", "--format", "nats", stdin="To be\n").stdout)
-        for weight in (0, 0.5, 1)
-    }
-    assert mixed[0] == pytest.approx(nats(model_file, "To be\n"), abs=1e-3)
-    assert mixed[1] == pytest.approx(nats(other_file, "To be\n"), abs=1e-3)
-    assert min(mixed[0], mixed[1]) - math.log(2) * 6 < mixed[0.5] < max(mixed[0], mixed[1])
+def test_mix_interpolates_several_models(charlm: Charlm, model_file: Path, other_file: Path) -> None:
+    names = [f"m{index}" for index in range(3)]
+    for index, name in enumerate(names):
+        path = other_file.parent.parent / name / "model.safetensors"
+        save_checkpoint(path, make_checkpoint(hidden_size=4 + index)[1])
+
+    def nats_of(*mix: str) -> float:
+        return float(charlm("score", "-m", "m0", *mix, "--format", "nats", stdin="T\n").stdout)
+
+    one, two, three = (score_tokens(other_file.parent.parent / name / "model.safetensors", "T\n") for name in names)
+    mixed = -np.log(0.5 * np.exp(-one) + 0.3 * np.exp(-two) + 0.2 * np.exp(-three)).sum()
+    assert nats_of("--mix", "m1:0.3", "--mix", "m2:0.2") == pytest.approx(mixed, abs=1e-3)
+    assert nats_of("--mix", "m1:0") == pytest.approx(one.sum(), abs=1e-3)
+    assert nats_of("--mix", "m1:1") == pytest.approx(two.sum(), abs=1e-3)
+
+
+def score_tokens(path: Path, text: str) -> np.ndarray:
+    """Return the negative log-probability of each token in nats."""
+    return ModelScorer(RecurrentNetwork.load(path)).start_stream().feed(text).nats.astype(float)
+
+
+def test_characters_that_one_model_of_a_mixture_lacks_share_its_unknown_token(
+    charlm: Charlm, model_file: Path, other_file: Path
+) -> None:
+    # The mixture knows 1 + n events; each model gives every event that it lacks an equal part of its unknown token.
+    tokens = [set(RecurrentNetwork.load(path).tokenizer.tokens[1:]) for path in (model_file, other_file)]
+    one, two = (
+        score_tokens(path, "r") + math.log(len(tokens[0] | tokens[1]) - len(known) + 1) * ("r" not in known)
+        for path, known in zip((model_file, other_file), tokens, strict=True)
+    )
+    done = charlm("score", "--mix", "other:0.4", "--format", "nats,unknowns", stdin="r")
+    assert "r" in tokens[0] - tokens[1]
+    assert float(done.stdout.split()[0]) == pytest.approx(
+        -math.log(0.6 * np.exp(-one[0]) + 0.4 * np.exp(-two[0])), abs=1e-3
+    )
+    assert done.stdout.split()[1] == "0"
+
+
+def test_text_with_tabs_cannot_forge_columns(charlm: Charlm, model_file: Path) -> None:
+    forged = "a\tb\\\t9.9999"
+    done = charlm("score", "--format", "text,tokens", stdin=forged + "\n")
+    assert done.stdout == "a\\tb\\\\\\t9.9999\t12\n"  # escaped before another column
+    last = charlm("score", "--format", "tokens,text", stdin=forged + "\n")
+    assert last.stdout.split("\t", 1) == ["12", forged + "\n"]
 
 
 def test_total_scores_the_text_as_one_stream(charlm: Charlm, model_file: Path, tmp_path: Path) -> None:
@@ -209,6 +245,8 @@ def test_html_page_is_self_contained_and_escapes_the_text(charlm: Charlm, model_
         (["--format", "log-ratio"], 2, "log-ratio compares two models; set --vs"),
         (["--mix", "tiny"], 2, "--mix tiny"),
         (["--mix", "tiny:2"], 2, "--mix tiny:2"),
+        (["--mix", "tiny:0.6", "--mix", "tiny:0.5"], 2, "--mix: the weights add up to 1.1"),
+        (["--vs", "tiny", "--vs", "tiny"], 2, "--vs is given more than once"),
         (["--vs", "nothing"], 1, "nothing: no model file"),
         (["--html", "no/such/folder/x"], 2, "--html no/such/folder/x: cannot be written"),
         (["--total"], 1, "nothing to score"),

@@ -2,7 +2,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.engine.rnn import START, RecurrentNetwork
-from charlm.engine.scorer import Mixture, ModelScorer, interpolate, score_text
+from charlm.engine.scorer import Mixture, ModelScorer, score_text
 from charlm.engine.scores import Score, TokenScores
 from charlm.errors import ConfigError
-from charlm.text.tokenizer import UNKNOWN_ID, Ids
+from charlm.text.tokenizer import UNKNOWN_ID, CharTokenizer, Ids, Tokenizer, WhitespaceTokenizer, WordTokenizer
 from tests.conftest import VERSE, make_checkpoint
 
 LINES = VERSE.splitlines(keepends=True)
@@ -123,18 +123,69 @@ def test_unknown_characters_are_counted_and_scored_as_the_unknown_token() -> Non
 @given(st.floats(0, 1))
 @settings(max_examples=20)
 def test_mixture_has_the_weighted_mean_of_the_probabilities(weight: float) -> None:
-    other = ModelScorer(RecurrentNetwork(make_checkpoint(VERSE + "@", hidden_size=5, embedding_dim=3)[1]))
-    mixture = Mixture(SCORER, other, weight)
+    other = ModelScorer(RecurrentNetwork(make_checkpoint(VERSE, hidden_size=5, embedding_dim=3)[1]))
+    mixture = Mixture([SCORER, other], [1 - weight, weight])
     (one,), (two,), (both,) = (scorer.score_lines(["To be?\n"]) for scorer in (SCORER, other, mixture))
     expected = -np.log((1 - weight) * np.exp(-one.nats.astype(float)) + weight * np.exp(-two.nats.astype(float)))
     np.testing.assert_allclose(both.nats, expected, atol=1e-5)
     np.testing.assert_allclose(mixture.start_stream().feed("To be?\n").nats, expected, atol=1e-5)
 
 
-def test_mixture_of_different_numbers_of_tokens_is_an_error() -> None:
-    one, two = (TokenScores("ab", np.zeros(size, np.uint8), np.zeros(size, np.float32)) for size in (2, 1))
-    with pytest.raises(ConfigError, match=r"mix: .* split text into the same tokens") as caught:
-        interpolate(one, two, 0.5)
+CHARACTER_TOKENIZERS = [CharTokenizer(chars) for chars in ("abc", "cde", "ef")]
+WHITESPACE_TOKENIZERS = [
+    WhitespaceTokenizer.from_text([text]) for text in ("b c a a\n", "c d e\n", "<unk> e f\n")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tokenizers", [CHARACTER_TOKENIZERS, WHITESPACE_TOKENIZERS], ids=["char", "word"])
+def test_probabilities_of_a_mixture_of_unequal_vocabularies_add_up_to_1(
+    tokenizers: list[Tokenizer], rng: np.random.Generator
+) -> None:
+    distributions = [rng.dirichlet(np.ones(tokenizer.vocab_size)) for tokenizer in tokenizers]
+    mixture = Mixture(
+        [FixedScorer(*pair) for pair in zip(tokenizers, distributions, strict=True)], [0.5, 0.3, 0.2]
+    )  # fmt: skip
+    events = [*"abcdef", "z"] + ["\n"] * (mixture.tokenizer.kind == "word")  # z stands for all other tokens
+    scores = mixture.score_lines(events)
+    assert sum(np.exp(-float(part.nats[0])) for part in scores) == pytest.approx(1, abs=1e-6)
+    assert [part.score.num_unknown for part in scores] == [event == "z" for event in events]
+    assert [mixture.tokenizer.tokens[part.ids[0]] for part in scores[:6]] == list("abcdef")
+
+
+class FixedScorer:
+    """Scorer whose tokens have the same probabilities everywhere."""
+
+    def __init__(self, tokenizer: Tokenizer, probabilities: np.ndarray) -> None:
+        self.tokenizer = tokenizer
+        self._nats = -np.log(probabilities).astype(np.float32)
+
+    def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
+        return [self.feed(line) for line in lines]
+
+    def start_stream(self) -> "FixedScorer":
+        return self
+
+    def feed(self, text: str) -> TokenScores:
+        ids = self.tokenizer.encode(text)
+        return TokenScores(text, ids, self._nats[ids])
+
+
+@pytest.mark.parametrize(
+    ("tokenizers", "message"),
+    [
+        ([CharTokenizer("ab"), WordTokenizer.from_text(["a b\n"])], "kind 'char' and another has 'word'"),
+        ([WordTokenizer.from_text(["a b\n"]), WordTokenizer.from_text(["a c\n"])], "different vocabularies"),
+        ([WordTokenizer.from_text(["a b\n"]), WordTokenizer.from_text(["a, b"])], "different vocabularies"),
+        (
+            [WhitespaceTokenizer.from_text(["a"]), WhitespaceTokenizer.from_text(["a"], lowercase=True)],
+            "lowercase False and another has True",
+        ),
+    ],
+)
+def test_mixture_of_models_with_different_tokens_is_an_error(tokenizers: list[Tokenizer], message: str) -> None:
+    scorers = [FixedScorer(tokenizer, np.ones(tokenizer.vocab_size)) for tokenizer in tokenizers]
+    with pytest.raises(ConfigError, match=message) as caught:
+        Mixture(scorers, [0.5, 0.5])
     assert caught.value.fields == ("mix", "vs")
 
 
