@@ -157,7 +157,7 @@ def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
         + speed,
         "model": f"{config.cell} {config.num_layers} x {config.hidden_size}, {parameters:,} parameters, "
         f"{config.vocab_size:,} tokens",
-        "training": loss_text(end.train_nats, chars_per_token, words=words),
+        **_training_row(end, chars_per_token, words=words),
         **_validation_rows(run, end, chars_per_token, words=words),
         "saved in": str(run.path),
         "next": f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}",
@@ -166,6 +166,17 @@ def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(escape_unprintable(value)))
     Console(stderr=True).print(table)
+
+
+def _training_row(end: "Progress", chars_per_token: float, *, words: bool) -> dict[str, str]:
+    """Return the row with the training loss: that of the best model if the training is complete, or else the mean."""
+    if end.sample_nats is not None:
+        nats, note = end.sample_nats, "sample of the text, without dropout"
+    elif not math.isnan(end.train_nats):
+        nats, note = end.train_nats, "latest updates, with dropout"
+    else:
+        return {}
+    return {"training": f"{loss_text(nats, chars_per_token, words=words)} ({note})"}
 
 
 def _validation_rows(run: "Run", end: "Progress", chars_per_token: float, *, words: bool) -> dict[str, str]:

@@ -18,6 +18,7 @@ from charlm.cli.options import (
     quiet_option,
     settings_options,
     threads_option,
+    warn,
 )
 from charlm.config import (
     LENGTH,
@@ -216,8 +217,11 @@ def _train(training: "Training", *, quiet: bool) -> int:
         click.echo(plan_text(training.plan), err=True)
     first, chars_per_token = training.machine.workers.is_first, training.dataset.chars_per_token
     with StopSignals() as stop, ProgressView(training.train_config, chars_per_token, quiet=quiet) as view:
-        warn = view.warn if first else lambda message: None
-        end = training.train(Callbacks(report=view, warn=warn, stop=lambda: stop.number != 0))
+        show = view.warn if first else lambda message: None
+        end = training.train(Callbacks(report=view, warn=show, stop=lambda: stop.number != 0))
+    if first and not training.run.model.exists():
+        warn(f"stopped before the first update, so there is no model yet; charlm train --resume {training.run.name}")
+        return stop.number
     if not quiet:
         print_summary(training.run, end, chars_per_token)
     if first:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.config import ModelConfig, TrainConfig
 from charlm.engine.checkpoint import tensor_shapes
+from charlm.errors import ConfigError
 from charlm.training.recipe import (
     CHARACTER_SCALING,
     DEFAULT_MAX_EPOCHS,
@@ -41,6 +42,7 @@ from charlm.training.recipe import (
     tokens_needed,
     weight_decay,
 )
+from charlm.training.schedule import MIN_UPDATES
 
 if TYPE_CHECKING:
     from charlm.training.throughput import Machine, Throughput
@@ -53,6 +55,9 @@ FIRST_SHAPE = (1, 384)
 
 MAX_TIMINGS = 3
 """Maximum number of models that are timed to find the one that fits."""
+
+TIME_MARGIN = 2
+"""Factor between the time that is certainly too short for a training and the time that an error proposes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +120,27 @@ def plan(
         epochs=fit.tokens / num_tokens,
         notes=tuple(_notes(task, train, has_length=has_length)),
     )
+
+
+def check_time(planned: Plan, machine: "Machine") -> None:
+    """Refuse a time limit that leaves no time for a few updates after the start-up.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    config = planned.train
+    if config.minutes is None:
+        return
+    used = machine.seconds_used()
+    tokens = MIN_UPDATES * config.batch_size * config.seq_len * machine.workers.count
+    needed = used + tokens / planned.throughput.tokens_per_second
+    if 60 * config.minutes < needed:
+        enough = math.ceil(10 * TIME_MARGIN * needed / 60) / 10  # in minutes, with one decimal digit
+        raise ConfigError(
+            f"minutes {config.minutes:g}: too short, because the start-up took {used:.1f} seconds; set it to at least "
+            f"{enough:g}",
+            fields=["minutes"],
+        )
 
 
 @dataclass(frozen=True)

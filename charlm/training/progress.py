@@ -15,11 +15,13 @@ class Progress:
         epoch: Number of passes over the training text.
         seconds: Time used, in seconds.
         fraction: Share of the training that is done, from 0 to 1.
-        train_nats: Training loss since the last line of the log, in nats per token; NaN before the first update.
+        train_nats: Mean loss of the updates since the last line of the log, in nats per token; NaN before the first
+            update. It includes dropout, and the weights change from update to update.
         val_nats: Validation loss in nats per token; None unless this is the report of a validation.
         best_nats: Lowest validation loss so far, in nats per token.
         tokens_per_second: Speed since the training began or was resumed.
         learning_rate: Learning rate of the last update.
+        sample_nats: Loss of the best model on a sample of the training text, in nats per token; None before the end.
     """
 
     step: int
@@ -31,6 +33,7 @@ class Progress:
     best_nats: float | None
     tokens_per_second: float
     learning_rate: float
+    sample_nats: float | None = None
 
     def to_metrics(self, chars_per_token: float) -> dict[str, float | None]:
         """Return all values by name, for the log and for model files, and the validation loss in other units.
@@ -39,7 +42,7 @@ class Progress:
             chars_per_token: Mean number of characters per token of the validation text.
         """
         nats = self.val_nats
-        return asdict(self) | {
+        return {name: value for name, value in asdict(self).items() if name != "sample_nats"} | {
             "train_nats": None if math.isnan(self.train_nats) else self.train_nats,
             "val_bits_per_char": None if nats is None else nats / math.log(2) / chars_per_token,
             "val_perplexity": None if nats is None else perplexity(nats),

@@ -33,6 +33,9 @@ MAX_VALIDATION_SHARE = 0.1
 NUM_REPORTS = 100
 """Number of lines of the log, which are evenly spaced."""
 
+MIN_UPDATES = 5
+"""Minimum number of updates of a training with a time limit. It exceeds its limit to make them."""
+
 
 def learning_rate(config: TrainConfig, fraction: float) -> float:
     """Return the learning rate: linear warm-up, then a cosine decay to `FINAL_RATE` of the peak.
@@ -70,6 +73,7 @@ class Schedule:
             self._steps = math.ceil(config.epochs * batches.steps_per_epoch)
         self._validations = self._num_validations(config, batches.tokens_per_step, num_val_tokens)
         self._val_seconds = self._validated_at = 0.0
+        self._reserved_seconds = 0.0
 
     def _num_validations(self, config: TrainConfig, tokens_per_step: int, num_val_tokens: int) -> float:
         """Return the number of validations, including the final one.
@@ -84,9 +88,13 @@ class Schedule:
         return min(MAX_VALIDATIONS, affordable)
 
     def fraction(self, step: int) -> float:
-        """Return the share of the training that is done after `step` updates; slightly above 1 after a time limit."""
+        """Return the share of the training that is done after `step` updates; slightly above 1 after a time limit.
+
+        If a busy machine has used the time for something else, the first `MIN_UPDATES` updates are the training.
+        """
         if self._seconds is not None:
-            return self._watch.read() / max(1e-3, self._seconds - self._val_seconds)
+            share = self._watch.read() / max(1e-3, self._seconds - self._val_seconds - self._reserved_seconds)
+            return share if step >= MIN_UPDATES else min(share, step / MIN_UPDATES)
         assert self._steps is not None, "the plan sets a length"
         return step / self._steps
 
@@ -108,6 +116,10 @@ class Schedule:
     def record_validation(self, seconds: float) -> None:
         """Record the duration of a validation that has just ended. The final validation is expected to take as long."""
         self._val_seconds, self._validated_at = seconds, self._watch.read()
+
+    def reserve(self, seconds: float) -> None:
+        """Keep some of the time limit for what follows the final validation."""
+        self._reserved_seconds = seconds
 
     def max_validation_tokens(self, seconds_per_token: float) -> int:
         """Return the maximum number of tokens of a validation in a training with a time limit."""

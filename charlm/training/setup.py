@@ -20,7 +20,7 @@ from charlm.text.corpus import CorpusReader
 from charlm.text.glove import VectorFile, Vectors, embed_vocabulary
 from charlm.training.dataset import Dataset, TextSources, read_dataset
 from charlm.training.finetune import PretrainedModel
-from charlm.training.planner import Plan, plan
+from charlm.training.planner import Plan, check_time, plan
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training
 
         machine = stack.enter_context(open_machine(request.hardware))
         planned = _make_plan(settings, dataset, vectors, pretrained, machine)
+        check_time(planned, machine)
         initial = _initial_weights(pretrained, vectors, dataset, planned.train.seed)
 
         run = Run(Path())

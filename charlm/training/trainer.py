@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from charlm.config import TrainConfig
-from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint
+from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, load_checkpoint
 from charlm.engine.rnn import START
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError
@@ -72,7 +72,7 @@ class Trainer:
             reset_prob=config.reset_prob,
             seed=config.seed,
         ).shard(workers.rank, workers.count)
-        self._validator = Validator(model, dataset.val_ids, start_id, callbacks.stop)
+        self._validator = Validator(model, dataset.train_ids, dataset.val_ids, start_id, callbacks.stop)
         self._schedule = Schedule(config, self._watch, self._batches, len(self._validator.ids))
         self._state = TrainingState(
             model=model,
@@ -152,11 +152,11 @@ class Trainer:
         self._began_seconds, self._began_step = self._watch.read(), self._state.counters.step
         self._writer.last_save_seconds = self._began_seconds
         self._guard.keep_snapshot()
-        if not self._workers.is_first or not len(self._validator.ids):
+        if not self._workers.is_first:
             return
         if self.config.minutes is not None:
             self._validator.limit_time(self._schedule, self._watch)
-        if measure_first and self._state.counters.best_nats is None:
+        if measure_first and len(self._validator.ids) and self._state.counters.best_nats is None:
             self._validate()
 
     def update(self) -> None:
@@ -255,7 +255,10 @@ class Trainer:
         return progress
 
     def _finish(self) -> Progress:
-        """Validate if the training is complete, save, and return the progress."""
+        """Validate if the training is complete, save, and return the progress.
+
+        A training that was stopped before its first update has no model, but it can be resumed.
+        """
         progress = None
         if self._workers.is_first and self._fraction_done >= 1:
             self._is_complete = True
@@ -263,12 +266,20 @@ class Trainer:
             self._is_complete = progress is not None
         progress = progress or self._progress()
         if self._workers.is_first:
-            if not self._writer.has_model:  # stopped before the first validation
+            if self._state.counters.step and not self._writer.has_model:  # stopped before the first validation
                 with self._state.average.applied(half=self.config.half):
                     self._writer.keep_best(progress)
             self._writer.flush()
         self._save(must=True)
+        if self._workers.is_first and self._is_complete:
+            progress = replace(progress, sample_nats=self._sample_loss())
         return progress
+
+    def _sample_loss(self) -> float | None:
+        """Return the loss of the best model on a sample of the training text, without dropout; None if stopped."""
+        with self._state.average.applied():
+            self.model.load_tensors(load_checkpoint(self._run.model).tensors)
+            return self._validator.sample_loss()
 
     def _save(self, *, must: bool) -> None:
         """Save the training. All processes must call this. If `must` is False, a failure is only a warning."""

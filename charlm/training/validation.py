@@ -1,11 +1,12 @@
-"""Validation loss of a model during its training.
+"""Validation loss of a model during its training, and its loss on a sample of the training text.
 
-Shapes: N number of tokens, H hidden.
+Shapes: N number of tokens, S number of streams, H hidden.
 """
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,15 +33,16 @@ block."""
 MAX_TOKENS = 500_000
 """Maximum number of tokens of a validation, from the beginning of the validation text."""
 
-SAMPLE_TOKENS = 2**15
-"""Number of tokens that are read to measure the speed of validation."""
+SAMPLE_STREAMS = 16
+"""Number of evenly spaced parts of the training text, of `STREAM_TOKENS` tokens each, that are a sample of it."""
 
 
 class Validator:
-    """Validation of a model on a text.
+    """Validation of a model on a text that it is not trained on, and on a sample of its training text.
 
     Args:
         model: The model.
+        train_ids: The training text, (N,). It may be memory-mapped: only the tokens of the sample are read.
         ids: The validation text, (N,); it may be empty. Only its first `MAX_TOKENS` tokens are used.
         start_id: The newline token.
         stop: Function that ends a validation early by returning True.
@@ -49,8 +51,9 @@ class Validator:
         ids: The tokens that a validation reads.
     """
 
-    def __init__(self, model: LanguageModel, ids: Ids, start_id: int, stop: Callable[[], bool]) -> None:
+    def __init__(self, model: LanguageModel, train_ids: Ids, ids: Ids, start_id: int, stop: Callable[[], bool]) -> None:
         self._model = model
+        self._train_ids = train_ids
         self._start_id = start_id
         self._stop = stop
         self.ids = ids[:MAX_TOKENS]
@@ -59,16 +62,21 @@ class Validator:
         """Return the validation loss in nats per token; None if it was stopped early."""
         return validation_loss(self._model, self.ids, self._start_id, self._stop)
 
+    def sample_loss(self) -> float | None:
+        """Return the loss on a sample of the training text in nats per token; None if it was stopped early."""
+        return sample_loss(self._model, self._train_ids, self._start_id, self._stop)
+
     def limit_time(self, schedule: Schedule, watch: Stopwatch) -> None:
         """Measure the speed of validation, and shorten the text if it would take too much of the time limit."""
-        began, sample = watch.read(), self.ids[:SAMPLE_TOKENS]
-        validation_loss(self._model, sample, self._start_id, self._stop)
-        seconds_per_token = max(1e-9, watch.read() - began) / len(sample)
-        self.ids = self.ids[: max(len(sample), schedule.max_validation_tokens(seconds_per_token))]
+        began = watch.read()
+        self.sample_loss()
+        seconds, sample_tokens = watch.read() - began, min(len(self._train_ids), SAMPLE_STREAMS * STREAM_TOKENS)
+        schedule.reserve(seconds)
+        seconds_per_token = max(1e-9, seconds) / sample_tokens
+        self.ids = self.ids[: max(sample_tokens, schedule.max_validation_tokens(seconds_per_token))]
         schedule.record_validation(seconds_per_token * len(self.ids))
 
 
-@torch.no_grad()
 def validation_loss(
     model: LanguageModel, ids: Ids, start_id: int, stop: Callable[[], bool] = lambda: False
 ) -> float | None:
@@ -82,32 +90,68 @@ def validation_loss(
         start_id: The newline token.
         stop: Called before every block. If it returns True, the result is None.
     """
+    num_streams = max(1, round(len(ids) / STREAM_TOKENS))
+    length = -(-len(ids) // num_streams)
+    return _mean_loss(model, ids, np.arange(num_streams) * length, length, start_id, stop)
+
+
+def sample_loss(
+    model: LanguageModel, ids: Ids, start_id: int, stop: Callable[[], bool] = lambda: False
+) -> float | None:
+    """Return the mean loss over evenly spaced parts of a text, in nats per token; see `validation_loss`.
+
+    A text that is not longer than the sample is read completely.
+    """
+    if len(ids) <= SAMPLE_STREAMS * STREAM_TOKENS:
+        return validation_loss(model, ids, start_id, stop)
+    starts = np.linspace(0, len(ids) - STREAM_TOKENS, SAMPLE_STREAMS).astype(np.int64)
+    return _mean_loss(model, ids, starts, STREAM_TOKENS, start_id, stop)
+
+
+@torch.no_grad()
+def _mean_loss(
+    model: LanguageModel,
+    ids: Ids,
+    starts: npt.NDArray[np.int64],
+    length: int,
+    start_id: int,
+    stop: Callable[[], bool],
+) -> float | None:
+    """Return the mean loss over parts of a text that are read in parallel, in nats per token.
+
+    Args:
+        model: The model.
+        ids: The text, (N,).
+        starts: First token of each part, (S,). The tokens before it are read without counting their loss.
+        length: Number of tokens of each part. A part may extend beyond the end of the text.
+        start_id: The newline token.
+        stop: Called before every block. If it returns True, the result is None.
+    """
     device = model.decoder.bias.device
     was_training = model.training
     model.eval()
-    num_streams = max(1, round(len(ids) / STREAM_TOKENS))
-    length = -(-len(ids) // num_streams)
-    tokens = np.concatenate([np.array([start_id]), ids]).astype(np.int64)
-    starts = np.arange(num_streams)[:, None] * length
-    state = model.core.zero_state(num_streams)
-    total = 0.0
+    state = model.core.zero_state(len(starts))
+    total, num_counted = 0.0, 0
     try:
-        for offset in range(-WARM_UP_TOKENS if num_streams > 1 else 0, length, BLOCK_STEPS):
+        for offset in range(-WARM_UP_TOKENS if len(starts) > 1 else 0, length, BLOCK_STEPS):
             if stop():
                 return None
-            if offset == 0:  # the first stream has no tokens before its part
-                state = reset_state(state, np.arange(num_streams) == 0)
-            places = starts + np.arange(offset, min(offset + BLOCK_STEPS, length))
-            counted = (places >= starts) & (places < len(ids))
+            if offset == 0:  # the first part has no tokens before it
+                state = reset_state(state, starts == 0)
+            places = starts[:, None] + np.arange(offset, min(offset + BLOCK_STEPS, length))
+            counted = (places >= starts[:, None]) & (places < len(ids))
             places = places.clip(0, len(ids) - 1)
-            outputs, state = model.read(torch.from_numpy(tokens[places]).to(device), state)
+            inputs = ids[np.maximum(places - 1, 0)].astype(np.int64)  # the token before each place
+            inputs[places == 0] = start_id
+            outputs, state = model.read(torch.from_numpy(inputs).to(device), state)
             if offset >= 0 and counted.any():
-                targets = torch.from_numpy(tokens[places + 1][counted]).to(device)
+                targets = torch.from_numpy(ids[places[counted]].astype(np.int64)).to(device)
                 for nats in _part_losses(model, outputs[torch.from_numpy(counted).to(device)], targets):
                     total += nats
+                num_counted += len(targets)
     finally:
         model.train(was_training)
-    return total / len(ids)
+    return total / num_counted
 
 
 def _part_losses(model: LanguageModel, outputs: Tensor, targets: Tensor) -> Iterator[float]:

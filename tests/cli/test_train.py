@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -62,12 +64,35 @@ def test_a_pipe_of_several_files_trains_for_its_time(charlm: Charlm) -> None:
     assert saved.metadata["metrics"]["val_nats"] == min(validations)
 
 
+@pytest.mark.parametrize("length", [("--steps", "2"), ("--minutes", "2", "--plan")], ids=" ".join)
 def test_a_processor_without_bf16_learns_all_the_same(
-    charlm: Charlm, verse: Path, monkeypatch: pytest.MonkeyPatch
+    length: tuple[str, ...], charlm: Charlm, verse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # of which PyTorch makes no LSTM in bf16
-    done = charlm("train", verse, "--minutes", "0.02", *TINY)
+    done = charlm("train", verse, *length, *TINY)
     assert done.returncode == 0, done.stderr
+
+
+def test_time_that_is_too_short_for_an_update_is_an_error_and_leaves_no_run(verse: Path) -> None:
+    done = invoke("train", verse, "--minutes", "1e-5", *TINY)
+    assert done.exit_code == 2
+    error = done.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        r"Error: --minutes 1e-05: too short, because the start-up took .* set it to at least 0\.\d", error
+    )
+    assert not Path("checkpoints").exists()
+
+
+def test_training_that_is_stopped_before_its_first_update_prints_no_model(
+    verse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = contextlib.nullcontext(SimpleNamespace(number=2))
+    with monkeypatch.context() as patch:
+        patch.setattr("charlm.cli.signals.StopSignals", lambda: stopped)
+        done = invoke("train", verse, "--name", "early", "--steps", "3", *TINY)
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert "Warning: stopped before the first update, so there is no model yet" in done.stderr
+    assert invoke("train", "--resume", "early").stdout == "checkpoints/early/model.safetensors\n"
 
 
 def test_hihello_is_learnt_and_what_was_fitted_is_said(charlm: Charlm) -> None:

@@ -1,10 +1,11 @@
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import pytest
 
 from charlm.config import ModelConfig, TrainConfig
 from charlm.errors import ConfigError
-from charlm.training.planner import Plan, plan, weights_per_token
+from charlm.training.distributed import Workers
+from charlm.training.planner import Plan, check_time, plan, weights_per_token
 from charlm.training.recipe import AUTOMATIC
 from charlm.training.throughput import Throughput
 
@@ -17,11 +18,13 @@ class FakeMachine:
         operations: Operations per second, for models of any shape.
         used: Seconds of the time limit that are over.
         timed: Number of models that were timed.
+        workers: Processes that train together.
     """
 
     operations: float = 3e11
     used: float = 0.0
     timed: int = 0
+    workers: Workers = field(default_factory=Workers)
 
     def measure_throughput(self, model_config: ModelConfig, config: TrainConfig) -> Throughput:
         self.timed += 1
@@ -55,6 +58,17 @@ def test_time_that_is_over_is_not_planned_for() -> None:
     early, late = (plan(10**8, 65, {"minutes": 5}, FakeMachine(used=used)) for used in (0.0, 295.0))
     assert weights_per_token(late.model) < weights_per_token(early.model)
     assert plan(10**8, 65, {"minutes": 5}, FakeMachine(used=400.0)).epochs == 0
+
+
+def test_time_limit_without_time_for_updates_is_an_error() -> None:
+    fast = planned(minutes=0.1)
+    check_time(fast, FakeMachine(used=5.9))
+    with pytest.raises(ConfigError, match=r"minutes 0\.1: too short, .* took 6\.1 seconds; set it to at least 0\.3"):
+        check_time(fast, FakeMachine(used=6.1))
+    slow = replace(fast, throughput=replace(fast.throughput, tokens_per_second=1000.0))  # a second per update
+    with pytest.raises(ConfigError, match=r"set it to at least 0\.3"):
+        check_time(slow, FakeMachine(used=1.0))
+    check_time(planned(steps=1), FakeMachine(used=1e9))
 
 
 def test_small_texts_get_small_models() -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from charlm.config import TrainConfig
 from charlm.training.batches import StreamBatches
-from charlm.training.schedule import FINAL_RATE, Schedule, learning_rate
+from charlm.training.schedule import FINAL_RATE, MIN_UPDATES, Schedule, learning_rate
 from charlm.training.stopwatch import Stopwatch
 
 BATCHES = StreamBatches(np.zeros(1000, dtype=np.int64), 4, 8, start_id=0)
@@ -31,9 +31,16 @@ def test_with_a_time_limit_the_last_validation_has_time() -> None:
     schedule = Schedule(TrainConfig(minutes=1), Stopwatch(lambda: now[0]), BATCHES, 10)
     schedule.record_validation(1.0)
     now[0] = 29.5
-    assert schedule.fraction(0) == 0.5
+    assert schedule.fraction(MIN_UPDATES) == 0.5
     assert not schedule.has_time_to_validate()
     assert schedule.max_validation_tokens(0.01) == 600
+    schedule.reserve(29.5)
+    assert schedule.fraction(MIN_UPDATES) == 29.5 / 29.5
+
+
+def test_with_a_time_limit_the_first_updates_take_place_in_any_case() -> None:
+    schedule = Schedule(TrainConfig(minutes=1), Stopwatch(lambda: 0.0, seconds=120.0), BATCHES, 10)
+    assert [schedule.fraction(step) < 1 for step in range(MIN_UPDATES + 2)] == [True] * MIN_UPDATES + [False] * 2
 
 
 def test_with_a_time_limit_validations_are_40_times_their_duration_apart() -> None:
@@ -46,4 +53,4 @@ def test_with_a_time_limit_validations_are_40_times_their_duration_apart() -> No
             validated_at.append(now[0])
             schedule.record_validation(1.0)
     assert validated_at == [40, 80]
-    assert schedule.fraction(0) == 1
+    assert schedule.fraction(MIN_UPDATES) == 1

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from charlm.config import ModelConfig, TrainConfig
 from charlm.engine import checkpoint
 from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import Run
+from charlm.engine.scorer import ModelStreamScorer
 from charlm.errors import CheckpointError, TrainingError
 from charlm.text.tokenizer import CharTokenizer
 from charlm.training import schedule, validation
@@ -26,7 +29,7 @@ from charlm.training.schedule import learning_rate
 from charlm.training.state import random_state, set_random_state
 from charlm.training.throughput import Machine
 from charlm.training.trainer import Trainer
-from charlm.training.validation import validation_loss
+from charlm.training.validation import sample_loss, validation_loss
 from tests.conftest import VERSE
 
 TOKENIZER = CharTokenizer.from_text(VERSE)
@@ -125,7 +128,7 @@ def test_a_resumed_training_has_the_rest_of_its_time_limit() -> None:
     time = iter(np.arange(0, 10**6, 0.05))
     clock: dict[str, Any] = {"clock": lambda: float(next(time))}
     config = TrainConfig(minutes=1, batch_size=4, seq_len=8)
-    end = make_trainer("run", config, stop=stop_after(40), **clock).train()
+    end = make_trainer("run", config, stop=stop_after(150), **clock).train()
     assert 5 < end.seconds < 55
     resumed = make_trainer("run", config, resume=True, **clock).train()
     assert 58 < resumed.seconds < 66
@@ -143,6 +146,22 @@ def test_a_jump_of_the_clock_counts_as_at_most_a_minute(jump: float) -> None:
     end = make_trainer("run", TrainConfig(minutes=3, batch_size=4, seq_len=8), clock=clock).train()
     assert 170 < end.seconds < 250
     assert end.fraction == 1
+
+
+def test_time_limit_that_is_over_at_once_still_leaves_some_updates() -> None:
+    time = iter(np.arange(0, 10**6, 50.0))  # each look at the clock takes most of a minute
+    end = make_trainer("run", TrainConfig(minutes=1, batch_size=4, seq_len=8), clock=lambda: float(next(time))).train()
+    assert end.step == schedule.MIN_UPDATES
+    assert math.isfinite(end.train_nats)
+    assert load_checkpoint(Path("run/model.safetensors")).metadata["metrics"]["step"] == schedule.MIN_UPDATES
+
+
+def test_training_that_is_stopped_before_its_first_update_has_no_model_but_a_save() -> None:
+    make_trainer("whole").train()
+    make_trainer("run", stop=lambda: True).train()
+    assert not Path("run/model.safetensors").exists()
+    make_trainer("run", resume=True).train()
+    assert_same_run("whole", "run")
 
 
 def poison(made: Trainer, steps: set[int]) -> None:
@@ -280,6 +299,36 @@ def test_validation_in_parallel_streams_equals_one_pass(length: int, rng: np.ran
     assert model.training
 
 
+def test_loss_of_a_sample_equals_that_of_its_parts_in_one_pass(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.setattr(validation, "STREAM_TOKENS", 50)
+    monkeypatch.setattr(validation, "SAMPLE_STREAMS", 4)
+    model = LanguageModel(ModelConfig(vocab_size=9, hidden_size=6, embedding_dim=4))
+    ids = rng.integers(9, size=1250).astype(np.uint8)
+    tokens = torch.from_numpy(np.concatenate([[3], ids]).astype(np.int64))[None]
+    with torch.no_grad():
+        losses = nn.functional.cross_entropy(model(tokens[:, :-1])[0][0], tokens[0, 1:], reduction="none")
+    parts = torch.cat([losses[first : first + 50] for first in (0, 400, 800, 1200)])
+    assert sample_loss(model, ids, 3) == pytest.approx(float(parts.mean()), abs=1e-5)
+    assert sample_loss(model, ids[:200], 3) == validation_loss(model, ids[:200], 3)
+
+
+def test_training_loss_at_the_end_is_that_of_the_saved_model_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([2.0, 1.0, *[3.0] * 50])  # the second validation finds the best model
+    with monkeypatch.context() as patch:
+        patch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
+        patch.setattr(validation.Validator, "loss", lambda self: next(losses))
+        trainer = make_trainer("run", dropout=0.5)
+        weights = trainer.model.to_tensors()["decoder.weight"]
+        end = trainer.train()
+    best = load_checkpoint(Path("run/model.safetensors"))
+    assert best.metadata["metrics"]["step"] < end.step
+    np.testing.assert_array_equal(weights, trainer.model.to_tensors()["decoder.weight"])  # the training's own are back
+    text = ModelStreamScorer(RecurrentNetwork(best)).feed(TOKENIZER.decode(trainer._validator._train_ids))
+    assert end.sample_nats == pytest.approx(float(text.nats.mean()), abs=1e-5)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_decoder_has_a_higher_learning_rate_unless_weights_are_tied(tied: bool) -> None:
     trainer = make_trainer(config=replace(QUICK, steps=1, weight_decay=0.0), tie_weights=tied)
@@ -355,7 +404,7 @@ def test_without_a_time_limit_validation_is_a_small_part_of_the_tokens(
     steps: int, validations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    monkeypatch.setattr(validation, "validation_loss", lambda model, ids, *others: read.append(len(ids)) or 1.0)
+    monkeypatch.setattr(validation.Validator, "loss", lambda self: read.append(len(self.ids)) or 1.0)
     made = make_trainer("run", replace(QUICK, steps=steps))
     made.train()
     assert len(read) == validations
