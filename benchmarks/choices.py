@@ -16,9 +16,10 @@ from pathlib import Path
 
 from benchmarks import add_project_to_pythonpath
 from benchmarks.report import mean_and_range, table, write_section
-from charlm.config import ModelConfig, TrainConfig, from_dict
+from charlm.config import ModelConfig, TrainConfig
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.runs import Run
+from charlm.settings import from_dict
 
 INTRODUCTION = """\
 The first row is the loss of the model that `charlm train` plans{shape}: nats per character on the last tenth of {what},

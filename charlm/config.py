@@ -1,18 +1,31 @@
 """Settings of models, training and sampling: defaults, ranges and help texts.
 
-Each settings class is a frozen dataclass that validates itself. The command line generates its options from the
-fields, so that a default, a range or a description is written once.
+The command line generates its options from the fields of the settings classes, so that a default, a range or a
+description is written once.
 """
 
-import operator
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Literal
 
 from charlm.errors import ConfigError
+from charlm.settings import Settings, setting
 
-T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16"]
+
+MAX_VOCAB = 10**7
+"""Maximum number of tokens in a vocabulary."""
+
+MAX_THREADS = 1024
+"""Maximum number of threads."""
+
+MAX_NOVELTY_CHARS = 1000
+"""Maximum length of the runs that a novelty filter excludes, in characters."""
+
+MAX_BATCH_LINES = 128
+"""Maximum number of lines that are scored in parallel."""
+
+DECODING_ERRORS = ("strict", "replace", "ignore", "surrogateescape")
+"""Ways to handle bytes that are not valid in the encoding, by Python's names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,96 +61,6 @@ CELLS: dict[str, CellSpec] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Meaning and range of a setting.
-
-    Attributes:
-        help: One sentence with the unit. Other settings are named in backticks.
-        flags: Names on the command line, such as `-n`, `--length`.
-        group: Heading under which the help lists the setting.
-        minimum: Smallest value allowed.
-        maximum: Largest value allowed.
-        above: Bound that is itself not allowed.
-        below: Bound that is itself not allowed.
-        choices: Values allowed, if they can be listed.
-        is_filter: Whether the setting excludes tokens from sampling: a key of `charlm.engine.decoding.FILTERS`.
-    """
-
-    help: str
-    flags: tuple[str, ...] = ()
-    group: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None
-    below: float | None = None
-    choices: tuple[str, ...] = ()
-    is_filter: bool = False
-
-    def violation(self, value: Any) -> str:  # noqa: ANN401 - a value of any type, about to be checked
-        """Return the rule that a value violates, in words, or an empty string."""
-        if self.choices:
-            return "" if value in self.choices else f"must be one of {', '.join(self.choices)}"
-        if isinstance(value, float) and value != value:
-            return "must be a number"
-        bounds = (
-            (self.minimum, operator.ge, "at least"),
-            (self.maximum, operator.le, "at most"),
-            (self.above, operator.gt, "above"),
-            (self.below, operator.lt, "below"),
-        )
-        violated = [
-            f"{words} {bound:g}" for bound, holds, words in bounds if bound is not None and not holds(value, bound)
-        ]
-        return f"must be {' and '.join(violated)}" if violated else ""
-
-
-def setting(default: Any, help: str, *flags: str, **rule: Any) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Return a dataclass field with a `Rule`."""
-    return field(default=default, metadata={"rule": Rule(help=help, flags=flags, **rule)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Base class of the settings classes, which checks every field against its rule.
-
-    Raises:
-        ConfigError: Naming field, value and rule. A field whose default is None may be None.
-    """
-
-    def __post_init__(self) -> None:
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            rule: Rule | None = spec.metadata.get("rule")
-            if rule is None or (value is None and spec.default is None):
-                continue
-            if violation := rule.violation(value):
-                raise ConfigError(f"{spec.name} {value}: {violation}", fields=[spec.name])
-
-    @classmethod
-    def pick(cls, values: Mapping[str, Any]) -> Self:
-        """Return the settings with those of `values` that are fields here; None stands for the default."""
-        names = {spec.name for spec in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in names and value is not None})
-
-
-def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Return a dataclass made from untrusted values, such as those of a file; missing fields have their defaults.
-
-    Raises:
-        ConfigError: If a value has the wrong type or is out of range, or a name is unknown.
-    """
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        if name not in hints:
-            raise ConfigError(f"unknown setting {name[:80]!r}; a newer charlm may know it")
-        kinds = {option if isinstance(option, type) else type(option) for option in get_args(hints[name])}
-        kinds = kinds or {hints[name]}
-        if type(value) not in kinds and not (type(value) is int and float in kinds):
-            raise ConfigError(f"{name} is {str(value)[:80]}, which has the wrong type")
-    return kind(**values)
-
-
 TOKENS = "Tokens and vocabulary"
 
 
@@ -157,10 +80,15 @@ class TokenizerConfig(Settings):
         group=TOKENS,
     )
     max_vocab: int | None = setting(
-        None, "Maximum vocabulary size in words, including the unknown token.", "--vocab-size", minimum=8, group=TOKENS
+        None,
+        "Maximum vocabulary size in words, including the unknown token.",
+        "--vocab-size",
+        minimum=8,
+        maximum=MAX_VOCAB,
+        group=TOKENS,
     )
     min_count: int | None = setting(
-        None, "Drop words that occur fewer than N times.", "--min-count", minimum=1, group=TOKENS
+        None, "Drop words that occur fewer than N times.", "--min-count", minimum=1, maximum=10**9, group=TOKENS
     )
     lowercase: bool = setting(False, "Convert text to lower case.", "--lowercase/--no-lowercase", group=TOKENS)
 
@@ -183,7 +111,9 @@ MODEL, REGULARISATION = "Model", "Regularisation"
 class ModelConfig(Settings):
     """Shape of a language model: all that is needed to rebuild it around its weights."""
 
-    vocab_size: int = setting(2, "Number of tokens in the vocabulary, including the unknown token.", minimum=2)
+    vocab_size: int = setting(
+        2, "Number of tokens in the vocabulary, including the unknown token.", minimum=2, maximum=MAX_VOCAB
+    )
     cell: str = setting("lstm", "Recurrent cell.", "--cell", choices=tuple(CELLS), group=MODEL)
     num_layers: int = setting(1, "Number of stacked recurrent layers.", "--layers", minimum=1, maximum=64, group=MODEL)
     hidden_size: int = setting(384, "Number of units in each layer.", "--hidden", minimum=1, maximum=65536, group=MODEL)
@@ -197,7 +127,7 @@ class ModelConfig(Settings):
     )
     dropout: float = setting(
         0.0,
-        "Dropout probability for the outputs of every layer, from 0 to below 1.",
+        "Dropout probability for the outputs of every layer.",
         "--dropout",
         minimum=0,
         below=1,
@@ -252,52 +182,66 @@ class TrainConfig(Settings):
     """Settings of a training. One of `minutes`, `epochs` and `steps` ends the training."""
 
     minutes: float | None = setting(
-        None, "Stop after X minutes, including start-up.", "--minutes", above=0, group=LENGTH
+        None, "Stop after X minutes, including start-up.", "--minutes", above=0, maximum=10**6, group=LENGTH
     )
     epochs: float | None = setting(
-        None, "Stop after X passes over the training text.", "--epochs", above=0, group=LENGTH
+        None, "Stop after X passes over the training text.", "--epochs", above=0, maximum=10**6, group=LENGTH
     )
-    steps: int | None = setting(None, "Stop after N updates of the weights.", "--steps", minimum=1, group=LENGTH)
+    steps: int | None = setting(
+        None, "Stop after N updates of the weights.", "--steps", minimum=1, maximum=10**9, group=LENGTH
+    )
     patience: int | None = setting(
         None,
         "Stop after N validations in a row without a lower validation loss.",
         "--patience",
         minimum=1,
+        maximum=10**6,
         group=LENGTH,
     )
     batch_size: int = setting(
-        16, "Number of text streams per process, read in parallel.", "--batch-size", minimum=1, group=OPTIMISATION
+        16,
+        "Number of text streams per process, read in parallel.",
+        "--batch-size",
+        minimum=1,
+        maximum=65536,
+        group=OPTIMISATION,
     )
-    seq_len: int = setting(64, "Number of tokens per stream and update.", "--seq-len", minimum=1, group=OPTIMISATION)
+    seq_len: int = setting(
+        64, "Number of tokens per stream and update.", "--seq-len", minimum=1, maximum=65536, group=OPTIMISATION
+    )
     learning_rate: float = setting(
         8e-3,
         "Peak learning rate of AdamW. The decoder has a higher rate unless weights are tied.",
         "--lr",
         above=0,
+        maximum=1000,
         group=OPTIMISATION,
     )
     warmup: float = setting(
         0.1,
-        "Share of the training, from 0 to 1, during which the learning rate rises to its peak.",
+        "Share of the training during which the learning rate rises to its peak.",
         "--warmup",
         minimum=0,
         maximum=1,
         group=OPTIMISATION,
     )
     weight_decay: float = setting(
-        0.01, "Decoupled weight decay of AdamW.", "--weight-decay", minimum=0, group=REGULARISATION
+        0.01, "Decoupled weight decay of AdamW.", "--weight-decay", minimum=0, maximum=1000, group=REGULARISATION
     )
     softmax_samples: int | None = setting(
         None,
         "Number of words sampled per update for the softmax; 0 uses the whole vocabulary.",
         "--softmax-samples",
         minimum=0,
+        maximum=MAX_VOCAB,
         group=OPTIMISATION,
     )
     freeze_embeddings: bool = setting(
         False, "Do not train the token embeddings.", "--freeze-embeddings/--tune-embeddings", group=MODEL
     )
-    grad_clip: float = setting(1.0, "Maximum norm of the gradient.", "--grad-clip", above=0, group=OPTIMISATION)
+    grad_clip: float = setting(
+        1.0, "Maximum norm of the gradient.", "--grad-clip", above=0, maximum=10**9, group=OPTIMISATION
+    )
     reset_prob: float = setting(
         0.05,
         "Probability that a stream starts an update from the zero state.",
@@ -325,7 +269,7 @@ class TrainConfig(Settings):
         group=RUNNING,
     )
     threads: int | None = setting(
-        None, "Number of threads. With the same number, a training repeats bit for bit.", minimum=1
+        None, "Number of threads. With the same number, a training repeats bit for bit.", minimum=1, maximum=MAX_THREADS
     )
     half: bool = setting(
         False,
@@ -334,7 +278,7 @@ class TrainConfig(Settings):
         group=RUNNING,
     )
     save_every: float = setting(
-        60.0, "Save the training state every X seconds.", "--save-every", above=0, group=RUNNING
+        60.0, "Save the training state every X seconds.", "--save-every", above=0, maximum=10**9, group=RUNNING
     )
 
     def __post_init__(self) -> None:
@@ -356,6 +300,7 @@ class SampleConfig(Settings):
         "Divide the logits by X. 0 always takes the most probable token, 1 samples from the model unchanged.",
         "--temp",
         minimum=0,
+        maximum=1000,
         group=DRAWING,
     )
     greedy: bool = setting(
@@ -365,7 +310,13 @@ class SampleConfig(Settings):
         False, "Also generate the unknown token, <unk> or U+FFFD.", "--allow-unk", group=DRAWING
     )
     top_k: int | None = setting(
-        None, "Sample from the N most probable tokens.", "--top-k", minimum=1, group=DRAWING, is_filter=True
+        None,
+        "Sample from the N most probable tokens.",
+        "--top-k",
+        minimum=1,
+        maximum=MAX_VOCAB,
+        group=DRAWING,
+        is_filter=True,
     )
     typical_p: float | None = setting(
         None,
@@ -400,7 +351,8 @@ class SampleConfig(Settings):
         "Make recent tokens less probable: divide their logits by X if positive, multiply them by X if negative. 1 has "
         "no effect.",
         "--repeat-penalty",
-        above=0,
+        minimum=0.001,
+        maximum=1000,
         group=PENALTY,
     )
     repeat_last: int = setting(
@@ -408,10 +360,11 @@ class SampleConfig(Settings):
         "Number of recent tokens that `repeat_penalty` applies to, including tokens of the prompt.",
         "--repeat-last",
         minimum=1,
+        maximum=10**6,
         group=PENALTY,
     )
     beam: int | None = setting(
-        None, "Use beam search with beam width N instead of sampling.", "--beam", minimum=1, group=DRAWING
+        None, "Use beam search with beam width N instead of sampling.", "--beam", minimum=1, maximum=1000, group=DRAWING
     )
     length: int | None = setting(
         None,
@@ -419,11 +372,17 @@ class SampleConfig(Settings):
         "-n",
         "--length",
         minimum=-1,
+        maximum=10**9,
         group=ENDING,
     )
-    lines: int | None = setting(None, "Stop after N newlines.", "--lines", minimum=1, group=ENDING)
+    lines: int | None = setting(None, "Stop after N newlines.", "--lines", minimum=1, maximum=10**9, group=ENDING)
     count: int = setting(
-        1, "Number of samples per prompt. Seeds are consecutive, from `seed` on.", "--count", minimum=1, group=ENDING
+        1,
+        "Number of samples per prompt. Seeds are consecutive, from `seed` on.",
+        "--count",
+        minimum=1,
+        maximum=10_000,
+        group=ENDING,
     )
     seed: int | None = setting(
         None, "Random seed: the same seed gives the same text.", "--seed", minimum=0, below=2**63, group=ENDING

@@ -1,4 +1,6 @@
 import math
+import re
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -6,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.config import ModelConfig, Rule, SampleConfig, TrainConfig, from_dict
+from charlm.config import ModelConfig, SampleConfig, TokenizerConfig, TrainConfig
 from charlm.errors import ConfigError
+from charlm.lessons import LessonOptions
+from charlm.settings import Rule, from_dict
 from charlm.training.state import Counters
 
-CLASSES = [ModelConfig, TrainConfig, SampleConfig]
+CLASSES = [TokenizerConfig, ModelConfig, TrainConfig, SampleConfig]
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers())
 
 
@@ -24,6 +28,40 @@ def test_every_setting_has_a_help_and_a_default_that_keeps_its_rule(kind: type[A
         assert rule.help.endswith((".", ")"))
         assert rule.group or not rule.flags
         assert all(flag.startswith("-") for flag in rule.flags)
+
+
+NUMBERS = [
+    (kind, spec.name)
+    for kind in (*CLASSES, LessonOptions)
+    for spec in fields(kind)
+    if "rule" in spec.metadata
+    and str(spec.type).removesuffix(" | None") in {"<class 'int'>", "<class 'float'>", "int", "float"}
+]
+"""All settings that are numbers."""
+
+HOSTILE_NUMBERS = [math.inf, -math.inf, math.nan, 2**63, 2**64, -1, 1e308, 0]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+def test_every_number_has_a_finite_range_and_refuses_all_other_numbers(kind: type[Any], name: str) -> None:
+    rule: Rule = kind.__dataclass_fields__[name].metadata["rule"]
+    low, high = rule.minimum if rule.above is None else rule.above, rule.maximum if rule.below is None else rule.below
+    assert low is not None
+    assert high is not None
+    assert -1 <= low < high <= 2**63
+    assert rule.interval("X").count("<") == 2
+    base = {"tokenizer": "word"} if kind is TokenizerConfig else {"length": 5, "beam": 1} if name == "count" else {}
+    for value in HOSTILE_NUMBERS:
+        inside = low <= value <= high and value not in {rule.above, rule.below}
+        with nullcontext() if inside else pytest.raises(ConfigError, match=re.escape(f"{name} {value}: must be")):
+            kind(**{**base, name: value})
+
+
+def test_a_range_is_an_inequality() -> None:
+    assert Rule(help="", minimum=0, maximum=0.5).interval("X") == "0<=X<=0.5"
+    assert Rule(help="", above=0, maximum=10**6).interval("N") == "0<N<=10^6"
+    assert Rule(help="", minimum=0, below=2**63).interval("N") == "0<=N<2^63"
+    assert Rule(help="", choices=("a",)).interval("N") == ""
 
 
 @pytest.mark.parametrize(

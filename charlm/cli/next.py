@@ -2,7 +2,7 @@
 
 import click
 
-from charlm.cli.options import EscapedText, command, json_option, model_option, note_unknown, option
+from charlm.cli.options import EscapedText, command, json_option, model_option, note_unknown, option, top_option
 from charlm.cli.threads import limit_threads
 from charlm.text.escapes import ESCAPES_HELP
 
@@ -17,9 +17,7 @@ from charlm.text.escapes import ESCAPES_HELP
     default="",
     help=f"Text before the token. {ESCAPES_HELP}  [default: the start of a line]",
 )
-@option(
-    "--top", type=click.IntRange(min=1), metavar="N", default=10, show_default=True, help="Number of tokens to show."
-)
+@top_option("tokens")
 @json_option
 def next(model: str | None, prompt: str, top: int, as_json: bool) -> None:
     """Show the most probable next tokens.

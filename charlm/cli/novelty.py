@@ -33,7 +33,7 @@ MAX_SHOWN_CHARS = 200
 @option(
     "--ngram",
     "lengths",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10**6),
     multiple=True,
     default=(8, 16, 32),
     show_default=True,

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from charlm.config import Rule, Settings
+from charlm.config import DECODING_ERRORS, MAX_THREADS
+from charlm.settings import Rule, Settings
 from charlm.text.escapes import unescape
 from charlm.text.printable import escape_unprintable
 
@@ -20,6 +21,24 @@ MAX_HELP_WIDTH = 100
 
 METAVARS = {int: "N", float: "X"}
 """Placeholders of numbers in help texts."""
+
+MAX_TOP = 10**6
+"""Maximum number of rows that `--top` may ask for."""
+
+
+class Number(click.FloatRange):
+    """Finite number. Ranges alone do not exclude `nan`, which is neither inside nor outside a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Return the number."""
+        converted = super().convert(value, param, ctx)
+        if converted != converted:
+            self.fail(f"{value} is not a number.", param, ctx)
+        return converted
+
+
+number = Number(-1e16, 1e16)
+"""Type of options that take any finite number."""
 
 
 class EscapedText(click.types.StringParamType):
@@ -43,6 +62,11 @@ class GroupedOption(click.Option):
     def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return names and help text; a default that the text describes and click's note on the range are one note."""
+        record = super().get_help_record(ctx)
+        return record and (record[0], record[1].replace("]  [", "; "))
 
     def get_help_extra(self, ctx: click.Context) -> Any:  # noqa: ANN401 - a private type of click
         """Return click's notes on the option, in which the range of a number names the option's placeholder."""
@@ -99,7 +123,7 @@ quiet_option = option("-q", "--quiet", is_flag=True, help="Print no notes and no
 encoding_option = option("--encoding", default="utf-8", show_default=True, help="Encoding of the text.")
 threads_option = option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_THREADS),
     metavar="N",
     help="Number of threads.  [default: chosen for the model and the machine]",
 )
@@ -115,10 +139,18 @@ def errors_option(default: str) -> Callable[[F], F]:
     """Return a decorator that adds `--errors`, the treatment of bytes that are not valid in the encoding."""
     return option(
         "--errors",
-        type=click.Choice(["strict", "replace", "ignore", "surrogateescape"]),  # charlm.text.sources.ERRORS
+        type=click.Choice(DECODING_ERRORS),
         default=default,
         show_default=True,
         help="Handling of bytes that are not valid in the encoding, as for Python's bytes.decode.",
+    )
+
+
+def top_option(rows: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--top`, the number of rows to print."""
+    number_range = click.IntRange(1, MAX_TOP)
+    return option(
+        "--top", type=number_range, metavar="N", default=10, show_default=True, help=f"Number of {rows} to show."
     )
 
 
@@ -141,7 +173,7 @@ def settings_options(settings: type[Settings], automatic: Mapping[str, str] | No
             kind: Any = click.Choice(rule.choices) if rule.choices else kinds[0]
             extra: dict[str, Any] = {"is_flag": True} if kind is bool else {"type": kind, "metavar": METAVARS.get(kind)}
             text = re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[1]), rule.help)
-            shown = f"{text}{_default_note(spec, automatic or {})}"
+            shown = f"{text}{_notes(spec, rule, METAVARS.get(kind, ''), automatic or {})}"
             command = option(*rule.flags, spec.name, default=None, help=shown, group=rule.group, **extra)(command)
         return command
 
@@ -161,13 +193,18 @@ def _flag(rule: Rule) -> str:
     return rule.flags[-1].partition("/")[0]
 
 
-def _default_note(spec: "Field[Any]", automatic: Mapping[str, str]) -> str:
+def _notes(spec: "Field[Any]", rule: Rule, metavar: str, automatic: Mapping[str, str]) -> str:
+    """Return click's notes on an option: the default and the range."""
+    notes = [f"default: {default}" if (default := _default_text(spec, automatic)) else "", rule.interval(metavar)]
+    return f"  [{'; '.join(filter(None, notes))}]" if any(notes) else ""
+
+
+def _default_text(spec: "Field[Any]", automatic: Mapping[str, str]) -> str:
     if spec.name in automatic:
-        return f"  [default: {automatic[spec.name]}]"
+        return automatic[spec.name]
     if spec.default is MISSING or spec.default is None:
         return ""
-    default = {True: "on", False: "off"}[spec.default] if isinstance(spec.default, bool) else spec.default
-    return f"  [default: {default}]"
+    return {True: "on", False: "off"}[spec.default] if isinstance(spec.default, bool) else str(spec.default)
 
 
 def flag_names(command: click.Command | None) -> dict[str, str]:

@@ -21,7 +21,7 @@ from charlm.cli.options import (
 )
 from charlm.cli.streams import stdin_lines, write_text
 from charlm.cli.threads import limit_threads
-from charlm.config import DEFAULT_LENGTH, ENDING, PENALTY, SampleConfig
+from charlm.config import DEFAULT_LENGTH, ENDING, MAX_NOVELTY_CHARS, PENALTY, SampleConfig
 from charlm.errors import ConfigError
 from charlm.text.escapes import ESCAPES_HELP
 
@@ -72,7 +72,7 @@ SEPARATOR = "-" * 8
 @settings_options(SampleConfig, DEFAULTS)
 @option(
     "--novel",
-    type=click.IntRange(1, 1000),  # charlm.engine.novelty.MAX_NOVELTY_CHARS
+    type=click.IntRange(1, MAX_NOVELTY_CHARS),
     metavar="N",
     group=PENALTY,
     help="Never generate N consecutive characters that also occur in the training text.  [default: off]",

@@ -20,6 +20,7 @@ from charlm.cli.options import (
     json_option,
     model_option,
     note,
+    number,
     option,
     quiet_option,
     threads_option,
@@ -27,16 +28,13 @@ from charlm.cli.options import (
 )
 from charlm.cli.score_columns import BITS_PER_CHAR, COLUMNS, LOG_RATIO, TEXT, describe, parse_columns
 from charlm.cli.threads import limit_threads
+from charlm.config import MAX_BATCH_LINES
 from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
     from charlm.cli.score_views import View
     from charlm.engine.scorer import Scorer
     from charlm.text.tokenizer import Tokenizer
-
-BATCH_LINES = 128
-"""Number of lines that are scored in parallel. It equals `MAX_BATCH_LINES` of charlm.engine.scorer. That module is not
-imported here, because it imports NumPy."""
 
 WEIGHT_TOLERANCE = 1e-9
 """Rounding error allowed in a sum of weights."""
@@ -127,8 +125,8 @@ class ScoreCommand(GroupedCommand):
     "bits. WHEN is auto, always or never.",
 )
 @option("--html", "page", metavar="FILE", group=OUTPUT, help="Write the heat map to a self-contained web page.")
-@option("--above", type=float, metavar="X", group=FILTER, help="Print only lines whose first number is above X.")
-@option("--below", type=float, metavar="X", group=FILTER, help="Print only lines whose first number is below X.")
+@option("--above", type=number, metavar="X", group=FILTER, help="Print only lines whose first number is above X.")
+@option("--below", type=number, metavar="X", group=FILTER, help="Print only lines whose first number is below X.")
 @option(
     "--vs", multiple=True, metavar="FILE|RUN", group=COMPARISON, help="Print the log-likelihood ratio to another model."
 )
@@ -228,7 +226,7 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
     from charlm.engine.runs import find_model
 
     path = find_model(options.model)
-    num_sequences = 1 if options.total else BATCH_LINES
+    num_sequences = 1 if options.total else MAX_BATCH_LINES
     threads = limit_threads(options.threads, path, num_sequences=num_sequences, independent=not options.total)
     from charlm.engine.rnn import RecurrentNetwork
     from charlm.engine.scorer import Mixture, ModelScorer

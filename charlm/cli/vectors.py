@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from charlm.cli.options import GroupedCommand, json_option, model_option, option
+from charlm.cli.options import GroupedCommand, json_option, model_option, option, top_option
 
 
 @click.group()
@@ -47,9 +47,7 @@ def export(model: str | None) -> None:
 @option(
     "--file", type=click.Path(path_type=Path), metavar="FILE", help="Search a file of word vectors instead of a model."
 )
-@option(
-    "--top", type=click.IntRange(min=1), metavar="N", default=10, show_default=True, help="Number of words to print."
-)
+@top_option("words")
 @json_option
 def nearest_words(word: str, model: str | None, file: Path | None, top: int, as_json: bool) -> None:
     """Print the words nearest to WORD.

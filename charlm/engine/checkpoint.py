@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from charlm.config import CELLS, ModelConfig, from_dict
+from charlm.config import CELLS, ModelConfig
 from charlm.engine.runs import temporary_prefix
 from charlm.engine.tensorfile import TensorFile, parse_json
 from charlm.errors import CharlmError, CheckpointError
+from charlm.settings import from_dict
 from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
 
 FORMAT = "charlm"

@@ -4,9 +4,8 @@ from collections import deque
 from copy import copy
 from typing import Literal
 
-from charlm.config import SampleConfig
+from charlm.config import MAX_NOVELTY_CHARS, SampleConfig
 from charlm.engine.decoding import random_numbers
-from charlm.engine.novelty import MAX_NOVELTY_CHARS
 from charlm.engine.rnn import START
 from charlm.text.tokenizer import Ids, Tokenizer
 

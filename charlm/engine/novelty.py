@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from charlm.config import MAX_NOVELTY_CHARS
 from charlm.errors import ConfigError, NoveltyError
 from charlm.text.characters import code_points
 from charlm.text.ids import Ids
@@ -25,9 +26,6 @@ TEXT_FILE = "text.gz"
 
 MAX_STORED_CHARS = 2**25
 """Maximum number of characters stored. A search for copies takes 8 bytes of memory per character."""
-
-MAX_NOVELTY_CHARS = 1000
-"""Maximum length of the runs that `NoveltyFilter` excludes, in characters."""
 
 CHUNK_CHARS = 2**20
 """Number of characters (or tokens, when text is stored) that are processed at a time, to limit memory."""

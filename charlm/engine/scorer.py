@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from charlm.config import MAX_BATCH_LINES
 from charlm.engine.rnn import START, Array, RecurrentNetwork
 from charlm.engine.scores import Score, TokenScores
 from charlm.text.joint_vocabulary import join_vocabularies
@@ -22,9 +23,6 @@ from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
-
-MAX_BATCH_LINES = 128
-"""Maximum number of lines in a batch. Larger batches make the matrix products hardly faster."""
 
 MAX_BLOCK_NUMBERS = 2**22
 """Maximum number of logits or gate values that a thread holds at a time, for a text of any length."""

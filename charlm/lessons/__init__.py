@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from charlm.config import CELLS, Settings, setting
+from charlm.config import CELLS
+from charlm.settings import Settings, setting
 
 Say = Callable[[str], None]
 """Function that prints one or more lines of a lesson."""

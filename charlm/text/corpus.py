@@ -52,7 +52,7 @@ class CorpusReader:
         specs: Files, folders (all text files below them), glob patterns, `-` for standard input, or named corpora. A
             file takes precedence over a corpus of the same name.
         encoding: Encoding of the texts.
-        errors: Treatment of bytes that are not valid in the encoding, one of `charlm.text.sources.ERRORS`.
+        errors: Treatment of bytes that are not valid in the encoding, one of `charlm.config.DECODING_ERRORS`.
         folder: Folder for a temporary file; the system's if None.
 
     Attributes:

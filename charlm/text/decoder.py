@@ -26,7 +26,7 @@ class Decoding:
 
     Attributes:
         encoding: One of Python's text encodings.
-        errors: Treatment of bytes that are not valid in the encoding, one of `charlm.text.sources.ERRORS`.
+        errors: Treatment of bytes that are not valid in the encoding, one of `charlm.config.DECODING_ERRORS`.
         allow_nul: Whether NUL characters are allowed. If not, text that contains one is refused as binary.
 
     Raises:

@@ -20,9 +20,6 @@ from charlm.text.named_corpora import NAMED_CORPORA
 STDIN = "-"
 """Name of standard input among the texts."""
 
-ERRORS = ("strict", "replace", "ignore", "surrogateescape")
-"""Ways to handle bytes that are not valid in the encoding, by Python's names."""
-
 READ_BYTES = 1 << 16
 """Maximum number of bytes read at a time. A block stays in the processor's cache until its text is processed."""
 

@@ -149,9 +149,10 @@ def open_machine(hardware: Hardware) -> Iterator["Machine"]:
     """Import PyTorch and find the device; connect to the other processes if torchrun has started several.
 
     Raises:
-        ConfigError: If the device does not exist.
+        ConfigError: If the device does not exist, or the number of threads is out of range.
         PeerLostError: If another process has ended.
     """
+    TrainConfig.pick({"threads": hardware.threads})
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # both before PyTorch is imported
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     import torch

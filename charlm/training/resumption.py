@@ -6,12 +6,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from charlm.config import TokenizerConfig, TrainConfig, from_dict
+from charlm.config import DECODING_ERRORS, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
+from charlm.settings import from_dict
 from charlm.text.corpus import CorpusReader
-from charlm.text.sources import ERRORS, STDIN
+from charlm.text.sources import STDIN
 from charlm.training.dataset import TextSources, read_dataset
 from charlm.training.launch import rank_and_count
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
@@ -122,7 +123,7 @@ class _Origin:
 def _is_provenance(recorded: object) -> bool:
     match recorded:
         case {"sources": [str(), *sources], "sha256": str(), "encoding": str(), "errors": str(errors)}:
-            return all(isinstance(source, str) for source in sources) and errors in ERRORS
+            return all(isinstance(source, str) for source in sources) and errors in DECODING_ERRORS
     return False
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.config import from_dict
 from charlm.errors import CheckpointError, ConfigError
+from charlm.settings import from_dict
 from charlm.training.averaging import WeightAverage
 from charlm.training.distributed import Workers
 from charlm.training.network import LanguageModel, State

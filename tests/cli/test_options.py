@@ -1,10 +1,16 @@
+import math
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from charlm.cli import COMMANDS, main
 from charlm.cli.threads import THREAD_VARIABLES, limit_threads
 
 MEGABYTE = 1_000_000
@@ -95,3 +101,41 @@ def test_number_of_threads_is_set_before_numpy_is_imported(command: list[str], t
         check=True,
     )
     assert f"threads {threads}\n" in done.stderr
+
+
+def numeric_options() -> Iterator[tuple[str, click.Option, bool]]:
+    """Yield every option that takes a number, with the path of its command, and whether a settings class checks it."""
+    group = click.Context(main)
+    for name in COMMANDS:
+        command = main.get_command(group, name)
+        subs = command.commands if isinstance(command, click.Group) else {"": command}
+        for sub, leaf in subs.items():
+            assert leaf is not None
+            for param in leaf.params:
+                if isinstance(param, click.Option) and isinstance(param.type, NUMBER_TYPES):
+                    yield f"{name} {sub}".strip(), param, type(param.type) in PLAIN_TYPES
+
+
+PLAIN_TYPES = (click.types.IntParamType, click.types.FloatParamType)
+NUMBER_TYPES = (*PLAIN_TYPES, click.IntRange, click.FloatRange)
+NUMERIC = list(numeric_options())
+IDS = [f"{command} {option.opts[-1]}" for command, option, _ in NUMERIC]
+
+
+@pytest.mark.parametrize(("command", "option", "from_settings"), NUMERIC, ids=IDS)
+def test_every_numeric_option_states_a_finite_range_and_refuses_other_numbers(
+    command: str, option: click.Option, from_settings: bool, model_file: Path
+) -> None:
+    context = click.Context(click.Command("x"))
+    record = option.get_help_record(context)
+    assert record is not None
+    assert re.search(r"[\d.]<=?[NX]<=?[\d.]", record[1]), record[1]
+    if not from_settings:
+        assert option.type.min is not None
+        assert option.type.max is not None
+        assert math.isfinite(option.type.max - option.type.min)
+    for value in ("inf", "-inf", "nan", str(2**63), str(2**64), "1e308"):
+        arguments = {"train": ["hello"], "lesson": ["loss"], "vectors nearest": ["T"]}.get(command, [])
+        done = CliRunner().invoke(main, [*command.split(), *arguments, option.opts[-1], value], input="")
+        assert done.exit_code == 2, (value, done.output)
+        assert done.stderr.splitlines()[-1].startswith("Error: ")

@@ -111,7 +111,7 @@ def test_greedy_text_has_the_most_probable_token_at_each_step(network: Recurrent
 
 
 def test_a_repeat_penalty_reduces_repetitions(network: RecurrentNetwork) -> None:
-    plain, penalised = (text(network, length=15, greedy=True, repeat_penalty=penalty) for penalty in (1.0, 1e9))
+    plain, penalised = (text(network, length=15, greedy=True, repeat_penalty=penalty) for penalty in (1.0, 1000.0))
     assert len(set(penalised)) == 15 > len(set(plain))
 
 
