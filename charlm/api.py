@@ -17,6 +17,7 @@ from charlm.engine.sampler import Sampler, next_tokens
 from charlm.engine.scorer import ModelStreamScorer, score_text
 from charlm.engine.scores import Score, TokenScores
 from charlm.errors import ConfigError
+from charlm.text.line_ends import fold_line_ends
 from charlm.text.spans import token_texts
 from charlm.text.tokenizer import UNKNOWN_ID
 
@@ -223,7 +224,7 @@ class Model:
         tokens = [
             Surprisal(piece, nats / math.log(2), token_id == UNKNOWN_ID)
             for piece, nats, token_id in zip(
-                token_texts(self._network.tokenizer, text, scores.ids.tolist()),
+                token_texts(self._network.tokenizer, scores.text, scores.ids.tolist()),
                 scores.nats.tolist(),
                 scores.ids.tolist(),
                 strict=True,
@@ -254,7 +255,7 @@ class Model:
         return [NextToken(*entry) for entry in next_tokens(self._network, prompt)[: max(0, top)]]
 
     def _score_tokens(self, text: str) -> TokenScores:
-        return ModelStreamScorer(self._network).feed(text)
+        return ModelStreamScorer(self._network).feed(fold_line_ends(text))
 
 
 def load(model: str | os.PathLike[str] | None = None) -> Model:

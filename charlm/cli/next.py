@@ -5,6 +5,7 @@ import click
 from charlm.cli.options import EscapedText, command, json_option, model_option, note_unknown, option, top_option
 from charlm.cli.threads import limit_threads
 from charlm.text.escapes import ESCAPES_HELP
+from charlm.text.line_ends import fold_line_ends
 
 
 @command(name="next")
@@ -40,7 +41,7 @@ def next(model: str | None, prompt: str, top: int, as_json: bool) -> None:
     from charlm.text.printable import escape_unprintable
 
     network = RecurrentNetwork.load(path)
-    note_unknown(network.tokenizer.unknown_in(prompt))
+    note_unknown(network.tokenizer.unknown_in(fold_line_ends(prompt)))
     ranked = next_tokens(network, prompt)[:top]
     if as_json:
         click.echo(json.dumps([{"token": token, "probability": probability} for token, probability in ranked]))

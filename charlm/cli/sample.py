@@ -24,6 +24,7 @@ from charlm.cli.threads import limit_threads
 from charlm.config import DEFAULT_LENGTH, ENDING, MAX_NOVELTY_CHARS, PENALTY, SampleConfig
 from charlm.errors import ConfigError
 from charlm.text.escapes import ESCAPES_HELP
+from charlm.text.line_ends import fold_line_ends
 
 if TYPE_CHECKING:
     from charlm.engine.generation import Generation
@@ -131,7 +132,7 @@ def sample(
         return
     if prompt_file is not None:
         prompts = [_read_prompt_file(prompt_file)]
-    note_unknown(sampler.network.tokenizer.unknown_in("".join(prompts)), quiet=options["quiet"])
+    note_unknown(sampler.network.tokenizer.unknown_in(fold_line_ends("".join(prompts))), quiet=options["quiet"])
     _write_samples(sampler, prompts, as_json=as_json)
 
 

@@ -6,8 +6,9 @@ from typing import Literal
 
 from charlm.config import MAX_NOVELTY_CHARS, SampleConfig
 from charlm.engine.decoding import random_numbers
-from charlm.engine.rnn import START
-from charlm.text.tokenizer import Ids, Tokenizer
+from charlm.engine.prompts import encode_prompt
+from charlm.text.line_ends import fold_line_ends
+from charlm.text.tokenizer import Tokenizer
 
 DECODING_WINDOW = 16
 """Number of previous tokens that are decoded together with a new one, because the space before a word depends on the
@@ -40,9 +41,9 @@ class Generation:
         self.prompt = prompt
         self.seed = seed
         self.random_numbers = random_numbers(seed)
-        ids: Ids = tokenizer.encode(START + prompt)
+        ids, self._drops_space = encode_prompt(tokenizer, prompt)
         self.recent_ids: deque[int] = deque(ids[-config.repeat_last :].tolist(), maxlen=config.repeat_last)
-        self.tail = prompt
+        self.tail = fold_line_ends(prompt)
         self.num_tokens = 0
         self.nll_nats = 0.0
         self.ended_by: EndReason = ""
@@ -65,11 +66,15 @@ class Generation:
         return other
 
     def decode_next(self, token_id: int) -> str:
-        """Return the text that a token would append."""
+        """Return the text that a token would append.
+
+        If the prompt ends with the space that the next word implies, the first text does not begin with that space.
+        """
         if self._tokenizer.kind == "char":  # the text of a character does not depend on its neighbours
             return self._tokenizer.tokens[token_id]
         length = len(self._tokenizer.decode([*self._window]))
-        return self._tokenizer.decode([*self._window, token_id])[length:]
+        text = self._tokenizer.decode([*self._window, token_id])[length:]
+        return text.removeprefix(" ") if self._drops_space and not self.num_tokens else text
 
     def append(self, token_id: int, nll_nats: float = 0.0) -> str:
         """Append a token.

@@ -4,6 +4,7 @@ Memory use does not depend on the length of the text or of a line: a long line i
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from charlm.engine.scorer import Scorer, StreamScorer
@@ -52,13 +53,15 @@ class LineScorer:
         Yields:
             The scored lines, in the order of the lines. Read all of them before the next block is scored.
         """
-        lines = list(block)
+        lines, num_parts = list(block), 0
         if self._streams:
-            first = lines.pop(0)
-            yield self._score_part(first, ends_line=bool(lines) or not block.ends_mid_line)
+            first, num_parts = lines.pop(0), 1
+            part = self._score_part(first, ends_line=bool(lines) or not block.ends_mid_line)
+            yield _with_returns(part, 0 in block.with_return)
         continued = lines.pop() if block.ends_mid_line and lines else None
-        for scores in zip(*(scorer.score_lines(lines) for scorer in self._scorers), strict=True):
-            yield self._count(scores, ends_line=True)
+        scored = zip(*(scorer.score_lines(lines) for scorer in self._scorers), strict=True)
+        for index, scores in enumerate(scored, start=num_parts):
+            yield _with_returns(self._count(scores, ends_line=True), index in block.with_return)
         if continued is not None:
             self._streams = [scorer.start_stream() for scorer in self._scorers]
             yield self._score_part(continued, ends_line=False)
@@ -77,6 +80,13 @@ class LineScorer:
         return ScoredPart(scores, ends_line)
 
 
+def _with_returns(part: ScoredPart, num_returns: int) -> ScoredPart:
+    """Return a scored part with the number of carriage returns in its line end."""
+    if not num_returns:
+        return part
+    return ScoredPart([replace(scores, num_returns=num_returns) for scores in part.scores], part.ends_line)
+
+
 def score_stream(scorers: Sequence[Scorer], blocks: Iterable[Lines]) -> list[Score]:
     """Score all text as one stream.
 
@@ -93,8 +103,9 @@ def score_stream(scorers: Sequence[Scorer], blocks: Iterable[Lines]) -> list[Sco
     streams = [scorer.start_stream() for scorer in scorers]
     scores = [Score() for _ in scorers]
     for block in blocks:
-        text = "".join(block)
-        scores = [score + stream.feed(text).score for score, stream in zip(scores, streams, strict=True)]
+        text, num_returns = "".join(block), len(block.with_return)
+        fed = [replace(stream.feed(text), num_returns=num_returns) for stream in streams]
+        scores = [score + part.score for score, part in zip(scores, fed, strict=True)]
     if not scores[0].num_chars:
         raise CorpusError("the text is empty; there is nothing to score")
     return scores

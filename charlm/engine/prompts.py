@@ -8,7 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from charlm.engine.rnn import START, Array, RecurrentNetwork, State, Stepper
-from charlm.text.tokenizer import Ids
+from charlm.text.line_ends import fold_line_ends
+from charlm.text.tokenizer import Ids, Tokenizer
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[Ids, bool]:
+    r"""Return the ids of a prompt, and whether they leave out its final space; see `Tokenizer.encode_prompt`.
+
+    The ids begin with those of `START`. A line end `\r\n` is read as `\n`.
+    """
+    return tokenizer.encode_prompt(START + fold_line_ends(prompt))
 
 
 def read_prompts(network: RecurrentNetwork, prompts: Sequence[str]) -> tuple[Stepper, Array]:
@@ -22,7 +31,7 @@ def read_prompts(network: RecurrentNetwork, prompts: Sequence[str]) -> tuple[Ste
         A stepper in the states after the prompts, and the last output of each prompt, (B, H), float32.
     """
     distinct = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
-    encoded = [network.tokenizer.encode(START + prompt) for prompt in distinct]
+    encoded = [encode_prompt(network.tokenizer, prompt)[0] for prompt in distinct]
     state, outputs = _read_one(network, encoded[0]) if len(encoded) == 1 else _read_in_parallel(network, encoded)
     stepper = Stepper(network, state)
     rows = np.array([distinct[prompt] for prompt in prompts])

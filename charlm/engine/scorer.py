@@ -10,6 +10,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from charlm.config import MAX_BATCH_LINES
 from charlm.engine.rnn import START, Array, RecurrentNetwork
 from charlm.engine.scores import Score, TokenScores
 from charlm.text.joint_vocabulary import join_vocabularies
+from charlm.text.line_ends import fold_line_ends
 from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
 
 if TYPE_CHECKING:
@@ -265,7 +267,8 @@ def score_text(network: RecurrentNetwork, text: str) -> Score:
     """
     if not text:
         raise ValueError("an empty text has no score")
-    return ModelStreamScorer(network).feed(text).score
+    scores = ModelStreamScorer(network).feed(fold_line_ends(text))
+    return replace(scores, num_returns=text.count("\r\n")).score
 
 
 def token_nats(logits: Array, targets: npt.NDArray[np.integer[Any]]) -> Array:

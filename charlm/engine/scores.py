@@ -27,7 +27,7 @@ class Score:
         num_tokens: Number of tokens.
         num_unknown: Number of tokens that are not in the model's vocabulary.
         unknown_nats: Negative log-likelihood of the unknown tokens, in nats. It is part of `nll_nats`.
-        num_chars: Number of characters of the original text.
+        num_chars: Number of characters of the original text, including the carriage returns of its line ends.
         num_bytes: Number of bytes of the original text in UTF-8.
 
     Example:
@@ -96,14 +96,16 @@ class TokenScores:
     """A text with the score of each of its tokens.
 
     Attributes:
-        text: The text.
+        text: The text, with newlines as line ends.
         ids: Its token ids, (T,).
         nats: Negative log-probability of each token in nats, (T,), float32.
+        num_returns: Number of carriage returns in the line ends of the original text.
     """
 
     text: str
     ids: Ids
     nats: Array
+    num_returns: int = 0
 
     @functools.cached_property
     def score(self) -> Score:
@@ -114,6 +116,6 @@ class TokenScores:
             num_tokens=len(self.ids),
             num_unknown=int(unknown.sum()),
             unknown_nats=float(self.nats[unknown].sum(dtype=np.float64)),
-            num_chars=len(self.text),
-            num_bytes=len(self.text.encode("utf-8", "surrogateescape")),
+            num_chars=len(self.text) + self.num_returns,
+            num_bytes=len(self.text.encode("utf-8", "surrogateescape")) + self.num_returns,
         )

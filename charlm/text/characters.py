@@ -95,6 +95,10 @@ class CharTokenizer:
             self._table.take(code_points(block), mode="clip", out=ids[begin : begin + len(block)])
         return ids
 
+    def encode_prompt(self, text: str) -> tuple[Ids, bool]:
+        """Return the ids of a text that will be continued, and False, because they include its final space."""
+        return self.encode(text), False
+
     def decode(self, ids: npt.ArrayLike) -> str:
         """Return the text of token ids, (number of tokens,). The unknown token becomes U+FFFD."""
         return self._points[np.asarray(ids, dtype=np.intp)].tobytes().decode("utf-32-le", "surrogatepass")

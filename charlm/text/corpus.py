@@ -1,6 +1,7 @@
-"""Corpora: texts that can be read repeatedly, in blocks, and split into training text and validation text.
+r"""Corpora: texts that can be read repeatedly, in blocks, and split into training text and validation text.
 
-Several texts are read one after the other, without a separator, as if `cat` had joined them.
+Several texts are read one after the other, without a separator, as if `cat` had joined them. Text is returned with `\n`
+as line end. Lengths and positions are those of the original text, in which a line end may be `\r\n`.
 """
 
 import codecs
@@ -15,6 +16,7 @@ from typing import BinaryIO, Self
 from charlm.errors import ConfigError, CorpusError
 from charlm.text.decoder import Decoding
 from charlm.text.ids import Ids
+from charlm.text.line_ends import fold_line_ends, join_line_ends
 from charlm.text.sources import READ_BYTES, open_texts, read_block, short_name
 
 MAX_PIECE_CHARS = 1 << 22
@@ -58,8 +60,10 @@ class CorpusReader:
     Attributes:
         name: A short name, suitable as a folder name.
         sources: Names of files and named corpora, in the order in which they are read.
-        num_chars: Length of all texts in characters; known after the first pass.
-        sha256: SHA-256 hash of the text in UTF-8, which identifies it; empty before the end of the first pass.
+        num_chars: Length of all texts in characters, including the carriage returns of line ends; known after the
+            first pass.
+        num_returns: Number of carriage returns that belong to line ends; known after the first pass.
+        sha256: SHA-256 hash of the returned text in UTF-8, which identifies it; empty before the end of the first pass.
 
     Raises:
         CorpusError: If a text is missing.
@@ -82,7 +86,7 @@ class CorpusReader:
         self._temp_file: BinaryIO | None = None
         self.name = short_name(specs[0])
         self.sources = tuple(source.name for source in self._sources)
-        self.num_chars = 0
+        self.num_chars = self.num_returns = 0
         self.sha256 = ""
 
     def __enter__(self) -> Self:
@@ -109,7 +113,7 @@ class CorpusReader:
         Raises:
             CorpusError: As `blocks` does.
         """
-        return _cut_into_pieces(self.blocks())
+        return map(fold_line_ends, self.original_pieces())
 
     def blocks(self) -> Iterator[str]:
         """Read all texts from the beginning, in small blocks that begin and end anywhere.
@@ -118,12 +122,20 @@ class CorpusReader:
             CorpusError: If a text is unreadable, binary or empty, if its bytes are not valid in the encoding, or if it
                 has changed since the first pass.
         """
+        return map(fold_line_ends, self.original_blocks())
+
+    def original_pieces(self) -> Iterator[str]:
+        """Read all texts as `pieces` does, with their original line ends."""
+        return _cut_into_pieces(self.original_blocks())
+
+    def original_blocks(self) -> Iterator[str]:
+        """Read all texts as `blocks` does, with their original line ends. No block ends within a line end."""
         if not self.sha256:
             yield from self._first_pass()
         elif self._blocks is not None:
             yield from self._blocks
         elif self._temp_file is not None:
-            yield from self._temp_blocks()
+            yield from join_line_ends(self._temp_blocks())
         else:
             chars_left = self.num_chars
             for block in self._source_blocks():
@@ -150,28 +162,29 @@ class CorpusReader:
             The beginning and the end of the text.
         """
         cut, offset = self.num_chars - round(self.num_chars * fraction), 0
-        for piece in self.pieces() if fraction > 0 else ():
+        for piece in self.original_pieces() if fraction > 0 else ():
             if offset < cut <= offset + len(piece):
                 cut = offset + _nearby_cut(piece, cut - offset)
             offset += len(piece)
         return CorpusPart(self, 0, cut), CorpusPart(self, cut, self.num_chars)
 
     def _source_blocks(self) -> Iterator[str]:
-        return (block for source in self._sources for block in source.read(READ_BYTES))
+        return join_line_ends(block for source in self._sources for block in source.read(READ_BYTES))
 
     def _first_pass(self) -> Iterator[str]:
         """Read all texts, count and hash them, and keep them in memory or in a temporary file if necessary."""
         digest = hashlib.sha256()
         for block in self._source_blocks():
-            data = block.encode("utf-8", "surrogatepass")
-            digest.update(data)
+            text = fold_line_ends(block)
+            digest.update(text.encode("utf-8", "surrogatepass"))
             self.num_chars += len(block)
+            self.num_returns += len(block) - len(text)
             if self._blocks is not None:
                 self._blocks.append(block)
                 if self.num_chars > MAX_CHARS_IN_MEMORY:
                     self._free_memory()
             elif self._temp_file is not None:
-                self._write(data)
+                self._write(block.encode("utf-8", "surrogatepass"))
             yield block
         if not self.num_chars:
             raise CorpusError(f"{' '.join(self.sources)}: empty; give a text with content")
@@ -219,7 +232,7 @@ class CorpusPart:
 
     Attributes:
         corpus: The whole corpus.
-        begin: Position of the first character.
+        begin: Position of the first character in the original text.
         end: Position after the last character.
     """
 
@@ -229,7 +242,7 @@ class CorpusPart:
 
     @property
     def num_chars(self) -> int:
-        """Length in characters."""
+        """Length in characters, including the carriage returns of line ends."""
         return self.end - self.begin
 
     @property
@@ -244,18 +257,18 @@ class CorpusPart:
 
     def pieces(self) -> Iterator[str]:
         """Read this part from the beginning, as `CorpusReader.pieces` does."""
-        return self._within(self.corpus.pieces())
+        return self._within(self.corpus.original_pieces())
 
     def blocks(self) -> Iterator[str]:
         """Read this part from the beginning, as `CorpusReader.blocks` does."""
-        return self._within(self.corpus.blocks())
+        return self._within(self.corpus.original_blocks())
 
     def _within(self, texts: Iterator[str]) -> Iterator[str]:
         """Cut this part out of consecutive texts that together are the whole corpus."""
         offset = 0
         for text in texts:
             if part := text[max(0, self.begin - offset) : max(0, self.end - offset)]:
-                yield part
+                yield fold_line_ends(part)
             offset += len(text)
 
 
@@ -331,6 +344,8 @@ def _cut_into_pieces(blocks: Iterable[str]) -> Iterator[str]:
         while size >= MAX_PIECE_CHARS:
             text = "".join(waiting)
             cut = text.rfind("\n", 0, MAX_PIECE_CHARS) + 1 or text.rfind(" ", 0, MAX_PIECE_CHARS) + 1 or MAX_PIECE_CHARS
+            if text[cut - 1 : cut + 1] == "\r\n":
+                cut -= 1
             yield text[:cut]
             waiting, size = [text[cut:]], size - cut
     if size:

@@ -1,9 +1,8 @@
-"""Incremental decoding of bytes to text, with newline translation and the positions of errors."""
+"""Incremental decoding of bytes to text, with the positions of errors."""
 
 import codecs
 import encodings.aliases
 import importlib.util
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +11,6 @@ from charlm.errors import ConfigError, CorpusError
 
 NEWLINE_BYTE = 0x0A
 BYTE_ORDER_MARK = "\ufeff"
-
-NO_PENDING_RETURN = (b"", 0)
-"""State of a newline decoder without a pending carriage return.
-
-A carriage return at the end of a block is pending until the decoder has seen whether a line feed follows.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +48,7 @@ class Decoding:
 class TextDecoder:
     r"""Incremental decoder of one text.
 
-    It removes a byte order mark at the beginning of the text and translates `\r\n` and `\r` to `\n`.
+    It removes a byte order mark at the beginning of the text. Line ends stay as they are; see `charlm.text.line_ends`.
 
     Args:
         name: Name of the text, for error messages.
@@ -67,14 +60,13 @@ class TextDecoder:
     Example:
         >>> decoder = TextDecoder("poem.txt", Decoding())
         >>> decoder.decode(b"caf\xc3"), decoder.decode(b"\xa9\r\n"), decoder.decode(b"")
-        ('caf', 'é\n', '')
+        ('caf', 'é\r\n', '')
     """
 
     def __init__(self, name: str, decoding: Decoding) -> None:
         self.name = name
         self._decoding = decoding
         self._decoder = codecs.getincrementaldecoder(decoding.encoding)(decoding.errors)
-        self._newlines = io.IncrementalNewlineDecoder(None, translate=True)
         self._at_start = True
         # Numbers of bytes, newlines and characters so far, for error messages.
         self._num_bytes = self._num_newlines = self._num_chars = 0
@@ -82,7 +74,7 @@ class TextDecoder:
     def decode(self, data: bytes) -> str:
         """Return the text of the next bytes; empty bytes end the text.
 
-        An incomplete character or newline at the end of `data` is held back until the next call.
+        An incomplete character at the end of `data` is held back until the next call.
 
         Raises:
             CorpusError: If the bytes are not valid in the encoding, or contain a NUL character that is not allowed.
@@ -103,9 +95,6 @@ class TextDecoder:
         if text and self._at_start:
             text, self._at_start = text.removeprefix(BYTE_ORDER_MARK), False
         self._num_chars += len(text)
-        # Few texts have carriage returns, and the newline decoder is slow for text beyond Latin-1.
-        if "\r" in text or self._newlines.getstate() != NO_PENDING_RETURN or not data:
-            text = self._newlines.decode(text, final=not data)
         return text
 
     def _refuse_nul(self, data: bytes, text: str) -> None:

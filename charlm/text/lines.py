@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from charlm.text.decoder import Decoding
+from charlm.text.line_ends import RETURN, join_line_ends
 from charlm.text.sources import open_texts
 
 BLOCK_BYTES = 1 << 17
@@ -17,9 +18,12 @@ class Lines(list[str]):
 
     Attributes:
         ends_mid_line: Whether the last line is incomplete. If so, the next block begins with more of it.
+        with_return: Indices of the lines whose newline has a carriage return directly before it in the original text.
+            The lines themselves do not have it.
     """
 
     ends_mid_line = False
+    with_return: frozenset[int] = frozenset()
 
 
 def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[Lines]:
@@ -50,9 +54,13 @@ def split_lines(texts: Iterable[str]) -> Iterator[Lines]:
     """Split a text that arrives in blocks into lines; see `read_lines`."""
     rest = ""
     partial = False  # whether a part of the line that `rest` belongs to has been returned
-    for text in texts:
+    for text in join_line_ends(texts):
         *complete, rest = (rest + text).split("\n")
         lines = Lines(line + "\n" for line in complete)
+        if RETURN in text:
+            lines.with_return = frozenset(index for index, line in enumerate(complete) if line.endswith(RETURN))
+            for index in lines.with_return:
+                lines[index] = complete[index][:-1] + "\n"
         partial = partial and not complete
         if cut := _part_length(rest, partial=partial):
             lines.append(rest[:cut])

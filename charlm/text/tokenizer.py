@@ -68,6 +68,13 @@ class Tokenizer(Protocol):
         """Return the ids of the tokens of a text, (number of tokens,), in the smallest unsigned integer type."""
         ...
 
+    def encode_prompt(self, text: str) -> tuple[Ids, bool]:
+        """Return the ids of a text that will be continued, and whether they leave out its final space.
+
+        A space that the next word implies is not a token. With a token for it, the next token would not be a word.
+        """
+        ...
+
     def decode(self, ids: npt.ArrayLike) -> str:
         """Return the text of token ids, (number of tokens,)."""
         ...
@@ -140,6 +147,21 @@ class _SpacedTokenizer:
         texts = self._decoded[indices]
         texts[1:][implied] = self._decoded_after_space[indices[1:][implied]]
         return "".join(texts.tolist())
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of the tokens of a text, (number of tokens,), in the smallest unsigned integer type."""
+        raise NotImplementedError
+
+    def encode_prompt(self, text: str) -> tuple[Ids, bool]:
+        """Return the ids of a text that will be continued, and whether they leave out its final space.
+
+        The space is left out if the next word implies it. After other tokens, such as a newline, it is a token.
+        """
+        if text.endswith(SPACE):
+            ids = self.encode(text.removesuffix(SPACE))
+            if len(ids) and self._space_after[ids[-1]]:
+                return ids, True
+        return self.encode(text), False
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `tokenizer_from_dict` needs, in types that JSON supports."""

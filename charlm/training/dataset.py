@@ -121,7 +121,7 @@ def read_dataset(
         corpus.read_through()
     config = with_default_min_count(corpus.num_chars, config)
     fraction = 0.0 if sources.validation else default_val_fraction(corpus.num_chars, sources.val_fraction)
-    if config.tokenizer == "char" and sources.validation is None:
+    if config.tokenizer == "char" and sources.validation is None and not corpus.num_returns:
         assert tokenizer is not None, "built above"
         split = _encode_whole(sources, tokenizer, fraction)
     else:

@@ -57,6 +57,26 @@ def test_each_line_is_printed_with_its_bits_per_character_in_input_order(charlm:
     assert done.stderr == ""
 
 
+def test_only_a_newline_ends_a_line_and_a_carriage_return_before_it_belongs_to_the_line_end(
+    charlm: Charlm, model_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "returns").write_bytes(b"a\rb\nc\r\n")
+    done = charlm("score", "--format", "text,chars,tokens", tmp_path / "returns")
+    assert done.stdout == "a\\rb\t4\t4\nc\t3\t2\n"
+    (tmp_path / "unix").write_bytes(VERSE.encode())
+    (tmp_path / "dos").write_bytes(VERSE.replace("\n", "\r\n").encode())
+    rows = [charlm("score", "--format", "text,nats,tokens", tmp_path / name).stdout for name in ("unix", "dos")]
+    assert rows[0] == rows[1]
+    totals = [json.loads(charlm("score", "--total", "--json", tmp_path / name).stdout) for name in ("unix", "dos")]
+    num_lines = VERSE.count("\n")
+    for name in ("characters", "bytes"):
+        assert totals[1][name] == totals[0][name] + num_lines == len(VERSE) + num_lines
+    for total in totals:
+        bits_of_text = total["bits_per_token"] * total["tokens"]
+        assert total["bits_per_byte"] * total["bytes"] == pytest.approx(bits_of_text)
+    assert totals[0]["nats_per_token"] == totals[1]["nats_per_token"]
+
+
 def test_format_selects_and_orders_the_columns(charlm: Charlm, model_file: Path) -> None:
     score = score_text(RecurrentNetwork.load(model_file), "To %\n")
     done = charlm("score", "--format", "nats,tokens, unknowns,text,perplexity,chars", stdin="To %\n")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import charlm
 from charlm.cli import main
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.text.tokenizer import WordTokenizer
@@ -52,6 +53,28 @@ def test_a_word_model_is_trained_sampled_and_scored(play: Path) -> None:
     assert isinstance(tokenizer, WordTokenizer)
     assert figures["tokens"] == len(tokenizer.encode(VERSE * 8))
     assert figures["characters"] == len(VERSE) * 8
+
+
+def samples(prompt: str, *options: object) -> list[str]:
+    """Return the continuations of a prompt, read from stdin."""
+    lines = run("sample", "--json", "--prime", "-", *options, stdin=f"{prompt}\n").stdout.splitlines()
+    assert all(json.loads(line)["prompt"] == prompt for line in lines)
+    return [json.loads(line)["text"] for line in lines]
+
+
+@pytest.mark.parametrize("split", ["words", "whitespace"])
+def test_a_final_space_of_a_prompt_is_implied_by_the_next_word(play: Path, split: str) -> None:
+    run("train", play, "--name", "words", *WORDS, "--split", split)
+    for options in (["--count", 4, "--seed", 3], ["--greedy"], ["--beam", 3, "--count", 2]):
+        plain, spaced = (samples(prompt, "-n", 6, *options) for prompt in ("To be or", "To be or "))
+        assert spaced == [text.removeprefix(" ") for text in plain]
+    plain, spaced = (run("sample", "-n", 8, "--seed", 2, "--prime", text).stdout for text in ("To be", "To be "))
+    assert spaced == "To be " + plain.removeprefix("To be").removeprefix(" ")
+    assert run("sample", "-i", "-n", 8, "--seed", 2, stdin="To be \n").stdout == spaced
+    assert run("next", "--prime", "To be ").stdout == run("next", "--prime", "To be").stdout
+    model = charlm.load("words")
+    assert spaced.startswith("To be " + model.generate("To be ", length=8, seed=2))
+    assert model.next_tokens("To be ") == model.next_tokens("To be")
 
 
 def test_perplexity_and_bits_per_char_are_those_of_the_validation_text(play: Path) -> None:

@@ -9,7 +9,7 @@ from charlm.engine.line_scores import LineScorer, score_stream
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.scorer import ModelScorer, score_text
 from charlm.errors import CorpusError
-from charlm.text.lines import Lines
+from charlm.text.lines import Lines, split_lines
 from tests.conftest import VERSE, make_checkpoint
 
 TEXT = VERSE[:200]
@@ -61,6 +61,23 @@ def test_stream_score_is_that_of_the_whole_text(cuts: list[int]) -> None:
     (score,) = score_stream([SCORER], blocks_of(TEXT, cuts))
     assert score.nll_nats == pytest.approx(score_text(NETWORK, TEXT).nll_nats, abs=1e-3)
     assert score.num_chars == len(TEXT)
+
+
+def test_carriage_returns_of_line_ends_count_as_characters_and_as_bytes() -> None:
+    text = "To be\r\nor\rnot\r\n\nto\r"
+    cuts = [list(range(len(text))), [], [6], [7]]
+    for cut in cuts:
+        blocks = list(split_lines(text[begin:end] for begin, end in pairwise(sorted({0, *cut, len(text)}))))
+        parts = [part.scores[0] for block in blocks for part in LineScorer([SCORER]).score_block(block)]
+        assert [part.text for part in parts] == ["To be\n", "or\rnot\n", "\n", "to\r"]
+        assert [part.score.num_chars for part in parts] == [7, 8, 1, 3]
+        assert [part.score.num_bytes for part in parts] == [7, 8, 1, 3]
+        assert [part.score.num_tokens for part in parts] == [6, 7, 1, 3]
+        (total,) = score_stream([SCORER], blocks)
+        assert (total.num_chars, total.num_bytes, total.num_tokens) == (len(text), len(text), len(text) - 2)
+    assert score_text(NETWORK, text).num_chars == len(text)
+    assert score_text(NETWORK, text).nll_nats == pytest.approx(total.nll_nats)
+    assert score_text(NETWORK, "To\r\n").nll_nats == pytest.approx(score_text(NETWORK, "To\n").nll_nats)
 
 
 def test_empty_text_is_an_error() -> None:

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import io
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from charlm.text import corpus as corpus_module
 from charlm.text.corpus import CorpusReader, read_corpus, split_ids
 from tests.text.test_decoder import expected_text
 
-TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.sampled_from("\r\n"), min_size=1)
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def test_pieces_join_to_the_text_in_every_pass(text: str, encoding: str) -> None
     Path("plain.txt").write_bytes(data)
     with gzip.open("packed.gz", "wb") as file:
         file.write(data)
-    whole = expected_text(data, encoding)
+    original = expected_text(data, encoding)
+    whole = original.replace("\r\n", "\n")
     if not whole:
         return
     with pytest.MonkeyPatch.context() as patch:
@@ -45,8 +47,17 @@ def test_pieces_join_to_the_text_in_every_pass(text: str, encoding: str) -> None
             with CorpusReader([spec], encoding=encoding) as texts:
                 for _ in range(3):
                     assert "".join(texts.pieces()) == whole
-                assert texts.num_chars == len(whole)
-                assert texts.in_memory == (len(whole) <= 20)
+                assert texts.num_chars == len(original)
+                assert texts.num_returns == original.count("\r\n")
+                assert texts.sha256 == hashlib.sha256(whole.encode()).hexdigest()
+                assert texts.in_memory == (len(original) <= 20)
+                parts = texts.split(0.3)
+                assert "".join(piece for part in parts for piece in part.pieces()) == whole
+                assert "".join(block for part in parts for block in part.blocks()) == whole
+                lengths = [len("".join(part.pieces())) for part in parts]
+                returns = [part.num_chars - length for part, length in zip(parts, lengths, strict=True)]
+                assert sum(returns) == texts.num_returns
+                assert min(returns) >= 0
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -86,10 +97,10 @@ def test_pieces_do_not_depend_on_the_block_size(text: str, size: int) -> None:
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("letters", ["\N{SMILING FACE WITH HEART-SHAPED EYES}", "\N{MALAYALAM LETTER UU}", "x"])
-def test_newlines_are_translated_at_any_position_in_a_block(letters: str) -> None:
+def test_line_ends_are_folded_at_any_position_in_a_block(letters: str) -> None:
     text = "".join(letters * count + "\r\n" + letters + "\r" for count in range(8)) + "\r"
     Path("text.txt").write_bytes(text.encode())
-    assert read_corpus(["text.txt"]).text == expected_text(text.encode())
+    assert read_corpus(["text.txt"]).text == text.replace("\r\n", "\n")
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -70,8 +70,7 @@ def test_lines_of_several_texts_are_given_in_order() -> None:
     assert [list(block) for block in read_lines(["folder/*", "empty", "hello"])] == [
         ["A\n"],
         ["B\0"],
-        ["C\n"],
-        ["D"],
+        ["C\rD"],
         ["hihello"],
     ]
 

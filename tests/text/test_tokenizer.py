@@ -148,6 +148,34 @@ def test_decoding_more_words_only_appends_text(ids: list[int]) -> None:
         assert all(longer.startswith(shorter) for shorter, longer in pairwise(texts))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "ids_of", "left_out"),
+    [
+        ("the cat ", "the cat", True),
+        ("the cat, ", "the cat,", True),
+        ("gnu ", "gnu", True),  # an unknown word
+        ("the cat", "the cat", False),
+        ("the cat  ", "the cat  ", False),  # two spaces are a token
+        ("the cat\t", "the cat\t", False),
+        ("the cat\t ", "the cat\t ", False),
+        ("the cat\n", "the cat\n", False),
+        ("the cat\n ", "the cat\n ", False),  # indentation
+        ("the (", "the (", False),
+        ("the ( ", "the ( ", False),  # no space is implied after a bracket
+        (" ", " ", False),
+        ("", "", False),
+    ],
+)
+def test_the_final_space_of_a_prompt_is_no_token_if_the_next_word_implies_it(
+    prompt: str, ids_of: str, left_out: bool
+) -> None:
+    tokenizer = WordTokenizer.from_text(["the cat (a dog), sat\n  the cat\tand  a dog\n"])
+    ids, left = tokenizer.encode_prompt(prompt)
+    assert (ids.tolist(), left) == (tokenizer.encode(ids_of).tolist(), left_out)
+    for word in ("dog", "zebra") if left else ():  # a word after the prompt is encoded in the same way
+        assert tokenizer.encode(prompt + word).tolist()[: len(ids)] == ids.tolist()
+
+
 @given(TEXTS)
 def test_words_do_not_depend_on_the_block_size(text: str) -> None:
     whole = WordTokenizer.from_text([text, "\n"])

@@ -150,6 +150,18 @@ def test_a_text_of_characters_is_split_at_its_end() -> None:
     assert data.chars_per_token == 1
 
 
+@pytest.mark.parametrize("config", [TokenizerConfig(), WORDS])
+def test_a_carriage_return_before_a_newline_is_no_token_but_a_character(config: TokenizerConfig) -> None:
+    text = (VERSE * 4).replace("\n", "\r\n")
+    unix, dos = dataset_of(VERSE * 4, config), dataset_of(text, config)
+    assert dos.tokenizer.to_dict() == unix.tokenizer.to_dict()
+    ids = [np.concatenate([dataset.train_ids, dataset.val_ids]) for dataset in (unix, dos)]
+    np.testing.assert_array_equal(*ids)
+    validated = dos.tokenizer.decode(dos.val_ids).replace("\n", "\r\n")
+    assert text.endswith(validated)
+    assert dos.chars_per_token == len(validated) / len(dos.val_ids)
+
+
 def test_a_separate_validation_text_leaves_the_corpus_whole() -> None:
     data = dataset_of("abcabc" * 60, TokenizerConfig(), validation="abd")
     assert len(data.train_ids) == 360
