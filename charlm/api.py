@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from charlm.config import SampleConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
-from charlm.engine.novelty import NoveltyFilter, load_training_text
+from charlm.engine.novelty import Comparison, NoveltyFilter
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
 from charlm.engine.scorer import ModelStreamScorer, score_text
 from charlm.engine.scores import Score, TokenScores
+from charlm.engine.training_text import load_training_text
 from charlm.errors import ConfigError
 from charlm.text.line_ends import fold_line_ends
 from charlm.text.spans import token_texts
@@ -161,8 +162,8 @@ class Model:
         Raises:
             ConfigError: If a setting is out of range.
             TypeError: If a setting does not exist.
-            NoveltyError: If `novel` is given, and the training text is not stored with the model or every continuation
-                would repeat it.
+            NoveltyError: If `novel` is given, and the training text is neither stored with the model nor a named
+                corpus, or every continuation would repeat it.
 
         Example:
             >>> model = charlm.load("shakespeare")
@@ -172,7 +173,10 @@ class Model:
             '\nI will not see thee all the world to see\n'
         """
         config = _sample_config({**settings, "length": length, "temperature": temperature, "seed": seed}, stream=stream)
-        novelty = None if novel is None else NoveltyFilter(load_training_text(self.path), novel)
+        novelty = None
+        if novel is not None:
+            training_text = load_training_text(self.path, self.metadata)
+            novelty = NoveltyFilter(training_text, novel, Comparison.of_model(self._checkpoint.tokenizer))
         pieces = (
             piece
             for (piece,) in Sampler(network=self._network, config=config, novelty_filter=novelty).stream(prompt)

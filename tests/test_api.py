@@ -13,10 +13,9 @@ import charlm
 from charlm import api, errors
 from charlm.engine import scores
 from charlm.engine.checkpoint import Checkpoint, save_checkpoint
-from charlm.engine.novelty import store_training_text
-from charlm.engine.runs import INCLUDED_MODELS
+from charlm.engine.runs import INCLUDED_MODELS, Run
+from charlm.engine.training_text import store_training_text
 from charlm.errors import CheckpointError, ConfigError
-from charlm.text.tokenizer import CharTokenizer
 from tests.conftest import VERSE, Charlm, make_checkpoint
 
 SETTINGS = {"steps": 20, "hidden_size": 8, "batch_size": 2, "seq_len": 8, "threads": 1, "precision": "fp32"}
@@ -83,7 +82,7 @@ def test_settings_of_generate_are_checked(model: charlm.Model) -> None:
 
 @pytest.mark.parametrize("novel", [-1, 0, 1001])
 def test_the_length_of_new_runs_is_checked(novel: int, model_file: Path) -> None:
-    store_training_text(model_file.parent, CharTokenizer.from_text(VERSE), CharTokenizer.from_text(VERSE).encode(VERSE))
+    store_training_text(Run(model_file.parent), [[VERSE]])
     with pytest.raises(ConfigError, match="must be from 1 to 1000"):
         charlm.load(model_file).generate(length=5, novel=novel)
 

@@ -1,6 +1,7 @@
 """Command `charlm novelty`, and the choice of the text to compare with."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from charlm.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from charlm.engine.novelty import CopiedRun, NoveltyFilter
+    from charlm.engine.novelty import Comparison, CopiedRun, NoveltyFilter
 
 MAX_SHOWN_CHARS = 200
 """Maximum length of the copied run that is printed, in characters; --json prints all of it."""
@@ -53,6 +54,10 @@ def novelty(
     characters that also occurs in the training text. For each N of --ngram, prints the share, from 0 to 1, of all runs
     of N characters that also occur in the training text; nan if the text is shorter than N.
 
+    The training text is the text as it was read: with its own spelling and spaces, all words, and the part that
+    validates. After fine-tuning, it includes the text of the first model. For a model trained with --lowercase, upper
+    and lower case are equal. For one trained with --split whitespace, so are all spaces between two words.
+
     \b
     Example:
       charlm sample -n 2000 | charlm novelty
@@ -67,7 +72,8 @@ def novelty(
     from charlm.engine.novelty import TrainingText
     from charlm.engine.runs import find_model
 
-    training = TrainingText(_training_text(Path() if corpus else find_model(model), corpus, quiet=quiet))
+    path = find_model(model) if model or not corpus else None
+    training = TrainingText(*_text_to_compare(path, corpus, quiet=quiet))
     copy = training.longest_copy(text)
     shares = {length: training.copied_share(text, length) for length in options["lengths"]}
     (_print_json if as_json else _print_rows)(len(text), copy, shares)
@@ -77,7 +83,26 @@ def open_novelty_filter(model: Path, corpus: tuple[str, ...], length: int, *, qu
     """Return a filter for runs of `length` characters of the corpus, or of the training text if no corpus is given."""
     from charlm.engine.novelty import NoveltyFilter
 
-    return NoveltyFilter(_training_text(model, corpus, quiet=quiet), length)
+    text, comparison = _text_to_compare(model, corpus, quiet=quiet)
+    return NoveltyFilter(text, length, comparison)
+
+
+def _text_to_compare(model: Path | None, corpus: tuple[str, ...], *, quiet: bool) -> "tuple[str, Comparison]":
+    """Return the corpus, or the training text of the model if no corpus is given, and the differences to ignore.
+
+    Without a model, all differences matter.
+    """
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.novelty import Comparison
+    from charlm.text.corpus import read_corpus
+
+    if model is None:
+        return read_corpus(corpus, errors="surrogateescape").text, Comparison()
+    checkpoint = load_checkpoint(model)
+    comparison = Comparison.of_model(checkpoint.tokenizer)
+    if corpus:
+        return read_corpus(corpus, errors="surrogateescape").text, comparison
+    return _training_text(model, checkpoint.metadata, quiet=quiet), comparison
 
 
 def _print_json(num_chars: int, copy: "CopiedRun", shares: dict[int, float]) -> None:
@@ -104,28 +129,13 @@ def _print_rows(num_chars: int, copy: "CopiedRun", shares: dict[int, float]) -> 
         click.echo(f"copied_{length}-grams\t{share:.4f}")
 
 
-def _training_text(model: Path, corpus: tuple[str, ...], *, quiet: bool) -> str:
-    """Return the text of the corpus, or the training text of the model if no corpus is given."""
-    from charlm.engine.novelty import MAX_STORED_CHARS, TEXT_FILE, load_training_text
-    from charlm.text.corpus import read_corpus
+def _training_text(model: Path, metadata: Mapping[str, Any], *, quiet: bool) -> str:
+    """Return the training text of a model."""
+    from charlm.engine.training_text import MAX_STORED_CHARS, is_stored, load_training_text, named_corpora
 
-    if corpus:
-        return read_corpus(corpus, errors="surrogateescape").text
-    if not (model.parent / TEXT_FILE).exists() and (names := _named_corpora(model)):
+    if not is_stored(model) and (names := named_corpora(metadata)):
         note(f"no training text is stored with {model}: comparing with all of {' '.join(names)}", quiet=quiet)
-        return read_corpus(names).text
-    text = load_training_text(model)
-    if len(text) >= MAX_STORED_CHARS:
+    text = load_training_text(model, metadata)
+    if is_stored(model) and len(text) >= MAX_STORED_CHARS:
         note(f"comparing with the first {MAX_STORED_CHARS:,} characters of the training text", quiet=quiet)
     return text
-
-
-def _named_corpora(model: Path) -> list[str]:
-    """Return the corpora of a model's metadata if all of them are named corpora, otherwise an empty list."""
-    from charlm.engine.checkpoint import load_checkpoint
-    from charlm.text.named_corpora import NAMED_CORPORA
-
-    match load_checkpoint(model).metadata.get("corpus"):
-        case {"sources": [*names]} if names and all(name in list(NAMED_CORPORA) for name in names):
-            return names
-    return []

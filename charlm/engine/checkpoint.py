@@ -8,8 +8,6 @@ same folder, flushed to disk, and renamed. docs/checkpoint-format.md specifies e
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
+from charlm.atomic import atomic_write
 from charlm.config import CELLS, ModelConfig
-from charlm.engine.runs import temporary_prefix
 from charlm.engine.tensorfile import TensorFile, parse_json
 from charlm.errors import CharlmError, CheckpointError
 from charlm.settings import from_dict
@@ -107,19 +105,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
     data = save({name: np.asarray(array, order="C") for name, array in checkpoint.tensors.items()}, header)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=temporary_prefix(path), delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)  # temporary files are private, model files need not be
-                if keep is not None and path.exists():
-                    os.replace(path, keep)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        _sync_folder(path.parent)
+        with atomic_write(path, keep=keep) as file:
+            file.write(data)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
 
@@ -190,13 +177,3 @@ def _check_tensors(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: 
     for name in file.names:
         if name not in shapes and not name.startswith(RESUME_PREFIX):
             raise CheckpointError(f"{path}: damaged, or written by a newer charlm (unknown tensor {name[:80]!r})")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder to disk, so that a rename in it survives a power failure. Windows does not offer this."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

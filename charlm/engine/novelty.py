@@ -1,95 +1,43 @@
 """Detection of runs of characters that a text has copied from the training text.
 
-A training stores its text beside the model, up to `MAX_STORED_CHARS` characters, compressed to about a third of its
-size. The hashes of all runs of N characters are computed from this text on demand, for any N, in a tenth of a second
+The hashes of all runs of N characters are computed from the training text on demand, for any N, in a tenth of a second
 per million characters. A copied run is always found. Another run is reported as a copy only if its hash equals the hash
 of a run of the training text; the probability is 1 in 10^12 per run for a training text of ten million characters.
+
+The texts themselves are compared, not their tokens. For a model that distinguishes less than characters, because it
+knows lower case only or ignores runs of whitespace, `Comparison` ignores the same differences.
 """
 
-import gzip
-import os
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from charlm.config import MAX_NOVELTY_CHARS
-from charlm.errors import ConfigError, NoveltyError
+from charlm.errors import ConfigError
 from charlm.text.characters import code_points
-from charlm.text.ids import Ids
 from charlm.text.tokenizer import Tokenizer
 
-TEXT_FILE = "text.gz"
-"""Name of the file with the training text in the folder of a run."""
-
-MAX_STORED_CHARS = 2**25
-"""Maximum number of characters stored. A search for copies takes 8 bytes of memory per character."""
+CONTEXT_FACTOR = 2
+"""Number of preceding characters that `NoveltyFilter` reads, as a multiple of the length of the runs: more than one,
+because some of them may be whitespace that does not matter."""
 
 CHUNK_CHARS = 2**20
-"""Number of characters (or tokens, when text is stored) that are processed at a time, to limit memory."""
+"""Number of characters that are processed at a time, to limit memory."""
 
 HASH_BASE = 0x9E3779B97F4A7C15
 """Base of the polynomial hash modulo 2^64: 2^64 divided by the golden ratio, an odd number with well mixed bits."""
 
 Points = npt.NDArray[np.uint32]
+"""Code points of a text, (number of characters,)."""
+
 Hashes = npt.NDArray[np.uint64]
-
-
-def store_training_text(folder: Path, tokenizer: Tokenizer, ids: Ids) -> None:
-    """Store the training text in the folder of a run, up to `MAX_STORED_CHARS` characters.
-
-    Args:
-        folder: Folder of the run.
-        tokenizer: Tokenizer of the model.
-        ids: The text, (number of tokens,).
-
-    Raises:
-        NoveltyError: If the file cannot be written.
-    """
-    path = folder / TEXT_FILE
-    unfinished = folder / f".{TEXT_FILE}.tmp"
-    chars_left = MAX_STORED_CHARS
-    try:
-        with gzip.open(unfinished, "wb", compresslevel=3) as file:
-            for start in range(0, len(ids), CHUNK_CHARS):
-                text = tokenizer.decode(ids[start : start + CHUNK_CHARS])[:chars_left]
-                file.write(text.encode("utf-8", "surrogatepass"))
-                chars_left -= len(text)
-                if chars_left == 0:
-                    break
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise NoveltyError(f"{path}: cannot be written ({error.strerror}); check permissions and free space") from None
-
-
-def load_training_text(model: Path) -> str:
-    """Return the training text that is stored in the folder of a model file.
-
-    Raises:
-        NoveltyError: If the training text is missing or damaged.
-    """
-    path = model.parent / TEXT_FILE
-    try:
-        with gzip.open(path) as file:
-            return file.read().decode("utf-8", "surrogatepass")
-    except FileNotFoundError:
-        raise NoveltyError(
-            f"{path}: the training text is not stored with this model; set corpus to the text to compare with",
-            fields=["corpus"],
-        ) from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise NoveltyError(
-            f"{path}: damaged ({error}); set corpus to the text to compare with", fields=["corpus"]
-        ) from None
 
 
 def hash_runs(points: Points, length: int) -> Hashes:
     """Return the hash of every run of `length` characters.
 
-    The hashes are the same as those of `hash_run`. They are composed of the hashes of runs of 1, 2, 4, ... characters,
-    which takes log2(length) passes over the text.
+    They are composed of the hashes of runs of 1, 2, 4, ... characters, which takes log2(length) passes over the text.
 
     Args:
         points: Code points of the text, (number of characters,).
@@ -116,14 +64,6 @@ def hash_runs(points: Points, length: int) -> Hashes:
         size *= 2
 
 
-def hash_run(run: str) -> int:
-    """Return the hash of one short run."""
-    value = 0
-    for char in run:
-        value = (value * HASH_BASE + ord(char) + 1) & (2**64 - 1)
-    return value
-
-
 def _find_hashes(training: Points, wanted: Hashes, length: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
     """Search the training text for runs with given hashes, chunk by chunk.
 
@@ -147,6 +87,69 @@ def _find_hashes(training: Points, wanted: Hashes, length: int) -> tuple[npt.NDA
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Differences between two texts that do not matter when they are compared.
+
+    Attributes:
+        lowercase: Whether upper and lower case are equal.
+        single_spaces: Whether all whitespace between two words of a line is equal, and none counts at the ends of a
+            line.
+    """
+
+    lowercase: bool = False
+    single_spaces: bool = False
+
+    @classmethod
+    def of_model(cls, tokenizer: Tokenizer) -> "Comparison":
+        """Return the differences that a tokenizer does not preserve, so that its model cannot reproduce them."""
+        return cls(
+            lowercase=getattr(tokenizer, "lowercase", False),
+            single_spaces=getattr(tokenizer, "split", "") == "whitespace",
+        )
+
+    def apply(self, text: str) -> tuple[Points, npt.NDArray[np.intp] | None]:
+        """Return the code points of a text without the differences that do not matter, and where they were.
+
+        Returns:
+            Code points, (N,), and the index of each in the text, (N,); None in place of indices that count up from 0.
+        """
+        if self.lowercase:
+            text = text.replace(DOTTED_I, "i").lower()
+        points = code_points(text)
+        if not self.single_spaces:
+            return points, None
+        indices = _indices_of_single_spaces(points)
+        points = points[indices]
+        points[np.isin(points, BLANKS)] = ord(" ")
+        return points, indices
+
+    def points(self, text: str) -> Points:
+        """Return the first result of `apply`."""
+        return self.apply(text)[0]
+
+
+DOTTED_I = "\u0130"
+"""The only character whose lower case, an i and a combining dot, has two characters."""
+
+BLANKS = np.array([point for point in range(0x3001) if chr(point).isspace() and chr(point) != "\n"], dtype=np.uint32)
+"""Code points of all whitespace except the newline."""
+
+
+def _indices_of_single_spaces(points: Points) -> npt.NDArray[np.intp]:
+    """Return the indices of all characters except blanks beside a blank before them, a newline, or an end."""
+    newline, blank = points == ord("\n"), np.isin(points, BLANKS)
+    kept = ~blank
+    after_word = np.zeros(len(points), dtype=bool)
+    after_word[1:] = kept[:-1] & ~newline[:-1]
+    firsts = np.flatnonzero(blank & after_word)  # the first blank of each run that follows a word
+    others = np.flatnonzero(kept)
+    following = others.searchsorted(firsts)
+    firsts, following = firsts[following < len(others)], following[following < len(others)]
+    kept[firsts[~newline[others[following]]]] = True
+    return np.flatnonzero(kept)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CopiedRun:
     """Run of characters that a text and the training text have in common.
 
@@ -166,14 +169,16 @@ class TrainingText:
 
     Args:
         text: The training text.
+        comparison: Differences that do not matter.
 
     Example:
         >>> TrainingText("to be or not").longest_copy("not to be").text
         'to be'
     """
 
-    def __init__(self, text: str) -> None:
-        self._points: Points = code_points(text)
+    def __init__(self, text: str, comparison: Comparison | None = None) -> None:
+        self._comparison = comparison or Comparison()
+        self._points, self._indices = self._comparison.apply(text)
 
     def copied_runs(self, text: str, length: int) -> npt.NDArray[np.bool_]:
         """Return which runs of `length` characters of a text are in the training text.
@@ -181,7 +186,7 @@ class TrainingText:
         Returns:
             True for each run that is, (number of characters - length + 1,), bool.
         """
-        hashes, indices = np.unique(hash_runs(code_points(text), length), return_inverse=True)
+        hashes, indices = np.unique(hash_runs(self._comparison.points(text), length), return_inverse=True)
         return _find_hashes(self._points, hashes, length)[0][indices] if len(hashes) else np.zeros(0, dtype=bool)
 
     def copied_share(self, text: str, length: int) -> float:
@@ -198,7 +203,7 @@ class TrainingText:
         This is a binary search for the length: the step is doubled while there are copies, and halved after that. A
         longer run can be copied only at positions where a shorter run is copied, so that only those are searched.
         """
-        points = code_points(text)
+        points, indices = self._comparison.apply(text)
         positions = np.arange(len(points))
         longest, training_position, step = 0, 0, 1
         growing = True
@@ -210,10 +215,15 @@ class TrainingText:
                 longest, positions, training_position = length, copied, int(training_positions[0])
             growing = growing and len(copied) > 0
             step = step * 2 if growing else step // 2
-        position = int(positions[0]) if longest else 0
-        return CopiedRun(
-            text=text[position : position + longest], position=position, training_position=training_position
-        )
+        if not longest:
+            return CopiedRun(text="", position=0, training_position=0)
+        position = int(positions[0])
+        begin, last = position, position + longest - 1
+        if indices is not None:
+            begin, last = int(indices[begin]), int(indices[last])
+        if self._indices is not None:
+            training_position = int(self._indices[training_position])
+        return CopiedRun(text=text[begin : last + 1], position=begin, training_position=training_position)
 
     def _copied_at(
         self, points: Points, positions: npt.NDArray[np.intp], length: int
@@ -239,6 +249,7 @@ class NoveltyFilter:
     Args:
         text: The training text.
         length: Length of the runs that must not be repeated, in characters, up to `MAX_NOVELTY_CHARS`.
+        comparison: Differences that do not matter.
 
     Attributes:
         length: As given.
@@ -247,11 +258,12 @@ class NoveltyFilter:
         ConfigError: If the length is out of range.
     """
 
-    def __init__(self, text: str, length: int) -> None:
+    def __init__(self, text: str, length: int, comparison: Comparison | None = None) -> None:
         if not 1 <= length <= MAX_NOVELTY_CHARS:
             raise ConfigError(f"novel {length}: must be from 1 to {MAX_NOVELTY_CHARS}", fields=["novel"])
         self.length = length
-        self._hashes: Hashes = hash_runs(code_points(text), length)
+        self._comparison = comparison or Comparison()
+        self._hashes: Hashes = hash_runs(self._comparison.points(text), length)
         self._hashes.sort()
 
     def repeats(self, preceding: str, piece: str) -> bool:
@@ -261,10 +273,10 @@ class NoveltyFilter:
             preceding: The text before the piece.
             piece: Text that would be appended.
         """
-        context = preceding[max(0, len(preceding) - self.length + 1) :] + piece
-        for start in range(len(context) - self.length + 1):
-            value = np.uint64(hash_run(context[start : start + self.length]))
-            index = self._hashes.searchsorted(value)
-            if index < len(self._hashes) and self._hashes[index] == value:
-                return True
-        return False
+        preceding = preceding[-CONTEXT_FACTOR * self.length :]
+        num_before = len(self._comparison.points(preceding))
+        points = self._comparison.points(preceding + piece)
+        hashes = hash_runs(points[max(0, num_before - self.length + 1) :], self.length)
+        indices = self._hashes.searchsorted(hashes)
+        found = indices < len(self._hashes)
+        return bool((self._hashes[indices[found]] == hashes[found]).any())

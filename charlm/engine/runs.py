@@ -1,8 +1,8 @@
 """Runs: the folders `checkpoints/NAME/` that trainings write.
 
 A run holds `model.safetensors`, the model with the lowest validation loss; `last.safetensors`, the state to resume
-from; `previous.safetensors`, the state saved before that; and `log.jsonl` with one JSON object per line. The process
-that trains holds a lock on the file `.lock`, which contains its process id.
+from; `previous.safetensors`, the state saved before that; `log.jsonl` with one JSON object per line; and `text.gz`, the
+training text. The process that trains holds a lock on the file `.lock`, which contains its process id.
 
 This module does not import NumPy: the number of NumPy's threads depends on the size of the model file, and it must be
 set before NumPy is imported.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charlm.atomic import temporary_prefix
 from charlm.errors import CheckpointError, RunError
 
 _PACKAGED_MODELS = Path(__file__).parents[1] / "models"
@@ -33,6 +34,7 @@ MODEL_FILE = "model.safetensors"
 LAST_FILE = "last.safetensors"
 PREVIOUS_FILE = "previous.safetensors"
 LOG_FILE = "log.jsonl"
+TEXT_FILE = "text.gz"
 LOCK_FILE = ".lock"
 
 LOCKED_BYTE = 2**20
@@ -40,11 +42,6 @@ LOCKED_BYTE = 2**20
 
 MAX_PID_BYTES = 20
 """Maximum length of a process id in the lock file, in bytes."""
-
-
-def temporary_prefix(path: Path) -> str:
-    """Return the prefix of the names of temporary files that are renamed to `path` when they are complete."""
-    return f".{path.name}."
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,11 @@ class Run:
         return self.path / LOG_FILE
 
     @property
+    def text(self) -> Path:
+        """File of the training text, compressed, to find copies of it."""
+        return self.path / TEXT_FILE
+
+    @property
     def exists(self) -> bool:
         """True if the folder contains a file of a run."""
         return any(path.exists() for path in (self.model, self.last, self.previous, self.log))
@@ -109,7 +111,7 @@ class Run:
         run = cls._first_free(suggestion) if name is None else cls.check_free(name, force=force)
         with run.locked():
             try:
-                for path in (run.last, run.previous, run.log, run.model):
+                for path in (run.last, run.previous, run.log, run.model, run.text):
                     path.unlink(missing_ok=True)
             except OSError as error:
                 raise RunError(f"{run.path}: cannot be replaced ({error.strerror})") from None
@@ -278,7 +280,7 @@ class Run:
         return next(run for run in map(cls.named, names) if not run.exists and not run.is_locked())
 
     def _delete_temporary_files(self) -> None:
-        for path in (self.model, self.last):
+        for path in (self.model, self.last, self.text):
             for temporary in self.path.glob(f"{temporary_prefix(path)}*"):
                 temporary.unlink(missing_ok=True)
 

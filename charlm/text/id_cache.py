@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Collection, Iterator
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from charlm.atomic import atomic_write
 from charlm.errors import CorpusError
 from charlm.text.corpus import CorpusPart, CorpusReader
 from charlm.text.ids import Ids, smallest_dtype
@@ -41,8 +41,8 @@ CHECK_BYTES = 1 << 24
 MAX_CACHE_BYTES, MAX_CACHE_SHARE = 20 * 10**9, 0.1
 """Maximum size of the cache in bytes, and as a share of the disk. The smaller limit applies."""
 
-OWN_FILE = re.compile(r"[0-9a-f]{32}\.ids|\..{8}\.ids")
-"""Names of complete and of temporary cache files. Files with other names are never removed."""
+OWN_FILE = re.compile(r"[0-9a-f]{32}\.ids|\.[0-9a-f]{32}\.ids\.[0-9a-f]{8}|\..{8}\.ids")
+"""Names of complete and of temporary cache files, the last as earlier versions named them. Other files are kept."""
 
 ABANDONED_SECONDS = 3600
 """Age in seconds above which a temporary file counts as abandoned by a process that was killed."""
@@ -142,23 +142,16 @@ def _hash(tokenizer: Tokenizer) -> str:
 
 
 def _write(path: Path, parts: Iterator[Ids], key: dict[str, Any]) -> None:
-    """Write ids to a temporary file and rename it."""
+    """Write a cache file."""
     count = crc = 0
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".ids", delete=False) as file:
-        try:
-            file.write(b" " * HEADER_BYTES)
-            for ids in parts:
-                file.write(ids.data)
-                count += len(ids)
-                crc = zlib.crc32(ids.data, crc)
-            file.seek(0)
-            file.write(json.dumps({**key, "count": count, "crc32": crc}).encode())
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            file.close()
-            os.unlink(file.name)
-            raise
+    with atomic_write(path) as file:
+        file.write(b" " * HEADER_BYTES)
+        for ids in parts:
+            file.write(ids.data)
+            count += len(ids)
+            crc = zlib.crc32(ids.data, crc)
+        file.seek(0)
+        file.write(json.dumps({**key, "count": count, "crc32": crc}).encode())
 
 
 def _is_valid(path: Path, key: dict[str, Any], dtype: np.dtype[Any]) -> bool:

@@ -14,6 +14,7 @@ from charlm.settings import from_dict
 from charlm.text.corpus import CorpusReader
 from charlm.text.sources import STDIN
 from charlm.training.dataset import TextSources, read_dataset
+from charlm.training.kept_text import keep_text_of_resumed
 from charlm.training.launch import rank_and_count
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
 from charlm.training.setup import Training
@@ -46,6 +47,8 @@ def prepare_resumed(request: Request, name: str) -> Iterator[Training]:
 
         with _reopen_texts(request, run, origin) as sources:
             dataset = read_dataset(sources, origin.tokenizer_config, tokenizer=saved.tokenizer)
+            if rank_and_count()[0] == 0:
+                notes += keep_text_of_resumed(run, sources, saved.metadata, changed=origin.differs_from(sources))
         config = origin.train_config
         if config.batch_size * config.seq_len > len(dataset.train_ids):
             names = " ".join(sources.corpus.sources)
@@ -118,6 +121,14 @@ class _Origin:
             )
         except ConfigError as error:
             raise CheckpointError(f"{run.path}: damaged save ({error})") from None
+
+    def differs_from(self, sources: TextSources) -> bool:
+        """Return True if a text, after its first pass, is not the one with which the run started."""
+        recorded = {"corpus": self.corpus, "validation": self.validation}
+        texts = {"corpus": sources.corpus, "validation": sources.validation}
+        return any(
+            text is not None and text.sha256 != (recorded[name] or {}).get("sha256") for name, text in texts.items()
+        )
 
 
 def _is_provenance(recorded: object) -> bool:

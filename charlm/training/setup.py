@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from charlm._version import __version__
 from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, Tensors
-from charlm.engine.novelty import store_training_text
 from charlm.engine.runs import Run
 from charlm.errors import ConfigError, RunError
 from charlm.text.corpus import CorpusReader
 from charlm.text.glove import VectorFile, Vectors, embed_vocabulary
 from charlm.training.dataset import Dataset, TextSources, read_dataset
 from charlm.training.finetune import PretrainedModel
+from charlm.training.kept_text import keep_text
 from charlm.training.planner import Plan, check_time, plan
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
 
@@ -103,7 +103,6 @@ class Training:
 
         Raises:
             TrainingError: If the loss diverges repeatedly.
-            NoveltyError: If the training text cannot be stored beside the model.
             CheckpointError: If the model cannot be written at the end.
         """
         import torch
@@ -116,8 +115,6 @@ class Training:
             torch.set_num_threads(config.threads)
         model = (model or self.make_model()).to(self.machine.device)
         torch.manual_seed(config.seed + workers.rank)
-        if workers.is_first:
-            store_training_text(self.run.path, self.dataset.tokenizer, self.dataset.train_ids)
         trainer = Trainer(
             model,
             self.dataset,
@@ -170,19 +167,22 @@ def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training
         _check_name(request, pretrained)
 
     with ExitStack() as stack:
-        with _open_texts(request, settings) as sources:
-            base = None if pretrained is None else pretrained.tokenizer
-            dataset = read_dataset(sources, TokenizerConfig.pick(settings), base=base)
+        texts = stack.enter_context(ExitStack())
+        sources = texts.enter_context(_open_texts(request, settings))
+        base = None if pretrained is None else pretrained.tokenizer
+        dataset = read_dataset(sources, TokenizerConfig.pick(settings), base=base)
 
         machine = stack.enter_context(open_machine(request.hardware))
         planned = _make_plan(settings, dataset, vectors, pretrained, machine)
         check_time(planned, machine)
         initial = _initial_weights(pretrained, vectors, dataset, planned.train.seed)
 
-        run = Run(Path())
+        run, text_notes = Run(Path()), []
         if machine.workers.is_first and not dry_run:
             default_name = request.default_name or sources.corpus.name
             run = stack.enter_context(Run.create(request.name, default_name, force=request.force))
+            text_notes = keep_text(run, sources, pretrained)
+        texts.close()
         yield Training(
             run=run,
             model_config=planned.model,
@@ -190,7 +190,7 @@ def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training
             dataset=dataset,
             metadata={**_describe(request, sources, dataset), **initial.metadata},
             machine=machine,
-            notes=(*dataset.notes(), *initial.notes, *planned.notes),
+            notes=(*dataset.notes(), *initial.notes, *planned.notes, *text_notes),
             plan=planned,
             initial=initial,
         )

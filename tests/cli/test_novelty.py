@@ -24,11 +24,46 @@ def test_the_longest_copy_and_the_shares_are_printed(charlm: Charlm, corpus: Pat
     assert rows[2] == f"copied_8-grams\t{53 / 61:.4f}"
 
 
-def test_training_stores_the_text_to_compare_with(charlm: Charlm, corpus: Path) -> None:
-    charlm("train", corpus, "--steps", 1, "--hidden", 4, "--val-fraction", 0.5, "--name", "r")
-    seen, unseen = (json.loads(charlm("novelty", "--json", stdin=text).stdout) for text in (VERSE[:150], VERSE[-150:]))
-    assert seen["longest_copied_run"] == 150
-    assert unseen["longest_copied_run"] < 150
+def copied(charlm: Charlm, text: str, *arguments: str) -> float:
+    """Share of 8-grams that `charlm novelty` finds in the training text."""
+    done = charlm("novelty", *arguments, "--json", stdin=text)
+    assert done.returncode == 0, done.stderr
+    share: float = json.loads(done.stdout)["copied_share"]["8"]
+    return share
+
+
+RAW = "Zwölf  boxing\twizards JUMP; 3.5% <unk> quickly ... (or not)!\n" + VERSE
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["--tokenizer", "word", "--min-count", "2"],
+        ["--tokenizer", "word", "--lowercase", "--vocab-size", "20"],
+        ["--tokenizer", "word", "--split", "whitespace", "--lowercase"],
+    ],
+    ids=" ".join,
+)
+def test_all_of_a_models_own_text_counts_as_copied(charlm: Charlm, settings: list[str]) -> None:
+    """The whole text, held-out part included, in its own spelling and in that of the model."""
+    Path("raw.txt").write_text(RAW, encoding="utf-8")
+    assert charlm("train", "raw.txt", "--steps", 1, "--hidden", 4, "--val-fraction", 0.5, *settings).returncode == 0
+    assert copied(charlm, RAW) == 1
+    assert copied(charlm, RAW.swapcase()) == (1 if "--lowercase" in settings else pytest.approx(0.1, abs=0.1))
+    assert (copied(charlm, RAW.replace("\t", " ")) == 1) == ("whitespace" in settings)
+    assert copied(charlm, "colourless green ideas sleep furiously") == 0
+
+
+def test_after_fine_tuning_the_first_text_counts_too(charlm: Charlm) -> None:
+    """Resuming keeps it, and a validation text of its own is part of the training text."""
+    texts = {"a": "abcdefgh stuff\n" * 9, "b": "stuffed hedgehogs\n" * 9, "held": "a cat said\n" * 9}
+    for name, text in texts.items():
+        Path(f"{name}.txt").write_text(text, encoding="utf-8")
+    charlm("train", "a.txt", "--steps", 1, "--hidden", 4, "--name", "first")
+    charlm("train", "b.txt", "--from", "first", "--steps", 1, "--validation", "held.txt", "--name", "second")
+    assert [copied(charlm, text, "-m", "second") for text in texts.values()] == [1, 1, 1]
+    assert [copied(charlm, text, "-m", "first") for text in texts.values()][0::2] == [1, 0]
 
 
 @pytest.mark.parametrize(("arguments", "stdin", "message"), [

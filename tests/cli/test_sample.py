@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from charlm.engine.novelty import TEXT_FILE, TrainingText, store_training_text
-from charlm.text.tokenizer import CharTokenizer
+from charlm.engine.novelty import TrainingText
+from charlm.engine.runs import TEXT_FILE, Run
+from charlm.engine.training_text import store_training_text
 from tests.conftest import VERSE, Charlm
 
 CHARLM = [sys.executable, "-W", "error", "-m", "charlm"]
@@ -92,8 +93,7 @@ def test_novel_needs_the_training_text_or_a_corpus(charlm: Charlm, model_file: P
     assert "set --corpus to" in done.stderr
     (tmp_path / "verse.txt").write_text(VERSE)
     by_corpus = charlm("sample", "--novel", 3, "--corpus", tmp_path / "verse.txt", "--seed", 1, "-n", 200).stdout
-    tokenizer = CharTokenizer.from_text(VERSE)
-    store_training_text(model_file.parent, tokenizer, tokenizer.encode(VERSE))
+    store_training_text(Run(model_file.parent), [[VERSE]])
     by_training_text = charlm("sample", "--novel", 3, "--seed", 1, "-n", 200).stdout
     assert by_training_text == by_corpus
     assert not TrainingText(VERSE).copied_runs(by_corpus[:200], 3).any()

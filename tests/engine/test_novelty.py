@@ -1,28 +1,25 @@
 """Copied runs compared with those that a plain search finds."""
 
-import gzip
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.engine.novelty import (
-    TEXT_FILE,
-    NoveltyFilter,
-    TrainingText,
-    hash_run,
-    hash_runs,
-    load_training_text,
-    store_training_text,
-)
-from charlm.errors import NoveltyError
+from charlm.config import TokenizerConfig
+from charlm.engine.novelty import DOTTED_I, HASH_BASE, Comparison, NoveltyFilter, TrainingText, hash_runs
 from charlm.text.characters import code_points
-from charlm.text.tokenizer import CharTokenizer
+from charlm.text.tokenizer import make_tokenizer
 from tests.conftest import VERSE
 
 few_letters = st.text(alphabet="ab\n\U0001f600", max_size=40)
+
+
+def hash_run(run: str) -> int:
+    """Hash of one run, by the definition of the polynomial hash."""
+    value = 0
+    for char in run:
+        value = (value * HASH_BASE + ord(char) + 1) % 2**64
+    return value
 
 
 @given(few_letters, st.integers(1, 12))
@@ -64,28 +61,52 @@ def test_runs_across_a_chunk_boundary_are_found(monkeypatch: pytest.MonkeyPatch)
     assert TrainingText(VERSE).longest_copy(f"xx{VERSE[:200]}yy").text == VERSE[:200]
 
 
-def test_the_stored_text_is_the_training_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charlm.engine.novelty.CHUNK_CHARS", 50)
-    text = VERSE + "\udc80\U0001f600"
-    tokenizer = CharTokenizer.from_text(text)
-    store_training_text(tmp_path, tokenizer, tokenizer.encode(text))
-    assert load_training_text(tmp_path / "model.safetensors") == text
-    monkeypatch.setattr("charlm.engine.novelty.MAX_STORED_CHARS", 70)
-    store_training_text(tmp_path, tokenizer, tokenizer.encode(text))
-    assert load_training_text(tmp_path / "model.safetensors") == text[:70]
-    assert [path.name for path in tmp_path.iterdir()] == [TEXT_FILE]
+BLANK_TEXT = st.text(alphabet="aB \n\t\u3000İΣ", max_size=30)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no gzip", gzip.compress(b"cut short")[:-9]])
-def test_errors_name_a_missing_or_damaged_text(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / TEXT_FILE).write_bytes(content)
-    if content == b"":
-        assert load_training_text(tmp_path / "m") == ""  # gzip reads an empty file as an empty text
-        return
-    with pytest.raises(NoveltyError, match=f"{TEXT_FILE}: .*set corpus") as raised:
-        load_training_text(tmp_path / "m")
-    assert raised.value.fields == ("corpus",)
+@given(BLANK_TEXT, st.booleans(), st.booleans())
+def test_differences_that_do_not_matter_are_removed(text: str, lowercase: bool, single_spaces: bool) -> None:
+    points, indices = Comparison(lowercase=lowercase, single_spaces=single_spaces).apply(text)
+    expected = text.replace("İ", "i").lower() if lowercase else text
+    if single_spaces:
+        expected = "\n".join(" ".join(line.split()) for line in expected.split("\n"))
+    assert "".join(map(chr, points)) == expected
+    if indices is not None:
+        kept = "".join(text[index] for index in indices)
+        assert kept.split() == text.split()
+
+
+def test_only_one_lower_case_letter_has_another_length() -> None:
+    assert [char for char in map(chr, range(0x110000)) if len(char.lower()) != 1] == [DOTTED_I]
+    assert [char for char in map(chr, range(0x3001, 0x110000)) if char.isspace()] == []
+
+
+@given(BLANK_TEXT, BLANK_TEXT)
+def test_a_copy_is_found_in_spite_of_differences_and_shown_as_it_is(training: str, text: str) -> None:
+    comparison = Comparison(lowercase=True, single_spaces=True)
+
+    def simple(text: str) -> str:
+        return "".join(map(chr, comparison.points(text)))
+
+    found = TrainingText(training, comparison).longest_copy(text)
+    runs = [simple(text)[i:j] for i in range(len(text)) for j in range(i, len(text) + 1)]
+    longest = max((len(run) for run in runs if run in simple(training)), default=0)
+    assert len(simple(f"x{found.text}x")) - 2 >= longest  # blanks at the ends of the shown run count as well
+    assert text.startswith(found.text, found.position)
+
+
+def test_the_form_of_a_model_is_that_of_its_tokenizer() -> None:
+    words, split = (TokenizerConfig(tokenizer="word", lowercase=True, split=split) for split in ("words", "whitespace"))
+    assert Comparison.of_model(make_tokenizer(TokenizerConfig(), [VERSE])) == Comparison()
+    assert Comparison.of_model(make_tokenizer(words, [VERSE])) == Comparison(lowercase=True)
+    assert Comparison.of_model(make_tokenizer(split, [VERSE])) == Comparison(lowercase=True, single_spaces=True)
+
+
+def test_the_filter_ignores_differences_that_do_not_matter() -> None:
+    found = NoveltyFilter("To  be,\tor not\n", 11, Comparison(lowercase=True, single_spaces=True))
+    assert found.repeats("TO be,", " or no")
+    assert not found.repeats("TO be,", " or")
+    assert not NoveltyFilter("To  be,\tor not\n", 11).repeats("To be,", " or no")
 
 
 def test_similar_runs_have_different_hashes() -> None:

@@ -1,11 +1,11 @@
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from charlm.config import TrainConfig
-from charlm.engine import checkpoint
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError
@@ -41,7 +41,7 @@ def test_a_best_model_that_cannot_be_written_is_kept_as_it_was(monkeypatch: pyte
 
     before = {name: np.array(array) for name, array in model.to_tensors().items()}
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         writer.write_best(PROGRESS)
         model.decoder.bias.detach().add_(1)  # the training continues
         writer.save(PROGRESS, Counters(step=4), {}, finished=False, must=False)

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from charlm.config import TokenizerConfig
+from charlm.engine import training_text
 from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.training_text import load_training_text
 from charlm.errors import ConfigError, CorpusError, RunError
 from charlm.text.corpus import CorpusReader
 from charlm.text.tokenizer import CharTokenizer, Tokenizer
@@ -187,3 +189,35 @@ def test_a_base_vocabulary_keeps_its_ids() -> None:
 def test_a_text_with_one_distinct_token_is_refused(text: str, config: TokenizerConfig) -> None:
     with pytest.raises(CorpusError, match=r"train\.txt: only one distinct (character|word)"):
         dataset_of(text, config)
+
+
+def stop_early() -> Callbacks:
+    """Callbacks that stop a training after its first update."""
+    reports: list[object] = []
+    return Callbacks(report=reports.append, stop=lambda: bool(reports))
+
+
+def test_a_training_text_that_cannot_be_stored_is_a_note(verse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training_text, "atomic_write", full)
+        with prepare_new(request(verse, name="mine")) as training:
+            training.train(stop_early())
+    *_, text_note = training.notes
+    assert text_note.startswith("checkpoints/mine/text.gz: cannot be written (No space left on device)")
+    assert training.run.model.exists()
+    with prepare_resumed(Request(hardware=ONE_THREAD), "mine") as resumed:  # stores what is missing
+        assert load_training_text(resumed.run.model, {}) == VERSE
+    resumed.run.text.write_bytes(b"kept")
+    with prepare_resumed(Request(hardware=ONE_THREAD), "mine"):
+        assert resumed.run.text.read_bytes() == b"kept"
+
+
+def test_a_changed_text_is_added_to_the_stored_one(verse: str) -> None:
+    with prepare_new(request(verse, name="mine")) as training:
+        training.train(stop_early())
+    Path(verse).write_text(VERSE.upper(), encoding="utf-8")
+    with prepare_resumed(Request(hardware=ONE_THREAD, force=True), "mine") as resumed:
+        assert load_training_text(resumed.run.model, {}) == VERSE.upper() + VERSE

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ import torch
 from torch import nn
 
 from charlm.config import ModelConfig, TrainConfig
-from charlm.engine import checkpoint
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import Run
@@ -202,14 +202,14 @@ def test_a_training_that_diverges_repeatedly_is_an_error() -> None:
 
 def test_a_full_disk_is_a_warning_during_training_and_an_error_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     full = [False]
-    fsync = checkpoint.os.fsync
+    fsync = os.fsync
 
     def write_to_disk(handle: int) -> None:
         if full[0]:
             raise OSError(28, "No space left on device")
         fsync(handle)
 
-    monkeypatch.setattr(checkpoint.os, "fsync", write_to_disk)
+    monkeypatch.setattr(os, "fsync", write_to_disk)
     warnings: list[str] = []
 
     def report(progress: Progress) -> None:
@@ -236,7 +236,7 @@ def test_the_best_model_stays_in_memory_while_the_disk_is_full(monkeypatch: pyte
     losses = iter([2.0, 1.0] + [3.0] * 20)
     monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
     monkeypatch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
     whole = make_trainer("whole")
     whole.train()
     losses = iter([2.0, 1.0] + [3.0] * 20)
@@ -245,7 +245,7 @@ def test_the_best_model_stays_in_memory_while_the_disk_is_full(monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     def report(progress: Progress) -> None:
-        monkeypatch.setattr(checkpoint.os, "fsync", full if 4 <= progress.step < 20 else lambda handle: None)
+        monkeypatch.setattr(os, "fsync", full if 4 <= progress.step < 20 else lambda handle: None)
 
     make_trainer("run", replace(QUICK, save_every=1e-9), report=report).train()
     best, expected = (load_checkpoint(Path(run, "model.safetensors")) for run in ("run", "whole"))
