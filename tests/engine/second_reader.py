@@ -1,0 +1,158 @@
+"""A second reader of model files, written from docs/checkpoint-format.md alone.
+
+It imports nothing of charlm. It is slow, because it is meant to be read.
+"""
+
+import json
+import re
+import struct
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from unicodedata import category
+
+import numpy as np
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
+ENDINGS = ("n't", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
+
+
+def is_word(char: str) -> bool:
+    return char == "_" or category(char)[0] in "LN"
+
+
+def is_digit(char: str) -> bool:
+    return category(char) == "Nd"
+
+
+def end_of_run(text: str, begin: int, fits: Callable[[str], bool]) -> int:
+    return next((place for place in range(begin, len(text)) if not fits(text[place])), len(text))
+
+
+def end_of_ending(text: str, begin: int, ending: str) -> int:
+    """Return the end of an ending such as n't at a position; 0 if it is not there, or a word character follows."""
+    end = begin + len(ending)
+    found = text[begin:end].lower().replace("\u2019", "'").replace("\u017f", "s")
+    return end if found == ending and not is_word(text[end : end + 1] or " ") else 0
+
+
+def end_of_number(text: str, begin: int) -> int:
+    """Return the end of the longest number with separators at a position; 0 if there is none."""
+    longest, end = 0, end_of_run(text, begin, is_digit)
+    while begin < end < len(text) - 1 and text[end] in ".," and is_digit(text[end + 1]):
+        end = end_of_run(text, end + 1, is_digit)
+        longest = longest if is_word(text[end : end + 1] or " ") else end
+    return longest
+
+
+def pieces(chunk: str) -> Iterator[str]:
+    """Cut a chunk into pieces, by the seven rules."""
+    begin = 0
+    while begin < len(chunk):
+        char, word = chunk[begin], end_of_run(chunk, begin, is_word)
+        ends = [end_of_number(chunk, begin)]
+        ends += [place for place in range(begin + 1, word) if end_of_ending(chunk, place, "n't")]
+        ends += [end_of_ending(chunk, begin, ending) for ending in ENDINGS]
+        ends += [word if word > begin else 0]
+        if not char.isspace():
+            ends += [end_of_run(chunk, begin, lambda other, char=char: other.lower() == char.lower())]
+        end = next((end for end in ends if end), begin + 1)
+        yield chunk[begin:end]
+        begin = end
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+class SecondReader:
+    """A model file: its tokenizer as `encode`, and its scores as `costs`."""
+
+    def __init__(self, path: Path) -> None:
+        data = path.read_bytes()
+        begin = 8 + struct.unpack("<Q", data[:8])[0]
+        header = json.loads(data[8:begin])
+        strings = header.pop("__metadata__")
+        self.config, self.tokenizer = json.loads(strings["config"]), json.loads(strings["tokenizer"])
+        self.tensors = {}
+        for name, entry in header.items():
+            values = np.frombuffer(data[begin:][slice(*entry["data_offsets"])], DTYPES[entry["dtype"]])
+            self.tensors[name] = values.reshape(entry["shape"]).astype(np.float32)
+        tokens = self.tokenizer.get("tokens") or ["", *self.tokenizer["chars"]]
+        self.index = {token: token_id for token_id, token in enumerate(tokens) if token_id}
+        self.no_space_before, self.no_space_after = (
+            set(self.tokenizer.get(name, ())) for name in ("no_space_before", "no_space_after")
+        )
+
+    def encode(self, text: str) -> list[int]:
+        if self.tokenizer["kind"] == "char":
+            return [self.index.get(char, 0) for char in text]
+        text = text.lower() if self.tokenizer["lowercase"] else text
+        return self.encode_split(text) if self.tokenizer["split"] == "whitespace" else self.encode_words(text)
+
+    def encode_split(self, text: str) -> list[int]:
+        line_end = self.index["<eos>"]
+        known = self.index | {"<eos>": 0}
+        lines = [[known.get(word, 0) for word in line.split()] for line in text.replace("\0", "\ufffd").split("\n")]
+        return [token_id for line in lines for token_id in (*line, line_end)][:-1]
+
+    def encode_words(self, text: str) -> list[int]:
+        chunks = re.findall("\n| +|[^ \n]+", text)
+        parts = [self.ids_of_chunk(chunk) for chunk in chunks]
+        for place in range(1, len(parts) - 1):
+            if chunks[place] == " " and self.implies_space(parts[place - 1][-1], parts[place + 1][0]):
+                parts[place] = []
+        return [token_id for part in parts for token_id in part]
+
+    def ids_of_chunk(self, chunk: str) -> list[int]:
+        if chunk.startswith(" "):
+            return self.ids_of_piece(chunk)
+        ids: list[int] = []
+        for token_id in (token_id for piece in pieces(chunk) for token_id in self.ids_of_piece(piece)):
+            ids += [self.index["<join>"]] * (bool(ids) and self.implies_space(ids[-1], token_id)) + [token_id]
+        return ids
+
+    def ids_of_piece(self, piece: str) -> list[int]:
+        mark, is_run = piece[0], piece == piece[0] * len(piece) and not is_word(piece[0])
+        if piece not in self.index and is_run and mark in self.index:
+            return [self.index[mark]] * len(piece)
+        return [self.index.get(piece, 0)]
+
+    def implies_space(self, left: int, right: int) -> bool:
+        return left not in self.no_space_after and right not in self.no_space_before
+
+    def costs(self, text: str) -> list[float]:
+        """Return the negative log-probability of each token of a text, in nats."""
+        ids = self.encode("\n" + text)
+        layers, size = range(self.config["num_layers"]), self.config["hidden_size"]
+        states = [[np.zeros(size, np.float32), np.zeros(size, np.float32)] for _ in layers]
+        costs = []
+        for token_id, target in pairwise(ids):
+            x, total = self.tensors["embedding.weight"][token_id], np.zeros(size, np.float32)
+            for layer in layers:
+                x = self.step(layer, x, states[layer])
+                total = total + x
+            decoder = self.tensors["embedding.weight" if self.config["tie_weights"] else "decoder.weight"]
+            y = total if self.config.get("skip_connections") else x
+            logits = (decoder @ y + self.tensors["decoder.bias"]).astype(np.float64)
+            costs.append(float(np.logaddexp.reduce(logits) - logits[target]))
+        return costs
+
+    def step(self, layer: int, x: np.ndarray, state: list[np.ndarray]) -> np.ndarray:
+        """Compute one layer for one token. The state, h and c, is updated."""
+        w_ih, w_hh, b_ih, b_hh = (
+            self.tensors[f"core.layers.{layer}.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        h, c = state
+        a, b = (w_ih @ x + b_ih).reshape(-1, len(h)), (w_hh @ h + b_hh).reshape(-1, len(h))
+        if self.config["cell"] == "lstm":
+            (i, f, _, o), g = sigmoid(a + b), np.tanh(a[2] + b[2])
+            c = f * c + i * g
+            h = o * np.tanh(c)
+        elif self.config["cell"] == "gru":
+            r, z = sigmoid(a[:2] + b[:2])
+            h = (1 - z) * np.tanh(a[2] + r * b[2]) + z * h
+        else:
+            h = np.tanh(a[0] + b[0])
+        state[:] = h, c
+        return h
