@@ -17,7 +17,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "engine": ({"text"}, {"numpy", "safetensors"}),
     "training": ({"text", "engine"}, {"numpy", "torch"}),
     "lessons": ({"text", "engine", "training"}, {"numpy", "torch"}),
-    "cli": ({"text", "engine", "training", "lessons"}, {"click", "rich", "tqdm", "matplotlib", "numpy", "torch"}),
+    "cli": ({"text", "engine", "training", "lessons"}, {"click", "rich", "matplotlib", "numpy", "torch"}),
 }
 
 
@@ -114,6 +114,6 @@ def test_help_imports_neither_numpy_nor_a_command() -> None:
     code = (
         "import sys\nfrom charlm.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "assert not {'numpy', 'rich', 'tqdm', 'charlm.cli.train'} & set(sys.modules)"
+        "assert not {'numpy', 'rich', 'charlm.cli.train'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from charlm.cli.options import command, json_option, model_option
+from charlm.cli.tables import print_table
 
 
 @command()
@@ -15,7 +16,8 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
     """Show the metadata of a model.
 
     Prints the size of the file, the shape of the model, the training text, the settings of the training and the losses.
-    The model is given as an argument or with -m.
+    The model is given as an argument or with -m. In a pipe, each line has a section, a name and a value, separated by
+    tabs.
 
     \b
     Example:
@@ -43,28 +45,16 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**facts, "tokenizer": checkpoint.tokenizer.to_dict()}, indent=2))
     else:
-        _print_table(facts)
+        print_table(_rows(facts))
 
 
-def _print_table(facts: dict[str, Any]) -> None:
-    """Print one row per fact: section, name, value. Facts without a value are left out."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from charlm.text.printable import escape_unprintable
-
-    table = Table(show_header=False, box=None, pad_edge=False)
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return one row per fact: section, name, value. Facts without a value are left out."""
+    rows = []
     for section, value in facts.items():
-        rows = value.items() if isinstance(value, dict) else [("", value)]
-        shown = [(name, entry) for name, entry in rows if entry is not None]
-        for index, (name, entry) in enumerate(shown):
-            table.add_row(
-                Text("" if index else section, style="bold"),
-                Text(escape_unprintable(name)),
-                Text(escape_unprintable(_value_text(entry))),
-            )
-    Console().print(table)
+        entries = value.items() if isinstance(value, dict) else [("", value)]
+        rows += [(section, name, _value_text(entry)) for name, entry in entries if entry is not None]
+    return rows
 
 
 def _value_text(value: Any) -> str:  # noqa: ANN401 - any JSON value

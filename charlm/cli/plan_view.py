@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from charlm.cli.tables import print_table
 from charlm.engine.checkpoint import num_parameters
 
 if TYPE_CHECKING:
@@ -25,15 +26,8 @@ def plan_text(plan: "Plan") -> str:
 
 def print_plan(training: "Training") -> None:
     """Print a plan as a table: the data, then each setting with its option, and whether it was given."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     assert training.plan is not None, "a new training has a plan"
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value, origin in (*_facts(training, training.plan), ("", "", ""), *_settings(training.plan)):
-        table.add_row(Text(name, style="bold"), Text(value), Text(origin))
-    Console().print(table)
+    print_table([*_facts(training, training.plan), ("", "", ""), *_settings(training.plan)])
 
 
 def _facts(training: "Training", plan: "Plan") -> Iterator[tuple[str, str, str]]:

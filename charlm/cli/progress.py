@@ -1,14 +1,13 @@
 """Display of the progress of a training: a bar on a terminal, occasional lines elsewhere, and a summary at the end."""
 
 import math
-import sys
-import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import click
 
 from charlm.cli.options import warn
+from charlm.cli.status import StatusLine, bar_text
+from charlm.cli.tables import print_table
 from charlm.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ SECONDS_BETWEEN_LINES, FRACTION_BETWEEN_LINES = 10.0, 0.05
 
 FIRST_LINE_SECONDS = 3.0
 """Time of the first line, in seconds since the start."""
-
-SECONDS_BETWEEN_DRAWS = 0.1
-"""Minimum time between two updates of the bar, in seconds."""
 
 SMOOTHING = 0.9
 """Weight of the previous value in the running mean of the training loss that is shown."""
@@ -49,38 +45,24 @@ def loss_text(nats: float, chars_per_token: float, digits: int = 4, *, words: bo
 
 
 class ProgressView:
-    """Display of the progress of a training on stderr; a context manager.
+    """Display of the progress of a training on stderr.
 
     Args:
         config: Settings of the training, for its length.
         chars_per_token: Mean number of characters per token; 1 for models of characters.
+        status: Line for the bar on a terminal.
         quiet: Whether to show nothing but warnings.
     """
 
-    def __init__(self, config: TrainConfig, chars_per_token: float, *, quiet: bool) -> None:
+    def __init__(self, config: TrainConfig, chars_per_token: float, status: StatusLine, *, quiet: bool) -> None:
         self._config = config
         self._chars_per_token = chars_per_token
+        self._status = status
         self._quiet = quiet
-        self._bar: Any = None
         self._next_line = (FIRST_LINE_SECONDS, 0.0)  # seconds, fraction
-        self._next_draw = 0.0
         self._first: Progress | None = None
         self._train_nats = math.nan
-        self._val_nats: float | None = None
-
-    def __enter__(self) -> Self:
-        if not self._quiet and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            layout = "{percentage:3.0f}%|{bar:8}| {desc}"
-            self._bar = tqdm(total=1.0, bar_format=layout, dynamic_ncols=True, leave=False, file=sys.stderr)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._val_nats: float | None = None  # on a terminal, the latest one; otherwise, the one since the last line
 
     def __call__(self, progress: "Progress") -> None:
         """Record the progress, and show it if a display is due."""
@@ -92,39 +74,39 @@ class ProgressView:
             self._val_nats = progress.val_nats
         if self._quiet:
             return
-        if self._bar is not None:
-            self._draw(progress)
+        if self._status.is_shown:
+            if self._status.is_due():
+                self._status.show(bar_text(progress.fraction, self._parts(progress), self._status.columns))
         elif progress.seconds >= self._next_line[0] and progress.fraction >= self._next_line[1]:
             self._print(progress)
 
     def warn(self, message: str) -> None:
         """Print a warning without damaging the bar."""
-        if self._bar is not None:
-            self._bar.clear()
+        self._status.clear()
         warn(message)
-
-    def _draw(self, progress: "Progress") -> None:
-        if time.monotonic() >= self._next_draw:
-            self._next_draw = time.monotonic() + SECONDS_BETWEEN_DRAWS
-            self._bar.n = progress.fraction
-            self._bar.set_description_str(self._line(progress))
 
     def _print(self, progress: "Progress") -> None:
         if progress.step and self._seconds_left(progress) is None:
             return  # the time left is known after the next update
         self._next_line = (progress.seconds + SECONDS_BETWEEN_LINES, progress.fraction + FRACTION_BETWEEN_LINES)
-        click.echo(f"{progress.fraction:4.0%}  {self._line(progress)}", err=True)
+        click.echo(f"{progress.fraction:4.0%}  {', '.join(self._parts(progress))}", err=True)
+        self._val_nats = None
 
-    def _line(self, progress: "Progress") -> str:
-        validation = "" if self._val_nats is None else f", validation {self._val_nats:.3f}"
+    def _parts(self, progress: "Progress") -> dict[str, int]:
+        """Return what there is to say, with the rank at which a bar leaves it out."""
+        validation = {} if self._val_nats is None else {f"validation {self._val_nats:.3f}": 2}
         if math.isnan(self._train_nats):  # a pretrained model is validated before the first update
-            return f"before the first update{validation}"
+            return {"before the first update": 0, **validation}
         seconds = self._seconds_left(progress)
-        left = "?" if seconds is None else clock_text(seconds)
-        return (
-            f"{left} left, {loss_text(self._train_nats, self._chars_per_token, digits=3)}{validation}, "
-            f"{progress.tokens_per_second * self._chars_per_token:,.0f} chars/s, epoch {progress.epoch:.1f}"
-        )
+        nats, bits = loss_text(self._train_nats, self._chars_per_token, digits=3).split(", ")
+        return {
+            f"{'?' if seconds is None else clock_text(seconds)} left": 0,
+            nats: 1,
+            bits: 5,
+            **validation,
+            f"{progress.tokens_per_second * self._chars_per_token:,.0f} chars/s": 4,
+            f"epoch {progress.epoch:.1f}": 3,
+        }
 
     def _seconds_left(self, progress: "Progress") -> float | None:
         """Return the time left in seconds, or None if it is unknown.
@@ -141,12 +123,7 @@ class ProgressView:
 
 def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
     """Print a summary on stderr: length of the training, model, losses, folder, and the next command to use."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from charlm.engine.checkpoint import load_checkpoint, num_parameters
-    from charlm.text.printable import escape_unprintable
 
     checkpoint = load_checkpoint(run.model)
     config, words, stopped = checkpoint.config, checkpoint.tokenizer.kind == "word", end.fraction < 1
@@ -162,10 +139,7 @@ def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
         "saved in": str(run.path),
         "next": f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}",
     }
-    table = Table(show_header=False, box=None, pad_edge=False, title_justify="left")
-    for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(escape_unprintable(value)))
-    Console(stderr=True).print(table)
+    print_table(list(rows.items()), err=True)
 
 
 def _training_row(end: "Progress", chars_per_token: float, *, words: bool) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """Command `charlm train`."""
 
+import os
 import shlex
 import sys
+import textwrap
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,7 @@ from charlm.cli.options import (
     threads_option,
     warn,
 )
+from charlm.cli.status import StatusLine
 from charlm.config import (
     LENGTH,
     MODEL,
@@ -165,9 +169,13 @@ def train(
         hardware=Hardware(device=device, threads=threads, started=started),
         command=shlex.join(["charlm", *sys.argv[1:]]),
     )
-    with _prepare(request, resume, plan_only=plan_only) as training:
+    with (
+        StatusLine(quiet=quiet or os.environ.get("RANK", "0") != "0") as status,
+        _prepare(request, resume, status.show, plan_only=plan_only) as training,
+    ):
+        status.clear()
         quiet = quiet or not training.machine.workers.is_first
-        signal_number = _show_plan(training) if plan_only else _train(training, quiet=quiet)
+        signal_number = _show_plan(training) if plan_only else _train(training, status, quiet=quiet)
     if signal_number:
         click.get_current_context().exit(128 + signal_number)
 
@@ -178,19 +186,21 @@ def _if_given(parameter: str, value: str) -> str | None:
     return value if source == click.core.ParameterSource.COMMANDLINE else None
 
 
-def _prepare(request: "Request", resume: str | None, *, plan_only: bool) -> "AbstractContextManager[Training]":
-    """Prepare a new training, or a resumed one."""
+def _prepare(
+    request: "Request", resume: str | None, announce: Callable[[str], None], *, plan_only: bool
+) -> "AbstractContextManager[Training]":
+    """Prepare a new training, or a resumed one; announce each part of the preparation."""
     if resume is not None:
         if request.validation or request.glove or request.pretrained or plan_only:
             raise click.UsageError("--validation, --glove, --from and --plan are for a new run: omit them")
         from charlm.training.resumption import prepare_resumed
 
-        return prepare_resumed(request, resume or request.name or "")
+        return prepare_resumed(request, resume or request.name or "", announce)
     if not request.corpus:
         raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`")
     from charlm.training.setup import prepare_new
 
-    return prepare_new(request, dry_run=plan_only)
+    return prepare_new(request, announce, dry_run=plan_only)
 
 
 def _show_plan(training: "Training") -> int:
@@ -204,7 +214,7 @@ def _show_plan(training: "Training") -> int:
     return 0
 
 
-def _train(training: "Training", *, quiet: bool) -> int:
+def _train(training: "Training", status: StatusLine, *, quiet: bool) -> int:
     """Train and print the results. Return the number of the signal that ended the training, or 0."""
     from charlm.cli.plan_view import plan_text
     from charlm.cli.progress import ProgressView, print_summary
@@ -214,11 +224,15 @@ def _train(training: "Training", *, quiet: bool) -> int:
     for message in training.notes:
         note(message, quiet=quiet)
     if training.plan is not None and not quiet:
-        click.echo(plan_text(training.plan), err=True)
+        text = plan_text(training.plan)
+        click.echo(textwrap.fill(text, status.columns) if status.is_shown else text, err=True)
     first, chars_per_token = training.machine.workers.is_first, training.dataset.chars_per_token
-    with StopSignals() as stop, ProgressView(training.train_config, chars_per_token, quiet=quiet) as view:
-        show = view.warn if first else lambda message: None
+    view = ProgressView(training.train_config, chars_per_token, status, quiet=quiet)
+    show = view.warn if first else lambda message: None
+    status.show("preparing the first update")
+    with StopSignals() as stop:
         end = training.train(Callbacks(report=view, warn=show, stop=lambda: stop.number != 0))
+    status.clear()
     if first and not training.run.model.exists():
         warn(f"stopped before the first update, so there is no model yet; charlm train --resume {training.run.name}")
         return stop.number

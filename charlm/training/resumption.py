@@ -1,7 +1,7 @@
 """Preparation of a resumed training: find the save, check settings and texts, encode the texts again."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from charlm.training.dataset import TextSources, read_dataset
 from charlm.training.kept_text import keep_text_of_resumed
 from charlm.training.launch import rank_and_count
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
-from charlm.training.setup import Training
+from charlm.training.setup import READING, STARTING, Training
 
 if TYPE_CHECKING:
     from charlm.training.throughput import Machine
@@ -27,12 +27,15 @@ KEPT_METADATA = ("charlm", "command", "corpus", "validation", "tokenization", "g
 
 
 @contextmanager
-def prepare_resumed(request: Request, name: str) -> Iterator[Training]:
+def prepare_resumed(
+    request: Request, name: str, announce: Callable[[str], None] = lambda part: None
+) -> Iterator[Training]:
     """Prepare to continue a run, with the settings and the corpus that it started with.
 
     Args:
         request: Settings, which must equal those of the run if they are given; and the corpus, if it has moved.
         name: Name or folder of the run; an empty string for the newest.
+        announce: Called at the beginning of each part of the preparation, with its description.
 
     Raises:
         CharlmError: Of any kind, if the run cannot be continued.
@@ -45,6 +48,7 @@ def prepare_resumed(request: Request, name: str) -> Iterator[Training]:
         origin = _Origin.from_metadata(run, saved)
         _check_unchanged(request, run, saved, origin)
 
+        announce(READING)
         with _reopen_texts(request, run, origin) as sources:
             dataset = read_dataset(sources, origin.tokenizer_config, tokenizer=saved.tokenizer)
             if rank_and_count()[0] == 0:
@@ -56,6 +60,7 @@ def prepare_resumed(request: Request, name: str) -> Iterator[Training]:
                 f"{names}: too short for {config.batch_size} streams of {config.seq_len} tokens; give a longer text"
             )
 
+        announce(STARTING)
         machine = stack.enter_context(open_machine(request.hardware))
         yield Training(
             run=run,

@@ -4,7 +4,7 @@ The command line, the lessons, the benchmarks and the Python API all train throu
 `charlm.training.resumption.prepare_resumed` if they have to do something between preparation and training.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from charlm.training.network import LanguageModel
     from charlm.training.progress import Progress
     from charlm.training.throughput import Machine
+
+READING, STARTING = "reading the text", "starting PyTorch"
+"""Parts of the preparation, as they are announced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +150,9 @@ def run(request: Request, callbacks: "Callbacks | None" = None) -> tuple[Run, "P
 
 
 @contextmanager
-def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training]:
+def prepare_new(
+    request: Request, announce: Callable[[str], None] = lambda part: None, *, dry_run: bool = False
+) -> Iterator[Training]:
     """Prepare a new training: read the texts, choose the settings, create the run.
 
     Everything that can be checked without reading the texts is checked first. The run stays locked, and the processes
@@ -155,6 +160,7 @@ def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training
 
     Args:
         request: Texts, settings and hardware of the training.
+        announce: Called at the beginning of each part of the preparation, with its description.
         dry_run: Whether to create no run.
 
     Raises:
@@ -167,12 +173,15 @@ def prepare_new(request: Request, *, dry_run: bool = False) -> Iterator[Training
         _check_name(request, pretrained)
 
     with ExitStack() as stack:
+        announce(READING)
         texts = stack.enter_context(ExitStack())
         sources = texts.enter_context(_open_texts(request, settings))
         base = None if pretrained is None else pretrained.tokenizer
         dataset = read_dataset(sources, TokenizerConfig.pick(settings), base=base)
 
+        announce(STARTING)
         machine = stack.enter_context(open_machine(request.hardware))
+        announce("timing some updates to choose the settings")
         planned = _make_plan(settings, dataset, vectors, pretrained, machine)
         check_time(planned, machine)
         initial = _initial_weights(pretrained, vectors, dataset, planned.train.seed)

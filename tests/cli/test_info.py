@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,18 @@ def test_model_is_given_as_argument_or_as_option() -> None:
     both = CliRunner().invoke(main, ["info", "tiny", "-m", "tiny"])
     assert both.exit_code == 2
     assert "name only one model" in both.stderr
+
+
+def test_info_in_a_pipe_has_one_unchanged_line_per_fact() -> None:
+    _, plain = make_checkpoint()
+    command = "charlm train " + "long-name.txt " * 30 + "end"
+    metadata = {"command": command, "corpus": {"name": "x", "characters": 12345}}
+    save_checkpoint(Path("a.safetensors"), replace(plain, metadata=metadata))
+    lines = CliRunner().invoke(main, ["info", "a.safetensors"]).stdout.splitlines()
+    assert f"command\t\t{command}" in lines
+    assert "corpus\tcharacters\t12,345" in lines
+    assert {line.count("\t") for line in lines} == {2}
+    assert not any(line != line.strip() or "  " in line for line in lines)
 
 
 @pytest.mark.parametrize("command", [["info"], ["info", "--json"], ["next", "--top", "99"], ["next", "--json"]])

@@ -64,7 +64,9 @@ def test_run_trains_from_start_to_end(verse: str) -> None:
 
 
 def test_a_dry_run_plans_and_creates_nothing(verse: str) -> None:
-    with prepare_new(request(verse), dry_run=True) as training:
+    announced: list[str] = []
+    with prepare_new(request(verse), announced.append, dry_run=True) as training:
+        assert announced == ["reading the text", "starting PyTorch", "timing some updates to choose the settings"]
         assert training.plan is not None
         assert training.plan.given == TINY.keys()
         assert training.model_config.hidden_size == 8
