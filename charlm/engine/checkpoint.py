@@ -1,9 +1,10 @@
 """Reader and writer of model files.
 
 A model file is one safetensors file. It holds the weights, and in its header everything else as JSON: `config` (the
-shape of the model), `tokenizer` (the vocabulary) and `story` (the metadata: origin and quality of the model). Reading
-a file never runs code, and everything is checked before it is used. New content is written to a temporary file in the
-same folder, flushed to disk, and renamed. docs/checkpoint-format.md specifies every byte and key.
+shape of the model), `tokenizer` (the vocabulary), `spelling` (the characters of the spelling model of a word model) and
+`story` (the metadata: origin and quality of the model). Reading a file never runs code, and everything is checked
+before it is used. New content is written to a temporary file in the same folder, flushed to disk, and renamed.
+docs/checkpoint-format.md specifies every byte and key.
 """
 
 import json
@@ -19,19 +20,23 @@ from safetensors.numpy import save
 
 from charlm.atomic import atomic_write
 from charlm.config import CELLS, ModelConfig
+from charlm.engine.spelling import SpellingModel
 from charlm.engine.tensorfile import TensorFile, parse_json
 from charlm.errors import CharlmError, CheckpointError
 from charlm.settings import from_dict
 from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
 
 FORMAT = "charlm"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 METADATA_KEY = "story"
 """Header key of the metadata. It is part of the file format and does not change."""
 
 RESUME_PREFIX = "resume/"
 """Prefix of the names of tensors that only a resumed training needs."""
+
+SPELLING_KEY, SPELLING_PREFIX = "spelling", "spelling/"
+"""Header key of the spelling model of a word model, and prefix of the names of its tensors."""
 
 MAX_WEIGHT = 1e9
 """Maximum magnitude of a weight. Trained weights are far smaller. Larger weights could make results infinite."""
@@ -48,12 +53,15 @@ class Checkpoint:
         config: Shape of the model.
         tokenizer: Tokenizer with its vocabulary.
         tensors: Weights by name. The trainer's state, if it was read, has names that start with `RESUME_PREFIX`.
+        spelling: Model of the spelling of unknown words; None for models of characters, and for word models from files
+            of version 1.
         metadata: Origin of the model: corpus, command, versions, training settings, metrics.
     """
 
     config: ModelConfig
     tokenizer: Tokenizer
     tensors: Tensors
+    spelling: SpellingModel | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -102,7 +110,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
         "tokenizer": json.dumps(checkpoint.tokenizer.to_dict()),
         METADATA_KEY: json.dumps(checkpoint.metadata),
     }
-    data = save({name: np.asarray(array, order="C") for name, array in checkpoint.tensors.items()}, header)
+    tensors = dict(checkpoint.tensors)
+    if checkpoint.spelling is not None:
+        header[SPELLING_KEY] = json.dumps({"chars": checkpoint.spelling.chars})
+        tensors |= {SPELLING_PREFIX + name: array for name, array in checkpoint.spelling.to_tensors().items()}
+    data = save({name: np.asarray(array, order="C") for name, array in tensors.items()}, header)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, keep=keep) as file:
@@ -126,15 +138,16 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
             file = TensorFile(stream, path)
             config, tokenizer, metadata = _parse_header(file.metadata, path)
             _check_tensors(path, config, tokenizer, file)
-            names = [name for name in file.names if with_resume or not name.startswith(RESUME_PREFIX)]
-            tensors = {name: file.read(name) for name in names}
+            spelling = _read_spelling(path, tokenizer, file)
+            skipped = (SPELLING_PREFIX,) if with_resume else (SPELLING_PREFIX, RESUME_PREFIX)
+            tensors = {name: file.read(name) for name in file.names if not name.startswith(skipped)}
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     for name in tensor_shapes(config):
         # NaN fails every comparison, therefore the condition is negated.
         if not max(float(tensors[name].max()), -float(tensors[name].min())) <= MAX_WEIGHT:
             raise CheckpointError(f"{path}: damaged ({name} has a weight that is not finite or above {MAX_WEIGHT:g})")
-    return Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, metadata=metadata)
+    return Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, spelling=spelling, metadata=metadata)
 
 
 def _parse_header(header: Mapping[str, str], path: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Any]]:
@@ -174,6 +187,23 @@ def _check_tensors(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: 
             raise CheckpointError(
                 f"{path}: damaged ({name} is {file.dtype(name)} {file.shape(name)} instead of floats of shape {shape})"
             )
+    others = (RESUME_PREFIX, SPELLING_PREFIX) if SPELLING_KEY in file.metadata else (RESUME_PREFIX,)
     for name in file.names:
-        if name not in shapes and not name.startswith(RESUME_PREFIX):
+        if name not in shapes and not name.startswith(others):
             raise CheckpointError(f"{path}: damaged, or written by a newer charlm (unknown tensor {name[:80]!r})")
+
+
+def _read_spelling(path: Path, tokenizer: Tokenizer, file: TensorFile) -> SpellingModel | None:
+    """Return the spelling model of a file, or None if it has none."""
+    if SPELLING_KEY not in file.metadata:
+        return None
+    names = [name for name in file.names if name.startswith(SPELLING_PREFIX)]
+    try:
+        match parse_json(file.metadata[SPELLING_KEY], path):
+            case {"chars": str(chars)} if tokenizer.kind == "word":
+                chars.encode("utf-8", "surrogateescape")
+                tensors = {name.removeprefix(SPELLING_PREFIX): file.read(name) for name in names}
+                return SpellingModel.from_tensors(chars, tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged spelling model ({str(error)[:200]})") from None
+    raise CheckpointError(f"{path}: damaged header (no characters of the spelling model, or no words)")

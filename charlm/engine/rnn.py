@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from charlm.config import CELLS, ModelConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
+from charlm.engine.unknown import UnknownTokens
 from charlm.text.tokenizer import Ids, Tokenizer
 
 Array = npt.NDArray[np.float32]
@@ -58,6 +59,7 @@ class RecurrentNetwork:
     Attributes:
         config: Shape of the model.
         tokenizer: Tokenizer with the vocabulary.
+        unknown_tokens: Costs of the unknown tokens of a text.
         layers: Recurrent layers.
         table: Input product and bias of the first layer for each token, (V, G * H + TABLE_PADDING), float32.
         decoder: Matrix of the decoder, (V, H), float32.
@@ -72,6 +74,7 @@ class RecurrentNetwork:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config: ModelConfig = checkpoint.config
         self.tokenizer: Tokenizer = checkpoint.tokenizer
+        self.unknown_tokens = UnknownTokens(checkpoint.tokenizer, checkpoint.spelling)
         weights = {name: np.asarray(array, dtype=np.float32) for name, array in checkpoint.tensors.items()}
         self.layers = [
             Layer(self.config, *(weights[f"core.layers.{layer}.{part}_l0"] for part in Layer.parts))

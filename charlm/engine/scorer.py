@@ -1,12 +1,14 @@
 """Scoring of text with a model or a mixture of models.
 
 The scoring rule: a text, or a line that is scored by itself, starts from the zero state after one newline token. Every
-token counts, including the newline at the end of a line if the input has it. The score of an unknown token is that of
-the model's unknown token, and unknown tokens are counted. Characters and bytes are those of the original text, so that
-the bits per character of models with different tokenizers can be compared.
+token counts, including the newline at the end of a line if the input has it. An unknown token costs what the model
+assigns to its unknown token, and in addition the spelling of the word or character that it stands for. Unknown tokens
+are counted. Characters and bytes are those of the original text, so that the bits per character of models with
+different tokenizers can be compared.
 """
 
 import functools
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,7 +101,7 @@ class ModelScorer:
             for index, nats in zip(batch, nats_of_lines, strict=True):
                 ids = encoded[index][1:]
                 scores[index] = TokenScores(lines[index], ids, nats[: len(ids)])
-        return [scores[index] for index in range(len(lines))]
+        return self._network.unknown_tokens.add_spelling([scores[index] for index in range(len(lines))])
 
     def start_stream(self) -> "ModelStreamScorer":
         """Start a text that arrives in parts. Only one part needs to fit into memory."""
@@ -167,7 +169,8 @@ class ModelStreamScorer:
             outputs = self._network.read(np.concatenate([self._last, targets[:-1]])[None], self._state)[0]
             nats[begin : begin + self._block_steps] = token_nats(self._network.logits(outputs), targets)
             self._last = targets[-1:]
-        return TokenScores(text, ids, nats)
+        (scores,) = self._network.unknown_tokens.add_spelling([TokenScores(text, ids, nats)])
+        return scores
 
 
 class Mixture:
@@ -175,7 +178,8 @@ class Mixture:
 
     The events are the tokens that at least one model knows, and one event for all other tokens. A model gives equal
     parts of the probability of its unknown token to each event that it does not know. Therefore, the interpolated
-    probabilities add up to 1, even if the vocabularies differ.
+    probabilities add up to 1, even if the vocabularies differ. The spelling of a token that no model knows is
+    interpolated too.
 
     Args:
         scorers: The models.
@@ -214,12 +218,25 @@ class Mixture:
         Args:
             scores: The text scored by each model.
         """
+        first = scores[0]
         mapped = [component.map(part) for component, part in zip(self._components, scores, strict=True)]
         ids = np.max([part.ids for part in mapped], axis=0)  # the ids of known tokens are equal, and unknown ones are 0
-        weighted = [
-            math.log(weight) - part.nats for weight, part in zip(self._weights, mapped, strict=True) if weight > 0
-        ]
-        return TokenScores(scores[0].text, ids, -np.logaddexp.reduce(weighted, axis=0))
+        nats = self._mean([part.nats for part in mapped])
+        unknown = ids == UNKNOWN_ID
+        if not unknown.any():
+            return TokenScores(first.text, ids, nats)
+        words = tuple(itertools.compress(first.unknown_words, unknown[first.ids == UNKNOWN_ID].tolist()))
+        spellings = [part.spelling_nats for part in scores if part.spelling_nats is not None]
+        if len(spellings) < len(scores):  # a model has no costs for spelling
+            return TokenScores(first.text, ids, nats, unknown_words=words)
+        spelt = self._mean([part.nats + unknown * spelling for part, spelling in zip(mapped, spellings, strict=True)])
+        return TokenScores(first.text, ids, spelt, spelling_nats=spelt - nats, unknown_words=words)
+
+    def _mean(self, nats: Sequence[Array]) -> Array:
+        """Return the interpolated negative log-probabilities of tokens, (T,), from those of each model."""
+        weighted = [math.log(weight) - part for weight, part in zip(self._weights, nats, strict=True) if weight > 0]
+        mean: Array = -np.logaddexp.reduce(weighted, axis=0)
+        return mean
 
 
 class _Component:
@@ -237,8 +254,8 @@ class _Component:
         self._unknown_nats = np.float32(math.log(num_unknown_events))
 
     def map(self, scores: TokenScores) -> TokenScores:
-        """Return the scores with the mixture's ids; the probability of the unknown token is divided."""
-        nats = np.where(scores.ids == UNKNOWN_ID, scores.nats + self._unknown_nats, scores.nats)
+        """Return the scores with the mixture's ids, without spelling; the unknown token's probability is divided."""
+        nats = np.where(scores.ids == UNKNOWN_ID, scores.token_nats + self._unknown_nats, scores.nats)
         return TokenScores(scores.text, self._ids[scores.ids], nats)
 
 

@@ -149,8 +149,8 @@ def test_mix_interpolates_several_models(charlm: Charlm, model_file: Path, other
 
 
 def score_tokens(path: Path, text: str) -> np.ndarray:
-    """Return the negative log-probability of each token in nats."""
-    return ModelScorer(RecurrentNetwork.load(path)).start_stream().feed(text).nats.astype(float)
+    """Return the negative log-probability of each token in nats, without the spelling of unknown tokens."""
+    return ModelScorer(RecurrentNetwork.load(path)).start_stream().feed(text).token_nats.astype(float)
 
 
 def test_characters_that_one_model_of_a_mixture_lacks_share_its_unknown_token(

@@ -4,6 +4,7 @@ It imports nothing of charlm. It is slow, because it is meant to be read.
 """
 
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -74,6 +75,7 @@ class SecondReader:
         header = json.loads(data[8:begin])
         strings = header.pop("__metadata__")
         self.config, self.tokenizer = json.loads(strings["config"]), json.loads(strings["tokenizer"])
+        self.spelling_chars = json.loads(strings.get("spelling", "{}")).get("chars")
         self.tensors = {}
         for name, entry in header.items():
             values = np.frombuffer(data[begin:][slice(*entry["data_offsets"])], DTYPES[entry["dtype"]])
@@ -137,6 +139,46 @@ class SecondReader:
             logits = (decoder @ y + self.tensors["decoder.bias"]).astype(np.float64)
             costs.append(float(np.logaddexp.reduce(logits) - logits[target]))
         return costs
+
+    def spelling_cost(self, text: str) -> float:
+        """Return the cost of the spelling of an unknown token in nats."""
+        if self.tokenizer["kind"] == "char":
+            return math.log(1114112 - (self.config["vocab_size"] - 1))
+        if self.spelling_chars is None:
+            return 0.0
+        symbols = ["", "\n", *self.spelling_chars]
+        numbers = [symbols.index(char) if char in symbols else 0 for char in f"\n{text}\n"]
+        probs = [self.spelling_prob(tuple(numbers[:end]), numbers[end]) for end in range(1, len(numbers))]
+        return -math.fsum(map(math.log, probs)) + numbers.count(0) * math.log(1114112 - (len(symbols) - 1))
+
+    def spelling_prob(self, context: tuple[int, ...], symbol: int) -> float:
+        """Return p(w | h) of the spelling model."""
+        order = sum(name.startswith("spelling/weights.") for name in self.tensors)
+        context = context[max(0, len(context) - order + 1) :]
+        lower = self.spelling_prob(context[1:], symbol) if context else 1 / (len(self.spelling_chars) + 2)
+        entries = self.spelling_entries(context)
+        if entries is None:
+            return lower
+        weights = self.tensors[f"spelling/weights.{len(context) + 1}"][entries.start : entries.stop].tolist()
+        tokens = range(len(weights))
+        if context:
+            tokens = self.tensors[f"spelling/tokens.{len(context) + 1}"][entries.start : entries.stop].tolist()
+        return dict(zip(tokens, weights, strict=True)).get(symbol, 0.0) + (1 - math.fsum(weights)) * lower
+
+    def spelling_entries(self, context: tuple[int, ...]) -> range | None:
+        """Return the indices of the n-grams with a context; None if the context itself is not stored."""
+        if not context:
+            return range(len(self.spelling_chars) + 2)
+        number: int | None = context[0]
+        for order in range(2, len(context) + 1):
+            parents = self.spelling_entries(context[: order - 1])
+            tokens = self.tensors[f"spelling/tokens.{order}"]
+            number = next((i for i in parents or () if tokens[i] == context[order - 1]), None)
+            if number is None:
+                return None
+        counts = self.tensors[f"spelling/counts.{len(context) + 1}"]
+        begin = int(counts[:number].sum())
+        return range(begin, begin + int(counts[number]))
 
     def step(self, layer: int, x: np.ndarray, state: list[np.ndarray]) -> np.ndarray:
         """Compute one layer for one token. The state, h and c, is updated."""

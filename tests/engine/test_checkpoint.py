@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import struct
 from collections.abc import Callable
@@ -80,7 +81,9 @@ def test_version_1_file_is_read_and_gives_the_same_score() -> None:
     assert list(model.tokenizer.tokens) == expected["tokens"]
     assert model.metadata["corpus"]["name"] == "hello"
     score = score_text(RecurrentNetwork(model), expected["text"])
-    assert score.nll_nats == pytest.approx(expected["nll_nats"], rel=1e-5)
+    assert score.token_nats == pytest.approx(expected["nll_nats"], rel=1e-5)
+    others = 0x110000 - (model.config.vocab_size - 1)
+    assert score.spelling_nats == pytest.approx(score.num_unknown * math.log(others))
     with_state = load_checkpoint(DATA / "version-1.safetensors", with_resume=True)
     assert sorted(name for name in with_state.tensors if name.startswith("resume/")) == expected["resume"]
     assert with_state.metadata["resume"]["step"] == expected["step"]
@@ -102,7 +105,7 @@ def test_missing_setting_has_its_default_and_unknown_keys_are_ignored(model_file
         (lambda header: header.pop("__metadata__") and None, "not a charlm model"),
         (with_metadata(format="other"), "not a charlm model"),
         (with_metadata(format=7), "a metadata value is not a string"),
-        (with_metadata(format_version="2"), r"written by a newer charlm \(format 2\); upgrade charlm"),
+        (with_metadata(format_version="3"), r"written by a newer charlm \(format 3\); upgrade charlm"),
         (with_metadata(format_version="9" * 5000), "no format version"),
         (with_metadata(format_version="-1"), "no format version"),
         (with_metadata(config="{"), "damaged header"),

@@ -14,6 +14,7 @@ from charlm.config import CELLS, ModelConfig
 from charlm.engine.checkpoint import Checkpoint, save_checkpoint, tensor_shapes
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.scorer import ModelScorer
+from charlm.engine.spelling import SpellingModel
 from charlm.text.tokenizer import CharTokenizer, Tokenizer, WhitespaceTokenizer, WordTokenizer
 from tests.conftest import VERSE
 from tests.engine.second_reader import SecondReader
@@ -63,7 +64,9 @@ CHARACTERS = "abnst'\u2019.,!()_-019 \n\t\r\0\u00a0\u017f\u24b6\u24d0\u00c9\u013
 random_text = st.lists(st.sampled_from([*SCRAPS, *CHARACTERS, " ", "  "]) | st.characters(codec="utf-8"), max_size=30)
 
 
-def write_model(tokenizer: Tokenizer, dtype: type = np.float32, **shape: Any) -> Path:
+def write_model(
+    tokenizer: Tokenizer, dtype: type = np.float32, spelling: SpellingModel | None = None, **shape: Any
+) -> Path:
     """Write a small random model with a vocabulary."""
     config = ModelConfig.pick(
         {"hidden_size": 12, "embedding_dim": 12 if shape.get("tie_weights") else 7, **shape}
@@ -72,7 +75,7 @@ def write_model(tokenizer: Tokenizer, dtype: type = np.float32, **shape: Any) ->
     rng = np.random.default_rng(0)
     tensors = {name: rng.normal(0, 0.5, size).astype(dtype) for name, size in tensor_shapes(config).items()}
     path = Path("model.safetensors").resolve()
-    save_checkpoint(path, Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors))
+    save_checkpoint(path, Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, spelling=spelling))
     return path
 
 
@@ -82,7 +85,7 @@ def test_scores_of_the_second_reader_equal_those_of_the_engine(shape: dict[str, 
     path = write_model(TOKENIZERS["chars"](), dtype, **shape)
     expected = SecondReader(path).costs(TEXT[:300])
     (found,) = ModelScorer(RecurrentNetwork.load(path)).score_lines([TEXT[:300]])
-    np.testing.assert_allclose(found.nats, expected, atol=1e-5)
+    np.testing.assert_allclose(found.token_nats, expected, atol=1e-5)
 
 
 def test_the_shapes_have_all_cells() -> None:
@@ -95,8 +98,8 @@ def test_lines_with_unknown_tokens_have_the_same_scores(name: str) -> None:
     reader, scorer = SecondReader(path), ModelScorer(RecurrentNetwork.load(path))
     lines = [*TEXT.splitlines(keepends=True), "THAT is new: xyzzy, (unknown)  {words} and \u4e00!\n", "no newline"]
     for line, found in zip(lines, scorer.score_lines(lines), strict=True):
-        np.testing.assert_allclose(found.nats, reader.costs(line), atol=1e-5)
-        np.testing.assert_allclose(scorer.start_stream().feed(line).nats, reader.costs(line), atol=1e-5)
+        np.testing.assert_allclose(found.token_nats, reader.costs(line), atol=1e-5)
+        np.testing.assert_allclose(scorer.start_stream().feed(line).token_nats, reader.costs(line), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -122,6 +125,18 @@ def test_the_second_reader_cuts_at_the_same_kinds_of_characters() -> None:
     text = "".join(f"a{char}{char}1 {char}.{char}'{char} n't{char} 1.1{char} {char}n't\n" for char in characters)
     tokenizer = WordTokenizer.from_text([text])
     assert SecondReader(write_model(tokenizer)).encode(text) == tokenizer.encode(text).tolist()
+
+
+def test_the_second_reader_spells_words_at_the_same_cost() -> None:
+    spelling = SpellingModel.estimate(dict.fromkeys(TEXT.split(), 1) | {"slings": 7})
+    path = write_model(TOKENIZERS["words"](), spelling=spelling)
+    reader = SecondReader(path)
+    words = ["slings", "slung", "a", "zzz", "\u4e00-x", "outrageously", "%%%", "\udc80"]
+    expected = [reader.spelling_cost(word) for word in words]
+    np.testing.assert_allclose(spelling.nats(words), expected, rtol=1e-5)
+    chars = SecondReader(write_model(TOKENIZERS["chars"]()))
+    (found,) = ModelScorer(RecurrentNetwork.load(path.resolve())).score_lines(["\u4e00\n"])
+    assert found.score.spelling_nats == pytest.approx(chars.spelling_cost("\u4e00"))
 
 
 def test_the_example_of_the_specification() -> None:

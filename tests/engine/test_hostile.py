@@ -19,16 +19,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from charlm.cli import COMMANDS, main
-from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.checkpoint import load_checkpoint, save_checkpoint
 from charlm.errors import CharlmError, CheckpointError
 from charlm.text.corpus import CorpusReader
 from charlm.text.glove import VectorFile, embed_vocabulary
-from charlm.text.tokenizer import CharTokenizer, tokenizer_from_dict
+from charlm.text.tokenizer import CharTokenizer, WordTokenizer, tokenizer_from_dict
 from charlm.training.network import LanguageModel
 from charlm.training.request import Hardware, Request
 from charlm.training.resumption import prepare_resumed
 from charlm.training.trainer import Trainer
 from tests.conftest import VERSE
+from tests.engine.test_spelling import word_checkpoint
 
 Tally = Callable[[str], None]
 
@@ -142,11 +143,13 @@ def assert_printable(output: str) -> None:
 def test_damaged_model_files_are_refused_or_work(
     cases: int, model_file: Path, rng: np.random.Generator, tally: Tally
 ) -> None:
-    whole = model_file.read_bytes()
+    chars = model_file.read_bytes()
+    save_checkpoint(model_file, word_checkpoint(WordTokenizer.from_text([VERSE], min_count=2)))
+    words = model_file.read_bytes()
     refused = 0
     with limited_resources() as check_time:
-        for _ in range(cases):
-            model_file.write_bytes(mutate(whole, rng))
+        for case in range(cases):
+            model_file.write_bytes(mutate((chars, words)[case % 2], rng))
             try:
                 load_checkpoint(model_file)
             except CheckpointError:
@@ -158,7 +161,7 @@ def test_damaged_model_files_are_refused_or_work(
                 for command in (["info"], ["info", "--json"], ["next", "--prime", "T"]):
                     assert_printable(run_without_traceback(*command))
                 run_without_traceback("sample", "-n", "4", "--seed", "1")
-                run_without_traceback("score", stdin=b"To be\n")
+                run_without_traceback("score", stdin=b"To be or xyzzy\n")
             check_time()
     assert refused > 0.3 * cases
     tally(f"{cases:,} damaged model files, {refused:,} were refused; the others worked")

@@ -38,7 +38,7 @@ def torch_nats(text: str) -> list[float]:
 def test_line_scores_equal_the_cross_entropy_of_torch(lines: list[str]) -> None:
     for line, scores in zip(lines, SCORER.score_lines(lines), strict=True):
         assert scores.text == line
-        np.testing.assert_allclose(scores.nats, torch_nats(line), atol=1e-5)
+        np.testing.assert_allclose(scores.token_nats, torch_nats(line), atol=1e-5)
 
 
 def test_score_of_a_line_does_not_depend_on_other_lines() -> None:
