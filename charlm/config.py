@@ -200,14 +200,19 @@ class TrainConfig(Settings):
     )
     batch_size: int = setting(
         16,
-        "Number of text streams per process, read in parallel.",
+        "Number of text streams per process, read in parallel; number of items in a list.",
         "--batch-size",
         minimum=1,
         maximum=65536,
         group=OPTIMISATION,
     )
     seq_len: int = setting(
-        64, "Number of tokens per stream and update.", "--seq-len", minimum=1, maximum=65536, group=OPTIMISATION
+        64,
+        "Number of tokens per stream and update; longer items of a list are read in several updates.",
+        "--seq-len",
+        minimum=1,
+        maximum=65536,
+        group=OPTIMISATION,
     )
     learning_rate: float = setting(
         8e-3,
@@ -244,7 +249,7 @@ class TrainConfig(Settings):
     )
     reset_prob: float = setting(
         0.05,
-        "Probability that a stream starts an update from the zero state.",
+        "Probability that a stream starts an update from the zero state; not used for lists of items.",
         "--reset-prob",
         minimum=0,
         maximum=1,
@@ -256,6 +261,16 @@ class TrainConfig(Settings):
         "--val-fraction",
         minimum=0,
         below=1,
+        group=TEXT,
+    )
+    items: str | None = setting(
+        None,
+        "Kind of list: `line` for one item per line, `blank` for items between blank lines, `none` for a text, or the "
+        "text that separates two items. The items of a list are shuffled before the validation part is taken, and each "
+        "is read from the zero state.",
+        "--items",
+        metavar="KIND|TEXT",
+        has_escapes=True,
         group=TEXT,
     )
     seed: int = setting(
@@ -283,6 +298,8 @@ class TrainConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.items == "":
+            raise ConfigError("items: an empty string separates nothing; set line, blank or none", fields=["items"])
         given = [name for name in ("minutes", "epochs", "steps") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigError(f"{' and '.join(given)} contradict each other: set only one of them", fields=given)

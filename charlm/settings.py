@@ -29,6 +29,8 @@ class Rule:
         above: Bound that is itself not allowed.
         below: Bound that is itself not allowed.
         choices: Values allowed, if they can be listed.
+        metavar: Placeholder of the value in help texts; empty for that of its type.
+        has_escapes: Whether the command line replaces escape sequences in the value, which is text.
         is_filter: Whether the setting excludes tokens from sampling: a key of `charlm.engine.decoding.FILTERS`.
     """
 
@@ -40,6 +42,8 @@ class Rule:
     above: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    metavar: str = ""
+    has_escapes: bool = False
     is_filter: bool = False
 
     def interval(self, name: str) -> str:

@@ -171,7 +171,9 @@ def settings_options(settings: type[Settings], automatic: Mapping[str, str] | No
         for spec, rule in reversed(list(_rules(settings))):
             kinds = [kind for kind in get_args(hints[spec.name]) or (hints[spec.name],) if kind is not type(None)]
             kind: Any = click.Choice(rule.choices) if rule.choices else kinds[0]
-            extra: dict[str, Any] = {"is_flag": True} if kind is bool else {"type": kind, "metavar": METAVARS.get(kind)}
+            metavar = rule.metavar or METAVARS.get(kind)
+            kind = EscapedText() if rule.has_escapes else kind
+            extra: dict[str, Any] = {"is_flag": True} if kind is bool else {"type": kind, "metavar": metavar}
             text = re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[1]), rule.help)
             shown = f"{text}{_notes(spec, rule, METAVARS.get(kind, ''), automatic or {})}"
             command = option(*rule.flags, spec.name, default=None, help=shown, group=rule.group, **extra)(command)

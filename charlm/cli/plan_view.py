@@ -32,8 +32,11 @@ def print_plan(training: "Training") -> None:
 
 def _facts(training: "Training", plan: "Plan") -> Iterator[tuple[str, str, str]]:
     dataset = training.dataset
-    yield "training text", f"{len(dataset.train_ids):,} tokens, vocabulary of {dataset.tokenizer.vocab_size:,}", ""
+    yield "training text", f"{dataset.num_train_tokens:,} tokens, vocabulary of {dataset.tokenizer.vocab_size:,}", ""
     yield "validation text", f"{len(dataset.val_ids):,} tokens", ""
+    if dataset.items is not None:
+        split = dataset.items
+        yield "items", f"{len(split.train):,}, and {len(split.validation):,} to validate on", split.form.description
     yield "model", f"{num_parameters(plan.model):,} parameters", ""
     yield "throughput", f"{plan.throughput.tokens_per_second:,.0f} tokens/s", "measured"
     yield "epochs", _epochs_text(plan.epochs), "expected"

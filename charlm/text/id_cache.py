@@ -27,7 +27,11 @@ from charlm.atomic import atomic_write
 from charlm.errors import CorpusError
 from charlm.text.corpus import CorpusPart, CorpusReader
 from charlm.text.ids import Ids, smallest_dtype
+from charlm.text.items import ItemText
 from charlm.text.tokenizer import Tokenizer
+
+EncodableText = CorpusReader | CorpusPart | ItemText
+"""Texts that can be encoded."""
 
 HEADER_BYTES = 4096
 """Number of bytes before the ids. It is the size of a memory page, so that the ids are aligned."""
@@ -58,11 +62,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "charlm"
 
 
-def encode_texts(texts: CorpusReader | CorpusPart, tokenizer: Tokenizer, folder: Path) -> tuple[Ids, Path | None]:
+def encode_texts(texts: EncodableText, tokenizer: Tokenizer, folder: Path) -> tuple[Ids, Path | None]:
     """Return the ids of a corpus.
 
     Args:
-        texts: The corpus, or a part of it, after its first pass.
+        texts: The corpus, a part of it, or the items of a list, after the first pass.
         tokenizer: Tokenizer that encodes the text.
         folder: Folder of the cache. It is not used if the text is in memory.
 

@@ -11,11 +11,33 @@ Shapes: N length of the text, B streams, T tokens per stream and update.
 
 import copy
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from charlm.text.tokenizer import Ids
+
+
+class Batches(Protocol):
+    """Interface of the batches of a training; see `StreamBatches` and `charlm.training.items.ItemBatches`.
+
+    Attributes:
+        num_targets: Number by which the sum of the losses of an update is divided; None for a mean over its tokens.
+    """
+
+    @property
+    def num_targets(self) -> float | None: ...  # noqa: D102 - an attribute
+
+    @property
+    def tokens_per_step(self) -> float: ...  # noqa: D102 - as in the classes
+
+    @property
+    def steps_per_epoch(self) -> float: ...  # noqa: D102
+
+    def inputs_and_targets(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...  # noqa: D102
+
+    def resets(self, step: int) -> npt.NDArray[np.bool_]: ...  # noqa: D102
 
 
 class StreamBatches:
@@ -52,6 +74,7 @@ class StreamBatches:
         first = np.random.default_rng(seed).integers(self._ring)
         self._starts = (first + np.arange(batch_size) * self._ring // batch_size) % self._ring
         self._offsets = np.arange(seq_len + 1)
+        self.num_targets: float | None = None
 
     def shard(self, rank: int, count: int) -> "StreamBatches":
         """Return the part of these batches for one of `count` processes: B / `count` of the streams."""

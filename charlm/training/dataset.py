@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.config import TokenizerConfig
-from charlm.errors import CorpusError
+from charlm.errors import ConfigError, CorpusError
 from charlm.text.corpus import CorpusReader, check_split, split_ids
 from charlm.text.id_cache import encode_texts, prune
 from charlm.text.ids import UNKNOWN_ID, Ids, count_ids, in_blocks
+from charlm.text.item_detection import looks_like_list
+from charlm.text.items import LINE, NO_ITEMS, ItemFormat, ItemText, item_ends
 from charlm.text.tokenizer import Tokenizer, make_tokenizer
 from charlm.text.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
 from charlm.training.finetune import extend_vocabulary
+from charlm.training.items import Items, ItemSplit
 from charlm.training.recipe import default_val_fraction, with_default_min_count
 
 
@@ -26,12 +29,16 @@ class TextSources:
         corpus: Text to train on.
         validation: Text to validate on; None to use the end of the corpus.
         val_fraction: Share of the corpus to validate on; None for the default.
+        items: Kind of list, as the setting `items`; None to find out whether the corpus has one item per line.
+        seed: Seed of the order of the items before they are divided into training and validation.
         cache: Folder for the ids of texts too long for memory.
     """
 
     corpus: CorpusReader
     validation: CorpusReader | None = None
     val_fraction: float | None = None
+    items: str | None = NO_ITEMS
+    seed: int = 1
     cache: Path
 
 
@@ -42,8 +49,9 @@ class Dataset:
     Attributes:
         tokenizer: Tokenizer of both texts.
         tokenizer_config: Settings with which the vocabulary was built.
-        train_ids: Training text, (number of tokens,).
+        train_ids: Training text, (number of tokens,). For a list of items too long for memory, all of the list.
         val_ids: Validation text, (number of tokens,); may be empty.
+        items: The items of these texts, if the corpus is a list.
         val_fraction: Share of the corpus that is validated on; 0 if the validation text is separate or missing.
         chars_per_token: Mean number of characters per token of the validation text, or of the training text if there is
             no validation text.
@@ -55,10 +63,16 @@ class Dataset:
     tokenizer_config: TokenizerConfig = field(default_factory=TokenizerConfig)
     train_ids: Ids
     val_ids: Ids
+    items: ItemSplit | None = None
     val_fraction: float = 0.0
     chars_per_token: float = 1.0
     cache_files: tuple[Path, ...] = ()
     cache_notes: tuple[str, ...] = ()
+
+    @property
+    def num_train_tokens(self) -> int:
+        """Number of tokens of the training text."""
+        return len(self.train_ids) if self.items is None else self.items.train.num_tokens
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Return the number of occurrences of each token in the training text, (V,); a sample if the text is long."""
@@ -88,8 +102,8 @@ class Dataset:
             )
 
     def notes(self) -> list[str]:
-        """Return sentences about unknown tokens and about the cache."""
-        notes = []
+        """Return sentences about items, unknown tokens and the cache."""
+        notes = [] if self.items is None else [self.items.note]
         for name, ids in (("training text", self.train_ids), ("validation text", self.val_ids)):
             if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in in_blocks(ids)):
                 notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
@@ -121,7 +135,10 @@ def read_dataset(
         corpus.read_through()
     config = with_default_min_count(corpus.num_chars, config)
     fraction = 0.0 if sources.validation else default_val_fraction(corpus.num_chars, sources.val_fraction)
-    if config.tokenizer == "char" and sources.validation is None and not corpus.num_returns:
+    form = _find_items(sources, config)
+    if form is not None:
+        split = _encode_items(sources, form, tokenizer, fraction, config, base)
+    elif config.tokenizer == "char" and sources.validation is None and not corpus.num_returns:
         assert tokenizer is not None, "built above"
         split = _encode_whole(sources, tokenizer, fraction)
     else:
@@ -182,3 +199,82 @@ def _encode_parts(
         chars_per_token=measured_part.num_chars / len(measured_ids),
         cache_files=tuple(path for _, path in encoded if path is not None),
     )
+
+
+def _find_items(sources: TextSources, config: TokenizerConfig) -> ItemFormat | None:
+    """Return the format of the corpus if it is a list of items."""
+    corpus, kind = sources.corpus, sources.items
+    if kind is None:
+        kind = LINE if looks_like_list(corpus.pieces()) else NO_ITEMS
+    if kind == NO_ITEMS:
+        return None
+    form = ItemFormat.of(kind, corpus.pieces(), " ".join(corpus.sources))
+    return form if config.tokenizer == "char" else form.with_own_line()
+
+
+def _encode_items(
+    sources: TextSources,
+    form: ItemFormat,
+    tokenizer: Tokenizer | None,
+    fraction: float,
+    config: TokenizerConfig,
+    base: Tokenizer | None,
+) -> Dataset:
+    """Shuffle the items, divide them into training and validation, or take the separate validation text, and encode.
+
+    The order of the shuffled items is in memory, also if their ids are not.
+    """
+    text = ItemText(sources.corpus, form)
+    order = np.random.default_rng((sources.seed, text.num_items)).permutation(text.num_items)
+    num_validation = max(1, round(text.num_items * fraction)) if fraction else 0
+    train_order, val_order = order[num_validation:], order[:num_validation]
+    if not len(train_order):
+        raise ConfigError(
+            f"val_fraction {fraction:g} of {text.num_items:,} items leaves none to train on: set another fraction, or "
+            "give a longer list",
+            fields=["val_fraction"],
+        )
+    if tokenizer is None:
+        selected = np.ones(text.num_items, dtype=np.bool_)
+        selected[val_order] = False
+        tokenizer = build_vocabulary(config, text.pieces(selected), base)
+    items, path = _locate_items(text, tokenizer, sources.cache)
+    train, validation, val_path = items.select(train_order), items.select(val_order), None
+    measured, lengths = (validation, text.lengths[val_order]) if num_validation else (items, text.lengths)
+    num_chars = lengths.sum() + text.returns_per_item * len(lengths)
+    if sources.validation is not None:
+        sources.validation.read_through()
+        val_text = ItemText(sources.validation, form)
+        validation, val_path = _locate_items(val_text, tokenizer, sources.cache)
+        measured, num_chars = validation, val_text.lengths.sum() + sources.validation.num_returns
+        validation = validation.select(np.random.default_rng(sources.seed).permutation(len(validation)))
+    if path is None:
+        train = train.gathered()
+    validation = validation.gathered()
+    return Dataset(
+        tokenizer=tokenizer,
+        train_ids=train.ids,
+        val_ids=validation.ids,
+        items=ItemSplit(form=form, train=train, validation=validation, detected=sources.items is None),
+        chars_per_token=float(num_chars) / measured.num_tokens,
+        cache_files=tuple(file for file in (path, val_path) if file is not None),
+    )
+
+
+def _locate_items(text: ItemText, tokenizer: Tokenizer, cache: Path) -> tuple[Items, Path | None]:
+    """Return the encoded items in the order of the text, and the cache file that contains them, if any.
+
+    Raises:
+        ConfigError: If the separator is not in the vocabulary, or is changed by the tokenizer.
+    """
+    ids, path = encode_texts(text, tokenizer, cache)
+    separator = tokenizer.encode(text.form.separator)
+    ends = item_ends(ids, separator)
+    if len(ends) != text.num_items or UNKNOWN_ID in separator:
+        raise ConfigError(
+            f"items {text.form.kind!r}: this separator has tokens that are not in the vocabulary, or that are also in "
+            "an item; set another one",
+            fields=["items"],
+        )
+    lengths = np.diff(ends, prepend=0)
+    return Items(ids, ends - lengths, lengths), path

@@ -111,6 +111,13 @@ class PretrainedModel:
             "tokenizer": data["kind"],
         }
 
+    @property
+    def items(self) -> str | None:
+        """Kind of list that the model was trained on, as the setting `items`; None if it was a text."""
+        recorded = self.checkpoint.metadata.get("items")
+        kind = recorded.get("kind") if isinstance(recorded, dict) else None
+        return kind if isinstance(kind, str) and 0 < len(kind) <= MAX_METADATA_CHARS else None
+
     def check_vocabulary_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse vocabulary settings that do not fit the model.
 

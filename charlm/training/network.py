@@ -24,7 +24,7 @@ from charlm.config import CELLS, ModelConfig
 from charlm.engine.checkpoint import Tensors
 from charlm.errors import ConfigError
 from charlm.training.dropout import LockedDropout, drop_recurrent_weights
-from charlm.training.loss import sampled_softmax_loss, sequence_loss
+from charlm.training.loss import IGNORED, sampled_softmax_loss, sequence_loss
 
 State = tuple[Tensor, ...]
 """Recurrent state: (h, c) of an LSTM, (h,) of a GRU or RNN; (L * D, B, H) each, the forward direction of a layer before
@@ -249,24 +249,37 @@ class LanguageModel(nn.Module):
         """Read tokens as `forward` does, but return the inputs of the decoder, (B, T, H), instead of logits."""
         return self.core(self.input_dropout(self._embed(ids)), state, lengths)  # type: ignore[no-any-return]
 
-    def loss(self, ids: Tensor, targets: Tensor, state: State, *, samples: int = 0) -> tuple[Tensor, State]:
+    def loss(
+        self, ids: Tensor, targets: Tensor, state: State, *, samples: int = 0, num_targets: float | None = None
+    ) -> tuple[Tensor, State]:
         """Read tokens and return the loss of the next ones.
 
         Args:
             ids: (B, T), int64.
-            targets: The token after each token, (B, T), int64.
+            targets: The token after each token, (B, T), int64; `IGNORED` for padding if `num_targets` is given.
             state: State before the first token.
             samples: Number of words sampled to estimate the softmax, see `sampled_softmax_loss`; 0 for the exact
                 softmax.
+            num_targets: Number by which the sum of the losses is divided; None for a mean over all targets.
 
         Returns:
             The mean loss in nats per token, a float32 scalar, and the state at the end.
         """
         outputs, state = self.read(ids, state)
+        if num_targets is None:
+            return self._mean_loss(outputs, targets, samples), state
+        kept = targets != IGNORED
+        share = int(kept.sum()) / num_targets
+        if not share:  # all rows of this process are padding
+            return 0.0 * self.decoder(outputs).sum(), state
+        return share * self._mean_loss(outputs[kept], targets[kept], samples), state
+
+    def _mean_loss(self, outputs: Tensor, targets: Tensor, samples: int) -> Tensor:
+        """Return the mean loss of targets, (...), for inputs of the decoder, (..., H)."""
         if not samples:
-            return sequence_loss(self.decoder(outputs).float(), targets), state
+            return sequence_loss(self.decoder(outputs).float(), targets)
         weight, bias = self.decoder.weight, self.decoder.bias
-        return sampled_softmax_loss(outputs.flatten(0, 1), targets.flatten(), weight, bias, samples), state
+        return sampled_softmax_loss(outputs.flatten(0, -2), targets.flatten(), weight, bias, samples)
 
     def _embed(self, ids: Tensor) -> Tensor:
         embedded: Tensor = self.embedding(ids)

@@ -26,6 +26,10 @@ from charlm.training.recipe import (
     DEFAULT_PATIENCE,
     DEFAULT_STEPS,
     LARGE_VOCABULARY,
+    MAX_ITEM_CHARS,
+    MAX_ITEM_WORDS,
+    MAX_ITEMS,
+    MIN_ITEMS,
     SHORT_TEXT,
     SHORT_TEXT_SHAPE,
     SOFTMAX_SAMPLES,
@@ -61,6 +65,19 @@ TIME_MARGIN = 2
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemLengths:
+    """Lengths of the items of a list.
+
+    Attributes:
+        count: Number of items.
+        longest: Number of tokens of the longest item.
+    """
+
+    count: int
+    longest: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """All settings of a training, with its expected speed and number of epochs.
 
@@ -82,7 +99,13 @@ class Plan:
 
 
 def plan(
-    num_tokens: int, vocab_size: int, given: Mapping[str, Any], machine: "Machine", *, words: bool = False
+    num_tokens: int,
+    vocab_size: int,
+    given: Mapping[str, Any],
+    machine: "Machine",
+    *,
+    words: bool = False,
+    items: ItemLengths | None = None,
 ) -> Plan:
     """Choose the settings of a training that are not given.
 
@@ -92,6 +115,7 @@ def plan(
         given: Settings by field name; None stands for a setting that is not given.
         machine: The machine that will train.
         words: Whether the tokens are words.
+        items: Lengths of the items, if the text is a list.
 
     Raises:
         ConfigError: If a setting is out of its range.
@@ -100,7 +124,7 @@ def plan(
     has_length = any(name in known for name in LENGTH_SETTINGS)
 
     # 1. Set a length if none is given.
-    task = _Task(num_tokens, vocab_size, words, known)
+    task = _Task(num_tokens, vocab_size, words, known, items)
     if not has_length:
         task = task.with_default_length()
 
@@ -152,12 +176,20 @@ class _Task:
         vocab_size: V, number of tokens in the vocabulary.
         words: Whether the tokens are words.
         given: The settings by field name; none is None.
+        items: Lengths of the items, if the text is a list.
     """
 
     num_tokens: int
     vocab_size: int
     words: bool
     given: Mapping[str, Any]
+    items: ItemLengths | None = None
+
+    def mean_tokens(self, seq_len: int) -> int:
+        """Return the mean number of tokens per row of an update, rounded up: `seq_len` unless items are shorter."""
+        if self.items is None:
+            return seq_len
+        return min(seq_len, math.ceil(self.num_tokens / self.items.count))
 
     @property
     def is_short(self) -> bool:
@@ -224,7 +256,8 @@ def _fit(task: _Task, machine: "Machine") -> _Fit:
     proposal = _propose(task, FIRST_SHAPE if FIRST_SHAPE in shapes else shapes[0], tokens=0.0)
     for _ in range(MAX_TIMINGS):
         timed = proposal
-        throughput = machine.measure_throughput(timed.model, timed.train)
+        typical = replace(timed.train, seq_len=task.mean_tokens(timed.train.seq_len))
+        throughput = machine.measure_throughput(timed.model, typical)
         tokens = _tokens_to_process(timed.train, task, throughput, machine)
         proposal = _largest_that_fits(shapes, task, tokens, timed)
         if proposal.timed_sizes == timed.timed_sizes:
@@ -247,7 +280,7 @@ def _tokens_to_process(config: TrainConfig, task: _Task, throughput: "Throughput
     if config.epochs is not None:
         return config.epochs * task.num_tokens
     if config.steps is not None:
-        return float(config.steps * config.batch_size * config.seq_len)
+        return float(config.steps * config.batch_size * task.mean_tokens(config.seq_len))
     assert config.minutes is not None, "a task has a length"
     seconds = config.minutes * 60 - machine.seconds_used()
     return max(0.0, UPDATE_TIME_SHARE * seconds * throughput.tokens_per_second)
@@ -304,7 +337,7 @@ def _propose_training(task: _Task, shape: tuple[int, int], tokens: float) -> Tra
     rate = given.get("learning_rate", rate)
     decay = TrainConfig.weight_decay
     if not task.is_short and not task.words and "weight_decay" not in given:
-        decay = weight_decay(rate, task.num_tokens / (batch_size * seq_len))
+        decay = weight_decay(rate, task.num_tokens / (batch_size * task.mean_tokens(seq_len)))
     return TrainConfig.pick(
         {
             "softmax_samples": SOFTMAX_SAMPLES if task.words and task.vocab_size > LARGE_VOCABULARY else None,
@@ -318,13 +351,23 @@ def _propose_training(task: _Task, shape: tuple[int, int], tokens: float) -> Tra
 
 
 def _propose_batch(task: _Task, tokens: float) -> tuple[int, int]:
-    """Return the number of tokens per stream and the number of streams, reduced to fit the length of the text."""
+    """Return the number of tokens per stream and the number of streams, reduced to fit the length of the text.
+
+    For a list, return the maximum number of tokens per item and update, and the number of items. An update has about as
+    many tokens as for a text.
+    """
     seq_len: int = task.given.get("seq_len", WORD_SEQ_LEN if task.words else TrainConfig.seq_len)
     batch_size = TrainConfig.batch_size
     if task.words:
         batch_size = WORD_BATCH_SIZE
     elif not task.is_short:
         batch_size = default_batch_size(tokens, seq_len)
+    if task.items is not None:
+        update_tokens = batch_size * seq_len
+        longest = task.items.longest
+        seq_len = min(longest, task.given.get("seq_len", MAX_ITEM_WORDS if task.words else MAX_ITEM_CHARS))
+        batch_size = max(MIN_ITEMS, min(MAX_ITEMS, round(update_tokens / task.mean_tokens(seq_len))))
+        return seq_len, min(task.given.get("batch_size", batch_size), task.items.count)
     batch_size = task.given.get("batch_size", batch_size)
     seq_len = max(1, min(seq_len, task.num_tokens))
     return seq_len, max(1, min(batch_size, task.num_tokens // seq_len))
@@ -347,6 +390,8 @@ def _notes(task: _Task, train: TrainConfig, *, has_length: bool) -> list[str]:
     if not has_length:
         notes.append(f"no training length given: training {_length_text(train)}")
     streams, length = train.batch_size, train.seq_len
+    if task.items is not None:
+        return notes
     if length == task.num_tokens or streams == task.num_tokens // length:
         notes.append(
             f"batch fitted to {task.num_tokens:,} tokens: {streams} parallel stream(s) of {length} tokens per update"

@@ -107,6 +107,13 @@ WORD_BATCH_SIZE = 20
 WORD_SEQ_LEN = 35
 """Number of words per stream in an update."""
 
+MAX_ITEM_CHARS, MAX_ITEM_WORDS = 256, 70
+"""Maximum number of characters, or of words, of a list's item that are read in one update. Longer items are continued
+in the next update."""
+
+MIN_ITEMS, MAX_ITEMS = 16, 512
+"""Minimum and maximum number of items per update. Between them, an update has as many tokens as for a text."""
+
 LARGE_VOCABULARY = 30_000
 """Number of words above which the softmax is estimated during training, see
 `charlm.training.loss.sampled_softmax_loss`. With `SOFTMAX_SAMPLES`, 2 x 400 trains 1.0 times as fast for 10,000 words
@@ -307,8 +314,11 @@ AUTOMATIC = {
     "token_dropout": f"0 to {_MAX_WORD_DROPOUTS.token_dropout:g} for words, more with more epochs; 0 for characters",
     "recurrent_dropout": f"0 to {_MAX_DROPOUTS.recurrent_dropout:g}, more with more epochs; "
     f"0 to {_MAX_WORD_DROPOUTS.recurrent_dropout:g} for words; 0 for {_SHORT_TEXTS}",
-    "batch_size": f"{_range_text(BATCH_SIZES)}, more in longer trainings; {WORD_BATCH_SIZE} for words",
-    "seq_len": f"{TrainConfig.seq_len}; {WORD_SEQ_LEN} for words",
+    "items": "line if the text looks like a list with one item per line, else none",
+    "batch_size": f"{_range_text(BATCH_SIZES)}, more in longer trainings; {WORD_BATCH_SIZE} for words; "
+    f"{_range_text((MIN_ITEMS, MAX_ITEMS))} items of a list",
+    "seq_len": f"{TrainConfig.seq_len}; {WORD_SEQ_LEN} for words; the longest item of a list, up to {MAX_ITEM_CHARS}, "
+    f"or {MAX_ITEM_WORDS} words",
     "learning_rate": f"{_rate_text(CHARACTER_SCALING)}; {_rate_text(WORD_SCALING)} for words; times "
     f"{LAYER_RATE_FACTOR:g} for each layer above the first; {TrainConfig.learning_rate:g} for {_SHORT_TEXTS}",
     "weight_decay": f"up to {MAX_WEIGHT_DECAY:g}, more for shorter texts; {TrainConfig.weight_decay:g} for words and "

@@ -12,6 +12,7 @@ from charlm.engine.runs import Run
 from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
 from charlm.settings import from_dict
 from charlm.text.corpus import CorpusReader
+from charlm.text.items import NO_ITEMS
 from charlm.text.sources import STDIN
 from charlm.training.dataset import TextSources, read_dataset
 from charlm.training.kept_text import keep_text_of_resumed
@@ -22,7 +23,7 @@ from charlm.training.setup import READING, STARTING, Training
 if TYPE_CHECKING:
     from charlm.training.throughput import Machine
 
-KEPT_METADATA = ("charlm", "command", "corpus", "validation", "tokenization", "glove", "from")
+KEPT_METADATA = ("charlm", "command", "corpus", "validation", "tokenization", "items", "glove", "from")
 """Metadata that a resumed training keeps from its first part."""
 
 
@@ -54,7 +55,7 @@ def prepare_resumed(
             if rank_and_count()[0] == 0:
                 notes += keep_text_of_resumed(run, sources, saved.metadata, changed=origin.differs_from(sources))
         config = origin.train_config
-        if config.batch_size * config.seq_len > len(dataset.train_ids):
+        if dataset.items is None and config.batch_size * config.seq_len > len(dataset.train_ids):
             names = " ".join(sources.corpus.sources)
             raise CorpusError(
                 f"{names}: too short for {config.batch_size} streams of {config.seq_len} tokens; give a longer text"
@@ -177,6 +178,8 @@ def _reopen_texts(request: Request, run: Run, origin: _Origin) -> Iterator[TextS
             corpus=corpus,
             validation=validation,
             val_fraction=origin.train_config.val_fraction,
+            items=origin.train_config.items or NO_ITEMS,
+            seed=origin.train_config.seed,
             cache=request.text.cache_folder,
         )
 

@@ -7,7 +7,7 @@ is the fraction of the time. Otherwise it is the fraction of the updates, so tha
 import math
 
 from charlm.config import TrainConfig
-from charlm.training.batches import StreamBatches
+from charlm.training.batches import Batches
 from charlm.training.stopwatch import Stopwatch
 
 FINAL_RATE = 0.02
@@ -65,7 +65,7 @@ class Schedule:
         num_val_tokens: Number of tokens of the validation text.
     """
 
-    def __init__(self, config: TrainConfig, watch: Stopwatch, batches: StreamBatches, num_val_tokens: int) -> None:
+    def __init__(self, config: TrainConfig, watch: Stopwatch, batches: Batches, num_val_tokens: int) -> None:
         self._watch = watch
         self._seconds = None if config.minutes is None else 60 * config.minutes
         self._steps = config.steps
@@ -75,7 +75,7 @@ class Schedule:
         self._val_seconds = self._validated_at = 0.0
         self._reserved_seconds = 0.0
 
-    def _num_validations(self, config: TrainConfig, tokens_per_step: int, num_val_tokens: int) -> float:
+    def _num_validations(self, config: TrainConfig, tokens_per_step: float, num_val_tokens: int) -> float:
         """Return the number of validations, including the final one.
 
         If it is a fraction below 1, only the final validation takes place. With a time limit, it is the maximum.

@@ -17,10 +17,11 @@ from charlm.engine.runs import Run
 from charlm.errors import ConfigError, RunError
 from charlm.text.corpus import CorpusReader
 from charlm.text.glove import VectorFile, Vectors, embed_vocabulary
+from charlm.text.items import NO_ITEMS
 from charlm.training.dataset import Dataset, TextSources, read_dataset
 from charlm.training.finetune import PretrainedModel
 from charlm.training.kept_text import keep_text
-from charlm.training.planner import Plan, check_time, plan
+from charlm.training.planner import ItemLengths, Plan, check_time, plan
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
 
 if TYPE_CHECKING:
@@ -217,6 +218,8 @@ def _check_settings(request: Request, pretrained: PretrainedModel | None) -> dic
         refuse_contradictions({name: settings.get(name) for name in known}, known, f"the value of {pretrained.path}")
         pretrained.check_vocabulary_settings(settings)
         settings |= known
+        if settings.get("items") is None:
+            settings["items"] = pretrained.items
     config = TokenizerConfig.pick(settings)
     TrainConfig.pick(settings)
     ModelConfig.pick({**settings, "tie_weights": None})  # the widths that tied weights need are still to be planned
@@ -293,6 +296,8 @@ def _open_texts(request: Request, settings: Mapping[str, Any]) -> Iterator[TextS
             corpus=corpus,
             validation=validation,
             val_fraction=settings.get("val_fraction"),
+            items=settings.get("items"),
+            seed=TrainConfig.seed if settings.get("seed") is None else settings["seed"],
             cache=request.text.cache_folder,
         )
 
@@ -309,9 +314,12 @@ def _make_plan(
     Raises:
         ConfigError: If a setting is out of range, or the size of the word vectors is not the one that was given.
     """
-    given = {**settings, "val_fraction": dataset.val_fraction} | _sizes_from_vectors(vectors, settings)
+    split = dataset.items
+    resolved = {"val_fraction": dataset.val_fraction, "items": NO_ITEMS if split is None else split.form.kind}
+    given = {**settings, **resolved} | _sizes_from_vectors(vectors, settings)
+    lengths = None if split is None else ItemLengths(count=len(split.train), longest=split.train.longest)
     words = dataset.tokenizer_config.tokenizer == "word"
-    planned = plan(len(dataset.train_ids), dataset.tokenizer.vocab_size, given, machine, words=words)
+    planned = plan(dataset.num_train_tokens, dataset.tokenizer.vocab_size, given, machine, words=words, items=lengths)
     if pretrained is not None and settings.get("learning_rate") is None:
         planned = replace(planned, train=pretrained.with_reduced_learning_rate(planned.train))
     return replace(planned, given=frozenset(name for name in planned.given if settings.get(name) is not None))
@@ -360,6 +368,7 @@ def _describe(request: Request, sources: TextSources, dataset: Dataset) -> dict[
         "charlm": __version__,
         "command": request.command,
         "tokenization": asdict(dataset.tokenizer_config),
+        **({} if dataset.items is None else {"items": dataset.items.metadata()}),
         **{name: {**_provenance(text), **reading} for name, text in texts.items() if text is not None},
     }
 

@@ -16,11 +16,14 @@ from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, load_checkpoint
 from charlm.engine.rnn import START
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError
-from charlm.training.batches import StreamBatches
+from charlm.text.ids import Ids
+from charlm.training.batches import Batches, StreamBatches
 from charlm.training.callbacks import Callbacks
 from charlm.training.checkpoint_writer import CheckpointWriter
 from charlm.training.dataset import Dataset
+from charlm.training.distributed import Workers
 from charlm.training.divergence import DivergedError, DivergenceGuard
+from charlm.training.items import ItemBatches, Items
 from charlm.training.network import LanguageModel, State, reset_state
 from charlm.training.optimizer import make_optimizer
 from charlm.training.progress import Progress
@@ -28,7 +31,7 @@ from charlm.training.schedule import Schedule, learning_rate
 from charlm.training.state import Counters, TrainingState
 from charlm.training.stopwatch import Stopwatch
 from charlm.training.throughput import Machine, mixed_precision
-from charlm.training.validation import Validator
+from charlm.training.validation import ItemValidator, TextValidator, Validator
 
 
 class Trainer:
@@ -64,16 +67,9 @@ class Trainer:
         self._callbacks = callbacks = callbacks or Callbacks()
         self._watch = Stopwatch(machine.clock, machine.clock() - machine.started)
         start_id = int(dataset.tokenizer.encode(START)[0])
-        self._batches = StreamBatches(
-            dataset.train_ids,
-            config.batch_size * workers.count,
-            config.seq_len,
-            start_id=start_id,
-            reset_prob=config.reset_prob,
-            seed=config.seed,
-        ).shard(workers.rank, workers.count)
-        self._validator = Validator(model, dataset.train_ids, dataset.val_ids, start_id, callbacks.stop)
-        self._schedule = Schedule(config, self._watch, self._batches, len(self._validator.ids))
+        self._batches = _make_batches(dataset, config, start_id, workers)
+        self._validator = _make_validator(model, dataset, start_id, callbacks)
+        self._schedule = Schedule(config, self._watch, self._batches, self._validator.num_tokens)
         self._state = TrainingState(
             model=model,
             optimizer=make_optimizer(model, config),
@@ -156,7 +152,7 @@ class Trainer:
             return
         if self.config.minutes is not None:
             self._validator.limit_time(self._schedule, self._watch)
-        if measure_first and len(self._validator.ids) and self._state.counters.best_nats is None:
+        if measure_first and self._validator.num_tokens and self._state.counters.best_nats is None:
             self._validate()
 
     def update(self) -> None:
@@ -188,7 +184,13 @@ class Trainer:
         streams = reset_state(self._state.streams, self._batches.resets(step))
         self._state.optimizer.zero_grad()
         with mixed_precision(self.config.precision, device):
-            loss, streams = self.model.loss(ids, targets, streams, samples=self.config.softmax_samples or 0)
+            loss, streams = self.model.loss(
+                ids,
+                targets,
+                streams,
+                samples=self.config.softmax_samples or 0,
+                num_targets=self._batches.num_targets,
+            )
         loss.backward()  # type: ignore[no-untyped-call]
         return self._workers.average_gradients(self.model, float(loss.detach())), streams
 
@@ -238,7 +240,7 @@ class Trainer:
         """
         with self._state.average.applied(half=self.config.half):
             began, nats, counters = self._watch.read(), None, self._state.counters
-            if len(self._validator.ids):
+            if self._validator.num_tokens:
                 nats = self._validator.loss()
                 if nats is None:
                     return None
@@ -308,7 +310,7 @@ class Trainer:
             train_nats=counters.loss_sum / counters.loss_steps if counters.loss_steps else last_nats,
             val_nats=val_nats,
             best_nats=counters.best_nats,
-            tokens_per_second=max(tokens, 1) / max(seconds - self._began_seconds, 1e-9),
+            tokens_per_second=max(tokens, 1.0) / max(seconds - self._began_seconds, 1e-9),
             learning_rate=counters.learning_rate,
         )
 
@@ -319,3 +321,23 @@ class Trainer:
         if counters.loss_steps:
             counters.train_nats = progress.train_nats
         counters.loss_sum, counters.loss_steps = 0.0, 0
+
+
+def _make_batches(dataset: Dataset, config: TrainConfig, start_id: int, workers: Workers) -> Batches:
+    """Return this process's part of the batches of a text, or of a list of items."""
+    batch_size, seq_len = config.batch_size * workers.count, config.seq_len
+    if dataset.items is not None:
+        items = ItemBatches(dataset.items.train, batch_size, seq_len, start_id=start_id, seed=config.seed)
+        return items.shard(workers.rank, workers.count)
+    streams = StreamBatches(
+        dataset.train_ids, batch_size, seq_len, start_id=start_id, reset_prob=config.reset_prob, seed=config.seed
+    )
+    return streams.shard(workers.rank, workers.count)
+
+
+def _make_validator(
+    model: LanguageModel, dataset: Dataset, start_id: int, callbacks: Callbacks
+) -> Validator[Ids] | Validator[Items]:
+    if dataset.items is not None:
+        return ItemValidator(model, dataset.items.train, dataset.items.validation, start_id, callbacks.stop)
+    return TextValidator(model, dataset.train_ids, dataset.val_ids, start_id, callbacks.stop)

@@ -4,6 +4,7 @@ Shapes: N number of tokens, S number of streams, H hidden.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.text.tokenizer import Ids
+from charlm.training.items import Items
+from charlm.training.loss import IGNORED
 from charlm.training.network import LanguageModel, reset_state
 from charlm.training.schedule import Schedule
 from charlm.training.stopwatch import Stopwatch
+
+T = TypeVar("T")
 
 STREAM_TOKENS = 2048
 """Approximate number of tokens per stream. The text is read in parallel streams of consecutive parts."""
@@ -30,6 +35,9 @@ BLOCK_STEPS = 32
 """Number of time steps that are read at a time; a divisor of `WARM_UP_TOKENS`. A validation can be stopped after each
 block."""
 
+ITEM_ROWS = 256
+"""Number of items that are read in parallel."""
+
 MAX_TOKENS = 500_000
 """Maximum number of tokens of a validation, from the beginning of the validation text."""
 
@@ -37,44 +45,134 @@ SAMPLE_STREAMS = 16
 """Number of evenly spaced parts of the training text, of `STREAM_TOKENS` tokens each, that are a sample of it."""
 
 
-class Validator:
-    """Validation of a model on a text that it is not trained on, and on a sample of its training text.
+class Validator(Generic[T]):
+    """Validation of a model on data that it is not trained on, and on a sample of its training data.
+
+    This is the base class for texts and for lists of items.
 
     Args:
         model: The model.
-        train_ids: The training text, (N,). It may be memory-mapped: only the tokens of the sample are read.
-        ids: The validation text, (N,); it may be empty. Only its first `MAX_TOKENS` tokens are used.
+        train_data: The training data. It may be memory-mapped: only the tokens of the sample are read.
+        data: The validation data; it may be empty. Only its first `MAX_TOKENS` tokens are used.
         start_id: The newline token.
         stop: Function that ends a validation early by returning True.
 
     Attributes:
-        ids: The tokens that a validation reads.
+        data: The data that a validation reads.
     """
 
-    def __init__(self, model: LanguageModel, train_ids: Ids, ids: Ids, start_id: int, stop: Callable[[], bool]) -> None:
+    def __init__(self, model: LanguageModel, train_data: T, data: T, start_id: int, stop: Callable[[], bool]) -> None:
         self._model = model
-        self._train_ids = train_ids
+        self._train_data = train_data
         self._start_id = start_id
         self._stop = stop
-        self.ids = ids[:MAX_TOKENS]
+        self.data = self._first(data, MAX_TOKENS)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that a validation reads."""
+        return self._count(self.data)
+
+    def limit_time(self, schedule: Schedule, watch: Stopwatch) -> None:
+        """Measure the speed of validation, and shorten the data if it would take too much of the time limit."""
+        began = watch.read()
+        self.sample_loss()
+        seconds, sample_tokens = (
+            watch.read() - began,
+            min(self._count(self._train_data), SAMPLE_STREAMS * STREAM_TOKENS),
+        )
+        schedule.reserve(seconds)
+        seconds_per_token = max(1e-9, seconds) / sample_tokens
+        self.data = self._first(self.data, max(sample_tokens, schedule.max_validation_tokens(seconds_per_token)))
+        schedule.record_validation(seconds_per_token * self.num_tokens)
 
     def loss(self) -> float | None:
         """Return the validation loss in nats per token; None if it was stopped early."""
-        return validation_loss(self._model, self.ids, self._start_id, self._stop)
+        raise NotImplementedError
 
     def sample_loss(self) -> float | None:
-        """Return the loss on a sample of the training text in nats per token; None if it was stopped early."""
-        return sample_loss(self._model, self._train_ids, self._start_id, self._stop)
+        """Return the loss on a sample of the training data in nats per token; None if it was stopped early."""
+        raise NotImplementedError
 
-    def limit_time(self, schedule: Schedule, watch: Stopwatch) -> None:
-        """Measure the speed of validation, and shorten the text if it would take too much of the time limit."""
-        began = watch.read()
-        self.sample_loss()
-        seconds, sample_tokens = watch.read() - began, min(len(self._train_ids), SAMPLE_STREAMS * STREAM_TOKENS)
-        schedule.reserve(seconds)
-        seconds_per_token = max(1e-9, seconds) / sample_tokens
-        self.ids = self.ids[: max(sample_tokens, schedule.max_validation_tokens(seconds_per_token))]
-        schedule.record_validation(seconds_per_token * len(self.ids))
+    def _first(self, data: T, num_tokens: int) -> T:
+        """Return the beginning of data, of up to `num_tokens` tokens."""
+        raise NotImplementedError
+
+    def _count(self, data: T) -> int:
+        """Return the number of tokens of data."""
+        raise NotImplementedError
+
+
+class TextValidator(Validator[Ids]):
+    """Validation of a model on a text, (N,)."""
+
+    def loss(self) -> float | None:
+        """Return the loss on the validation text; see `Validator.loss`."""
+        return validation_loss(self._model, self.data, self._start_id, self._stop)
+
+    def sample_loss(self) -> float | None:
+        """Return the loss on evenly spaced parts of the training text; see `Validator.sample_loss`."""
+        return sample_loss(self._model, self._train_data, self._start_id, self._stop)
+
+    def _first(self, data: Ids, num_tokens: int) -> Ids:
+        return data[:num_tokens]
+
+    def _count(self, data: Ids) -> int:
+        return len(data)
+
+
+class ItemValidator(Validator[Items]):
+    """Validation of a model on a list of items in random order."""
+
+    def loss(self) -> float | None:
+        """Return the loss on the validation items; see `Validator.loss`."""
+        return item_validation_loss(self._model, self.data, self._start_id, self._stop)
+
+    def sample_loss(self) -> float | None:
+        """Return the loss on the first training items; see `Validator.sample_loss`."""
+        sample = self._first(self._train_data, SAMPLE_STREAMS * STREAM_TOKENS)
+        return item_validation_loss(self._model, sample, self._start_id, self._stop)
+
+    def _first(self, data: Items, num_tokens: int) -> Items:
+        """Return the first items that have up to `num_tokens` tokens, and at least one if there is one."""
+        count = max(1, int(np.searchsorted(np.cumsum(data.lengths), num_tokens, side="right")))
+        return data.select(np.arange(min(count, len(data))))
+
+    def _count(self, data: Items) -> int:
+        return data.num_tokens
+
+
+@torch.no_grad()
+def item_validation_loss(
+    model: LanguageModel, items: Items, start_id: int, stop: Callable[[], bool] = lambda: False
+) -> float | None:
+    """Return the mean loss over items, in nats per token. Each item starts from the zero state after one newline.
+
+    Args:
+        model: The model. Its mode, training or evaluation, stays the same.
+        items: The items, at least one.
+        start_id: The newline token.
+        stop: Called before every block. If it returns True, the result is None.
+    """
+    device = model.decoder.bias.device
+    was_training = model.training
+    model.eval()
+    total = 0.0
+    try:
+        for rows in np.array_split(np.argsort(items.lengths, kind="stable"), -(-len(items) // ITEM_ROWS)):
+            state, longest = model.core.zero_state(len(rows)), int(items.lengths[rows[-1]])
+            for offset in range(0, longest, BLOCK_STEPS):
+                if stop():
+                    return None
+                length = min(BLOCK_STEPS, longest - offset)
+                ids, targets = map(torch.from_numpy, items.window(rows, offset, length, start_id))
+                outputs, state = model.read(ids.to(device), state)
+                counted = targets != IGNORED
+                for nats in _part_losses(model, outputs[counted.to(device)], targets[counted].to(device)):
+                    total += nats
+    finally:
+        model.train(was_training)
+    return total / items.num_tokens
 
 
 def validation_loss(

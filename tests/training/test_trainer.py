@@ -318,14 +318,14 @@ def test_training_loss_at_the_end_is_that_of_the_saved_model_without_dropout(mon
     losses = iter([2.0, 1.0, *[3.0] * 50])  # the second validation finds the best model
     with monkeypatch.context() as patch:
         patch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
-        patch.setattr(validation.Validator, "loss", lambda self: next(losses))
+        patch.setattr(validation.TextValidator, "loss", lambda self: next(losses))
         trainer = make_trainer("run", dropout=0.5)
         weights = trainer.model.to_tensors()["decoder.weight"]
         end = trainer.train()
     best = load_checkpoint(Path("run/model.safetensors"))
     assert best.metadata["metrics"]["step"] < end.step
     np.testing.assert_array_equal(weights, trainer.model.to_tensors()["decoder.weight"])  # the training's own are back
-    text = ModelStreamScorer(RecurrentNetwork(best)).feed(TOKENIZER.decode(trainer._validator._train_ids))
+    text = ModelStreamScorer(RecurrentNetwork(best)).feed(TOKENIZER.decode(trainer._validator._train_data))
     assert end.sample_nats == pytest.approx(float(text.nats.mean()), abs=1e-5)
 
 
@@ -373,7 +373,7 @@ def test_the_best_model_has_the_averaged_weights() -> None:
     best = min(line["val_nats"] for line in figures)
     trainer.model.load_tensors(kept.tensors)
     start = int(TOKENIZER.encode("\n")[0])
-    assert validation_loss(trainer.model, trainer._validator.ids, start) == pytest.approx(best, abs=1e-6)
+    assert validation_loss(trainer.model, trainer._validator.data, start) == pytest.approx(best, abs=1e-6)
 
 
 def test_a_model_in_half_precision_is_validated_as_it_is_stored() -> None:
@@ -386,7 +386,7 @@ def test_a_model_in_half_precision_is_validated_as_it_is_stored() -> None:
     }
     trainer.model.load_tensors(kept.tensors)
     start = int(TOKENIZER.encode("\n")[0])
-    assert validation_loss(trainer.model, trainer._validator.ids, start) == pytest.approx(end.best_nats, abs=1e-6)
+    assert validation_loss(trainer.model, trainer._validator.data, start) == pytest.approx(end.best_nats, abs=1e-6)
 
 
 def test_patience_ends_a_training_whose_validation_loss_stops_falling(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +404,7 @@ def test_without_a_time_limit_validation_is_a_small_part_of_the_tokens(
     steps: int, validations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    monkeypatch.setattr(validation.Validator, "loss", lambda self: read.append(len(self.ids)) or 1.0)
+    monkeypatch.setattr(validation.TextValidator, "loss", lambda self: read.append(self.num_tokens) or 1.0)
     made = make_trainer("run", replace(QUICK, steps=steps))
     made.train()
     assert len(read) == validations
