@@ -22,7 +22,7 @@ torture: $(VENV)/.installed
 
 ## regenerate the command outputs in README.md and docs/
 docs: $(VENV)/.installed
-	$(BIN)/python docs/generate.py README.md docs/*.md
+	$(BIN)/python docs/generate.py README.md docs/*.md docs/guides/*.md
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from charlm.api import Model as Model
     from charlm.api import NextToken as NextToken
     from charlm.api import Surprisal as Surprisal
+    from charlm.api import Surprisals as Surprisals
     from charlm.api import TrainedRun as TrainedRun
     from charlm.api import load as load
     from charlm.api import train as train
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _MODULES = {"Score": "charlm.engine.scores", "CharlmError": "charlm.errors"}
 
-__all__ = ["CharlmError", "Model", "NextToken", "Score", "Surprisal", "TrainedRun", "load", "train"]
+__all__ = ["CharlmError", "Model", "NextToken", "Score", "Surprisal", "Surprisals", "TrainedRun", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - classes and functions

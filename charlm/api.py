@@ -3,10 +3,13 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from charlm.config import SampleConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
@@ -15,8 +18,9 @@ from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
 from charlm.engine.scorer import ModelStreamScorer, score_text
-from charlm.engine.scores import Score, TokenScores
+from charlm.engine.scores import Score
 from charlm.engine.training_text import load_training_text
+from charlm.engine.word_scores import word_scores
 from charlm.errors import ConfigError
 from charlm.text.line_ends import fold_line_ends
 from charlm.text.spans import token_texts
@@ -45,6 +49,31 @@ class Surprisal(NamedTuple):
     text: str
     bits: float
     unknown: bool
+
+
+class Surprisals(list[Surprisal]):
+    """Surprisals of the parts of a text, in their order, which are also available as arrays.
+
+    Attributes:
+        bits: Surprisal of each part in bits, (N,), float64.
+        start: Position in the text at which each part begins, (N,), integers. For words, this is the position of the
+            whitespace before the word.
+        unknown: Whether each part contains a token that the model does not know, (N,), bool.
+        entropy: Entropy of the prediction of each token in bits, (N,), float64: the surprisal that the model expected.
+            For parts that are not tokens, NaN.
+
+    Example:
+        >>> tokens = charlm.load("shakespeare").surprisals("To be")
+        >>> tokens.bits.round().tolist(), tokens.entropy.round().tolist(), tokens.start.tolist()
+        ([3.0, 3.0, 0.0, 3.0, 0.0], [5.0, 1.0, 1.0, 4.0, 2.0], [0, 1, 2, 3, 4])
+    """
+
+    def __init__(self, parts: Iterable[Surprisal], entropy: npt.ArrayLike | None = None) -> None:
+        super().__init__(parts)
+        self.bits = np.array([part.bits for part in self], dtype=np.float64)
+        self.start = np.cumsum([0, *(len(part.text) for part in self[:-1])])[: len(self)]
+        self.unknown = np.array([part.unknown for part in self], dtype=np.bool_)
+        self.entropy = np.full(len(self), np.nan) if entropy is None else np.asarray(entropy, dtype=np.float64)
 
 
 class NextToken(NamedTuple):
@@ -206,13 +235,14 @@ class Model:
         """
         return score_text(self._network, text)
 
-    def surprisals(self, text: str, unit: Unit = "token") -> list[Surprisal]:
-        """Return the surprisal of each part of a text.
+    def surprisals(self, text: str, unit: Unit = "token") -> Surprisals:
+        """Return the surprisal of each part of a text: a list, with arrays of all numbers as its attributes.
 
         Args:
             text: The text; it starts from the zero state after one newline.
             unit: `token` for the model's own tokens. `character`: the surprisal of a token is divided evenly among its
-                characters. `word`: words are separated by whitespace; the whitespace before a word belongs to it.
+                characters. `word`: words are separated by whitespace; the whitespace before a word belongs to it, and
+                the whitespace after the last word is a part of its own.
 
         Raises:
             ConfigError: If the unit does not exist.
@@ -223,24 +253,24 @@ class Model:
             [('To', 5.8), (' be', 3.8), (' or', 9.5), (' not', 6.9)]
         """
         if not text:
-            return []
-        scores = self._score_tokens(text)
-        tokens = [
-            Surprisal(piece, nats / math.log(2), token_id == UNKNOWN_ID)
-            for piece, nats, token_id in zip(
-                token_texts(self._network.tokenizer, scores.text, scores.ids.tolist()),
-                scores.nats.tolist(),
-                scores.ids.tolist(),
-                strict=True,
+            return Surprisals([])
+        tokenizer = self._network.tokenizer
+        scores = ModelStreamScorer(self._network, with_entropy=unit == "token").feed(fold_line_ends(text))
+        text = scores.text
+        if unit == "word":
+            return Surprisals(
+                Surprisal(text[word.begin : word.end], word.nats / math.log(2), word.num_unknown > 0)
+                for word in word_scores(tokenizer, scores)
             )
-        ]
+        texts = token_texts(tokenizer, text, scores.ids.tolist())
+        bits = (scores.nats.astype(np.float64) / math.log(2)).tolist()
+        tokens = [Surprisal(*token) for token in zip(texts, bits, (scores.ids == UNKNOWN_ID).tolist(), strict=True)]
         match unit:
             case "token":
-                return tokens
+                assert scores.entropy_nats is not None, "computed for this unit"
+                return Surprisals(tokens, scores.entropy_nats / math.log(2))
             case "character":
-                return list(_characters(tokens))
-            case "word":
-                return list(_words(tokens))
+                return Surprisals(_characters(tokens))
         raise ConfigError(f"unit {unit}: must be one of token, character, word", fields=["unit"])
 
     def next_tokens(self, prompt: str = "", top: int = 10) -> list[NextToken]:
@@ -257,9 +287,6 @@ class Model:
             ('e', 0.8)
         """
         return [NextToken(*entry) for entry in next_tokens(self._network, prompt)[: max(0, top)]]
-
-    def _score_tokens(self, text: str) -> TokenScores:
-        return ModelStreamScorer(self._network).feed(fold_line_ends(text))
 
 
 def load(model: str | os.PathLike[str] | None = None) -> Model:
@@ -399,18 +426,3 @@ def _characters(tokens: Sequence[Surprisal]) -> Iterator[Surprisal]:
             yield Surprisal(char, carried / len(token.text), token.unknown)
         if token.text:
             carried = 0.0
-
-
-def _words(tokens: Sequence[Surprisal]) -> Iterator[Surprisal]:
-    """Join tokens into words. A token that begins with whitespace begins a word if the word before it is not blank."""
-    begin = 0
-    for end in range(1, len(tokens) + 1):
-        complete = any(token.text.strip() for token in tokens[begin:end])
-        if end == len(tokens) or (complete and tokens[end].text[:1].isspace()):
-            word = tokens[begin:end]
-            yield Surprisal(
-                "".join(token.text for token in word),
-                math.fsum(token.bits for token in word),
-                any(token.unknown for token in word),
-            )
-            begin = end

@@ -15,8 +15,8 @@ SOURCE is one of:
 Commands run in a temporary folder that has `charlm` on its PATH, the included model as `checkpoints/shakespeare`
 and the files of `INPUTS`.
 
-    python docs/generate.py README.md docs/*.md            rewrite the pages
-    python docs/generate.py --check README.md docs/*.md    print a diff and exit with 1 if a page is out of date
+    python docs/generate.py README.md docs/*.md docs/guides/*.md    rewrite the pages
+    python docs/generate.py --check PAGES                           print a diff and exit with 1 if one is out of date
 """
 
 import difflib

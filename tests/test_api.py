@@ -99,10 +99,26 @@ def test_surprisals_of_every_unit_sum_to_the_score(model: charlm.Model) -> None:
         "  To", " be,", " or", " 語", " not", "\n\nto", " be", " \n",
     ]  # fmt: skip
     assert model.surprisals("") == []
+    assert model.surprisals("").bits.shape == model.surprisals("").start.shape == (0,)
     with pytest.raises(ConfigError, match="unit sentence: must be one of"):
         model.surprisals(text, unit="sentence")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="empty"):
         model.score("")
+
+
+def test_surprisals_are_available_as_arrays(model: charlm.Model) -> None:
+    text = "  To be, or 語 not\n"
+    words = model.surprisals(text, unit="word")
+    np.testing.assert_array_equal(words.bits, [word.bits for word in words])
+    np.testing.assert_array_equal(words.unknown, [word.unknown for word in words])
+    assert [text[start:] for start in words.start] == [
+        "".join(word.text for word in words[index:]) for index in range(len(words))
+    ]
+    assert np.isnan(words.entropy).all()
+    tokens = model.surprisals(text)
+    for index in (0, 5):  # the entropy of the prediction before the token
+        probabilities = np.array([token.probability for token in model.next_tokens(text[:index], top=1000)])
+        assert tokens.entropy[index] == pytest.approx(-(probabilities * np.log2(probabilities)).sum(), rel=1e-4)
 
 
 def test_next_tokens_are_probabilities_in_falling_order(model: charlm.Model) -> None:

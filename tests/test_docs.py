@@ -15,7 +15,7 @@ from charlm.cli.score_columns import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATE = ROOT / "docs" / "generate.py"
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 ALL_PAGES = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md"))]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 generate = runpy.run_path(str(GENERATE))

@@ -13,7 +13,7 @@ ROOT = Path(charlm.__file__).parents[1]
 SOURCES = sorted(path for folder in ("charlm", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py"))
 PROSE = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "checkpoints/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "corpora").glob("*.md")),
     *SOURCES,
 ]

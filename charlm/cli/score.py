@@ -51,6 +51,9 @@ class ScoreOptions:
     total: bool
     columns: str | None
     per_token: bool
+    per_word: bool
+    unit: str | None
+    no_header: bool
     color: str | None
     page: str | None
     above: float | None
@@ -69,11 +72,21 @@ class ScoreOptions:
         Raises:
             click.UsageError: If two of them cannot be combined.
         """
-        outputs = {"--total": self.total, "--per-token": self.per_token, "--color": self.color, "--html": self.page}
+        outputs = {
+            "--total": self.total,
+            "--per-token": self.per_token,
+            "--per-word": self.per_word,
+            "--color": self.color,
+            "--html": self.page,
+        }
         row_options = {"--format": self.columns, "--above": self.above, "--below": self.below}
         given_outputs = [flag for flag, value in outputs.items() if value]
         given_row_options = [flag for flag, value in row_options.items() if value is not None]
         clashes = [*zip(given_outputs, given_row_options, strict=False), *pairwise(given_outputs)]
+        if not (self.per_token or self.per_word):
+            for flag, value in {"--unit": self.unit, "--no-header": self.no_header}.items():
+                if value:
+                    raise click.UsageError(f"{flag} needs --per-token or --per-word")
         if len(self.vs) > 1:
             raise click.UsageError("--vs is given more than once; it compares with one model")
         if self.vs:
@@ -114,8 +127,23 @@ class ScoreCommand(GroupedCommand):
     "--per-token",
     is_flag=True,
     group=OUTPUT,
-    help="Print one row per token: line number, nats, text of the token. A missing space has an empty text.",
+    help="Print a table with one row per token. A missing space has an empty text. The entropy is that of the "
+    "prediction of the token: the mean of the surprisal that the model expects.",
 )
+@option(
+    "--per-word",
+    is_flag=True,
+    group=OUTPUT,
+    help="Print a table with one row per word. Words are separated by whitespace. The whitespace before a word counts "
+    "for the word. The end of the line has a row of its own.",
+)
+@option(
+    "--unit",
+    type=click.Choice(["bits", "nats"]),  # UNITS of charlm.cli.score_tables
+    group=OUTPUT,
+    help="Unit of --per-token and --per-word.  [default: bits]",
+)
+@option("--no-header", is_flag=True, group=OUTPUT, help="Print the table of --per-token or --per-word without header.")
 @option(
     "--color",
     metavar="[=WHEN]",
@@ -195,10 +223,14 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
 
 def _open_view(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
     """Return the view that the options choose."""
-    from charlm.cli.score_views import RowView, ScoreFilter, TokenView
+    from charlm.cli.score_tables import TokenTable, WordTable
+    from charlm.cli.score_views import RowView, ScoreFilter
 
+    unit, header = options.unit or "bits", not options.no_header
     if options.per_token:
-        return TokenView(tokenizer, as_json=options.as_json)
+        return TokenTable(tokenizer, unit, with_entropy=not options.mix, header=header, as_json=options.as_json)
+    if options.per_word:
+        return WordTable(tokenizer, unit, header=header, as_json=options.as_json)
     if options.color or options.page:
         return _open_heatmap(tokenizer, options)
     num_models = 1 + len(options.vs)
@@ -232,7 +264,7 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
     from charlm.engine.scorer import Mixture, ModelScorer
 
     def open_model(path: Path) -> ModelScorer:
-        return ModelScorer(RecurrentNetwork.load(path), threads)
+        return ModelScorer(RecurrentNetwork.load(path), threads, with_entropy=options.per_token and not options.mix)
 
     mixed = [_parse_mix(mix) for mix in options.mix]
     first: Scorer = open_model(path)

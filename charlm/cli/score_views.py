@@ -1,4 +1,4 @@
-"""Views of `charlm score`: they print scored lines as rows of columns, as rows of tokens, or as totals.
+"""Views of `charlm score` that print scored lines as rows of columns, and the totals of a text.
 
 This module imports NumPy. Import it after the number of threads has been set.
 """
@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from charlm.cli.score_columns import BITS_PER_CHAR, COLUMNS, TEXT, Column, total_figures
 from charlm.cli.streams import write_text
@@ -16,9 +16,7 @@ from charlm.engine.line_scores import LineScorer, score_stream
 from charlm.engine.scorer import Scorer
 from charlm.engine.scores import Score, TokenScores
 from charlm.text.lines import Lines
-from charlm.text.printable import escape_controls, escape_unprintable
-from charlm.text.spans import token_texts
-from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
+from charlm.text.printable import escape_controls
 
 MAX_MEMORY_CHARS = 2**20
 """Maximum number of characters of a line that are kept in memory until its score is known. A longer line is moved to a
@@ -38,11 +36,26 @@ class Counts:
     num_unknown: int
 
 
+class Row(NamedTuple):
+    """Origin of a line.
+
+    Attributes:
+        source: Name of the text that contains it.
+        number: Its number in that text, from 1.
+    """
+
+    source: str
+    number: int
+
+
 class View:
     """Base class of views, which print scored lines. A long line arrives in parts."""
 
     nothing_passed = False
     """True if a filter is set and no line has passed it."""
+
+    def start_line(self, row: Row) -> None:
+        """Start a line."""
 
     def add(self, scores: Sequence[TokenScores]) -> None:
         """Add the next part of a line, scored by each model."""
@@ -132,35 +145,6 @@ class RowView(View):
         out.write('"}\n')
 
 
-class TokenView(View):
-    """View that prints one row per token: number of its line, negative log-probability in nats, and the token.
-
-    Args:
-        tokenizer: The model's tokenizer.
-        as_json: Whether to print JSON.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, *, as_json: bool) -> None:
-        self._tokenizer = tokenizer
-        self._as_json = as_json
-        self._line = 1
-
-    def add(self, scores: Sequence[TokenScores]) -> None:
-        """Print the tokens of the next part of a line."""
-        (part,) = scores
-        texts = token_texts(self._tokenizer, part.text, part.ids.tolist())
-        for text, token_id, nats in zip(texts, part.ids.tolist(), part.nats.tolist(), strict=True):
-            if self._as_json:
-                row = {"line": self._line, "token": text, "nats": nats, "known": token_id != UNKNOWN_ID}
-                sys.stdout.write(json.dumps(row) + "\n")
-            else:
-                sys.stdout.write(f"{self._line}\t{nats:.4f}\t{escape_unprintable(text)}\n")
-
-    def end_line(self) -> None:
-        """Count the line."""
-        self._line += 1
-
-
 def show_lines(scorers: Sequence[Scorer], blocks: Iterable[Lines], view: View) -> Counts:
     """Score lines as they arrive and show them. Output is flushed after each block.
 
@@ -170,11 +154,15 @@ def show_lines(scorers: Sequence[Scorer], blocks: Iterable[Lines], view: View) -
         view: View that prints the lines.
     """
     line_scorer = LineScorer(scorers)
+    starts_line = True
     for block in blocks:
-        for part in line_scorer.score_block(block):
+        for number, part in enumerate(line_scorer.score_block(block), block.first_number):
+            if starts_line:
+                view.start_line(Row(block.source, number))
             view.add(part.scores)
             if part.ends_line:
                 view.end_line()
+            starts_line = part.ends_line
         sys.stdout.flush()
     view.end()
     return Counts(num_tokens=line_scorer.num_tokens, num_unknown=line_scorer.num_unknown)

@@ -69,14 +69,16 @@ class ModelScorer:
         network: The model.
         threads: Number of threads. Each thread scores batches of lines of its own: NumPy releases Python's global lock
             in its loops, and independent batches are faster than matrix products that threads share.
+        with_entropy: Whether to compute the entropy of each prediction.
 
     Attributes:
         tokenizer: The model's tokenizer.
     """
 
-    def __init__(self, network: RecurrentNetwork, threads: int = 1) -> None:
+    def __init__(self, network: RecurrentNetwork, threads: int = 1, *, with_entropy: bool = False) -> None:
         self._network = network
         self._threads = threads
+        self._with_entropy = with_entropy
         self.tokenizer = network.tokenizer
 
     def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
@@ -95,19 +97,20 @@ class ModelScorer:
         lines_per_thread = -(-len(lines) // self._threads)
         size = max(1, min(MAX_BATCH_LINES, lines_per_thread, MAX_BLOCK_NUMBERS // self.tokenizer.vocab_size))
         batches = [longest_first[begin : begin + size] for begin in range(0, len(lines), size)]
-        nats_of_batches = self._score_batches([[encoded[index] for index in batch] for batch in batches])
+        results = self._score_batches([[encoded[index] for index in batch] for batch in batches])
         scores: dict[int, TokenScores] = {}
-        for batch, nats_of_lines in zip(batches, nats_of_batches, strict=True):
-            for index, nats in zip(batch, nats_of_lines, strict=True):
+        for batch, (nats, entropy) in zip(batches, results, strict=True):
+            for row, index in enumerate(batch):
                 ids = encoded[index][1:]
-                scores[index] = TokenScores(lines[index], ids, nats[: len(ids)])
+                row_entropy = None if entropy is None else entropy[row, : len(ids)]
+                scores[index] = TokenScores(lines[index], ids, nats[row, : len(ids)], entropy_nats=row_entropy)
         return self._network.unknown_tokens.add_spelling([scores[index] for index in range(len(lines))])
 
     def start_stream(self) -> "ModelStreamScorer":
         """Start a text that arrives in parts. Only one part needs to fit into memory."""
-        return ModelStreamScorer(self._network)
+        return ModelStreamScorer(self._network, with_entropy=self._with_entropy)
 
-    def _score_batches(self, batches: Sequence[Sequence[Ids]]) -> Iterator[Array]:
+    def _score_batches(self, batches: Sequence[Sequence[Ids]]) -> Iterator[tuple[Array, Array | None]]:
         """Yield the results of `_score_batch`, in the order of the batches."""
         if self._threads == 1 or len(batches) == 1:
             yield from map(self._score_batch, batches)
@@ -125,7 +128,9 @@ class ModelScorer:
 
         return ThreadPoolExecutor(self._threads)
 
-    def _score_batch(self, sequences: Sequence[Ids], stop: Callable[[], bool] = lambda: False) -> Array:
+    def _score_batch(
+        self, sequences: Sequence[Ids], stop: Callable[[], bool] = lambda: False
+    ) -> tuple[Array, Array | None]:
         """Score a batch of B sequences of up to T + 1 tokens.
 
         Args:
@@ -133,18 +138,24 @@ class ModelScorer:
             stop: Returns True if the result is no longer needed.
 
         Returns:
-            Negative log-probabilities in nats, (B, T), float32; incomplete after `stop`.
+            Negative log-probabilities, and entropies of the predictions or None, in nats, (B, T), float32; incomplete
+            after `stop`.
         """
         targets = np.zeros((len(sequences[0]) - 1, len(sequences)), dtype=np.intp)
         for column, ids in enumerate(sequences):
             targets[: len(ids) - 1, column] = ids[1:]
         nats: Array = np.zeros(targets.shape, dtype=np.float32)
+        entropy = np.zeros_like(nats) if self._with_entropy else None
         for time, (_, outputs) in enumerate(self._network.step_ragged([ids[:-1] for ids in sequences])):
             if stop():
                 break
             num_reading = len(outputs)
-            nats[time, :num_reading] = token_nats(self._network.logits(outputs), targets[time, :num_reading])
-        return nats.T
+            nats[time, :num_reading] = token_nats(
+                self._network.logits(outputs),
+                targets[time, :num_reading],
+                entropy_out=None if entropy is None else entropy[time, :num_reading],
+            )
+        return nats.T, None if entropy is None else entropy.T
 
 
 class ModelStreamScorer:
@@ -152,10 +163,12 @@ class ModelStreamScorer:
 
     Args:
         network: The model.
+        with_entropy: Whether to compute the entropy of each prediction.
     """
 
-    def __init__(self, network: RecurrentNetwork) -> None:
+    def __init__(self, network: RecurrentNetwork, *, with_entropy: bool = False) -> None:
         self._network = network
+        self._with_entropy = with_entropy
         self._state = network.zero_state(1)
         self._last = network.tokenizer.encode(START)
         self._block_steps = max(1, MAX_BLOCK_NUMBERS // max(network.config.vocab_size, 4 * network.config.hidden_size))
@@ -164,12 +177,15 @@ class ModelStreamScorer:
         """Score the next part of the text."""
         ids = self._network.tokenizer.encode(text)
         nats: Array = np.empty(len(ids), dtype=np.float32)
+        entropy = np.empty_like(nats) if self._with_entropy else None
         for begin in range(0, len(ids), self._block_steps):
-            targets = ids[begin : begin + self._block_steps]
+            block = slice(begin, begin + self._block_steps)
+            targets = ids[block]
             outputs = self._network.read(np.concatenate([self._last, targets[:-1]])[None], self._state)[0]
-            nats[begin : begin + self._block_steps] = token_nats(self._network.logits(outputs), targets)
+            entropy_out = None if entropy is None else entropy[block]
+            nats[block] = token_nats(self._network.logits(outputs), targets, entropy_out=entropy_out)
             self._last = targets[-1:]
-        (scores,) = self._network.unknown_tokens.add_spelling([TokenScores(text, ids, nats)])
+        (scores,) = self._network.unknown_tokens.add_spelling([TokenScores(text, ids, nats, entropy_nats=entropy)])
         return scores
 
 
@@ -288,14 +304,22 @@ def score_text(network: RecurrentNetwork, text: str) -> Score:
     return replace(scores, num_returns=text.count("\r\n")).score
 
 
-def token_nats(logits: Array, targets: npt.NDArray[np.integer[Any]]) -> Array:
+def token_nats(logits: Array, targets: npt.NDArray[np.integer[Any]], *, entropy_out: Array | None = None) -> Array:
     """Return the negative log-probability of each target token in nats, (N,), float32.
 
     Args:
         logits: Unnormalised log-probabilities, (N, V), float32. They are overwritten.
         targets: Token ids, (N,).
+        entropy_out: Array that receives the entropies of the N distributions in nats, (N,), float32, or None.
     """
     logits -= logits.max(axis=-1, keepdims=True)
     target_logits = logits[np.arange(len(targets)), targets]
-    nats: Array = np.log(np.exp(logits, out=logits).sum(axis=-1)) - target_logits
+    if entropy_out is None:
+        totals = np.exp(logits, out=logits).sum(axis=-1)
+    else:
+        # With e = exp(logits) and Z = sum(e), the entropy is -sum(e / Z * log(e / Z)) = log(Z) - sum(e * logits) / Z.
+        weights = np.exp(logits)
+        totals = weights.sum(axis=-1)
+        entropy_out[...] = np.log(totals) - np.einsum("nv,nv->n", weights, logits) / totals
+    nats: Array = np.log(totals) - target_logits
     return nats

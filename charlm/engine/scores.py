@@ -115,6 +115,8 @@ class TokenScores:
         num_returns: Number of carriage returns in the line ends of the original text.
         spelling_nats: The part of `nats` that is the cost of the spelling, (T,), float32; None if there is none.
         unknown_words: The word or character that each unknown token stands for.
+        entropy_nats: Entropy of the distribution that predicted each token, in nats, (T,), float32; None if it was not
+            computed.
     """
 
     text: str
@@ -123,6 +125,7 @@ class TokenScores:
     num_returns: int = 0
     spelling_nats: Array | None = None
     unknown_words: Sequence[str] = ()
+    entropy_nats: Array | None = None
 
     @property
     def token_nats(self) -> Array:

@@ -20,10 +20,14 @@ class Lines(list[str]):
         ends_mid_line: Whether the last line is incomplete. If so, the next block begins with more of it.
         with_return: Indices of the lines whose newline has a carriage return directly before it in the original text.
             The lines themselves do not have it.
+        source: Name of the text: a file name, a named corpus or `-`.
+        first_number: Number of the first line in its text, from 1.
     """
 
     ends_mid_line = False
     with_return: frozenset[int] = frozenset()
+    source = ""
+    first_number = 1
 
 
 def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[Lines]:
@@ -47,7 +51,11 @@ def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "
     decoding = Decoding(encoding=encoding, errors=errors, allow_nul=True)
     for spec in specs:
         for source in open_texts(spec, decoding):
-            yield from split_lines(source.read(BLOCK_BYTES))
+            number = 1
+            for lines in split_lines(source.read(BLOCK_BYTES)):
+                lines.source, lines.first_number = source.name, number
+                number += len(lines) - lines.ends_mid_line
+                yield lines
 
 
 def split_lines(texts: Iterable[str]) -> Iterator[Lines]:

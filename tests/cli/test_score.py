@@ -212,19 +212,6 @@ def test_lines_of_a_pipe_are_scored_as_they_arrive(model_file: Path) -> None:
         process.stdin.close()
 
 
-def test_per_token_prints_one_row_per_token(charlm: Charlm, model_file: Path) -> None:
-    rows = [row.split("\t") for row in charlm("score", "--per-token", stdin="To\tbe\nor\n").stdout.splitlines()]
-    assert [(number, token) for number, _, token in rows] == [*(("1", c) for c in ["T", "o", r"\t", "b", "e", r"\n"]),
-                                                              ("2", "o"), ("2", "r"), ("2", r"\n")]  # fmt: skip
-    assert sum(float(row[1]) for row in rows[:6]) == pytest.approx(nats(model_file, "To\tbe\n"), abs=1e-2)
-    objects = [json.loads(row) for row in charlm("score", "--per-token", "--json", stdin="T%\n").stdout.splitlines()]
-    assert [(row["line"], row["token"], row["known"]) for row in objects] == [
-        (1, "T", True),
-        (1, "%", False),
-        (1, "\n", True),
-    ]
-
-
 def test_coloured_heat_map_without_its_colours_is_the_text(charlm: Charlm, model_file: Path) -> None:
     done = charlm("score", "--color=always", stdin=VERSE)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
@@ -261,6 +248,9 @@ def test_html_page_is_self_contained_and_escapes_the_text(charlm: Charlm, model_
         (["--total", "--color"], 2, "--total and --color cannot be combined"),
         (["--per-token", "--above", "2"], 2, "--per-token and --above"),
         (["--per-token", "--vs", "tiny"], 2, "--per-token and --vs"),
+        (["--per-word", "--per-token"], 2, "--per-token and --per-word"),
+        (["--unit", "nats"], 2, "--unit needs --per-token or --per-word"),
+        (["--no-header"], 2, "--no-header needs --per-token or --per-word"),
         (["--format", "bits"], 2, "--format bits: no column 'bits'; choose from bits-per-char, bits-per-byte"),
         (["--format", "log-ratio"], 2, "log-ratio compares two models; set --vs"),
         (["--mix", "tiny"], 2, "--mix tiny"),
