@@ -78,7 +78,7 @@ class SpellingModel:
     Example:
         >>> model = SpellingModel.estimate({"banana": 1, "bandana": 1})
         >>> usual, unusual = model.nats(["banana", "qzqzqz"])
-        >>> usual < unusual
+        >>> bool(usual < unusual)
         True
     """
 
