@@ -1,5 +1,6 @@
 """Command `charlm lesson`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,8 @@ import click
 
 from charlm.cli.figure import new_figure
 from charlm.cli.options import command, json_option, option, settings_options
-from charlm.lessons import LESSONS, LessonOptions
+from charlm.cli.status import StatusLine
+from charlm.lessons import LESSONS, LessonOptions, Say
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 @command()
 @click.argument("name", required=False)
-@settings_options(LessonOptions)
+@settings_options(LessonOptions, {"threads": "1; for the lesson shakespeare, chosen for the model and the machine"})
 @option("--source", is_flag=True, help="Print the code of the lesson instead of running it.")
 @option(
     "--plot",
@@ -95,15 +97,33 @@ def _run(name: str, options: dict[str, Any], as_json: bool) -> "tuple[ModuleType
     import importlib
     import json
 
-    import torch
+    from charlm.training.request import set_environment
 
-    torch.set_flush_denormal(True)
-    module = importlib.import_module(f"charlm.lessons.{name}")
-    say = (lambda line: None) if as_json else click.echo
-    figures: dict[str, Any] = module.run(say, LessonOptions.pick(options))
+    with StatusLine(quiet=as_json) as status:
+        status.show("starting PyTorch")
+        set_environment()
+        import torch
+
+        torch.set_flush_denormal(True)
+        threads = options["threads"] or LESSONS[name].threads
+        if threads is not None:
+            torch.set_num_threads(threads)
+        module = importlib.import_module(f"charlm.lessons.{name}")
+        say = Say(lambda text: None) if as_json else Say(_line_printer(status), status.show_if_due)
+        figures: dict[str, Any] = module.run(say, LessonOptions.pick(options))
     following = dict(zip(LESSONS, list(LESSONS)[1:], strict=False)).get(name)
     if as_json:
         click.echo(json.dumps(figures))
     elif following is not None:
         click.echo(f"\nNext lesson: {LESSONS[following].title}\n  charlm lesson {following}")
     return module, figures
+
+
+def _line_printer(status: StatusLine) -> Callable[[str], None]:
+    """Return a function that prints lines in place of a status."""
+
+    def print_line(text: str) -> None:
+        status.clear()
+        click.echo(text)
+
+    return print_line

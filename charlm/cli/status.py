@@ -64,6 +64,11 @@ class StatusLine:
             self._length = len(text)
             self._next_draw = time.monotonic() + SECONDS_BETWEEN_DRAWS
 
+    def show_if_due(self, text: str) -> None:
+        """Replace the line by a text unless it was updated just now."""
+        if self.is_due():
+            self.show(text)
+
     def clear(self) -> None:
         """Remove the line, so that something else can be printed."""
         if self._length:

@@ -1,7 +1,7 @@
 """Lessons: a course from one recurrent cell to a language model of Shakespeare.
 
 Here belong one module per lesson, and what several lessons share. A lesson has a function `run(say, options)`, which
-prints the lesson through `say` and returns its figures. A lesson that can draw a picture also has a function
+prints the lesson with `say` and returns its figures. A lesson that can draw a picture also has a function
 `draw(figure, figures)`. Lessons use charlm's own modules, as a program that imports charlm would. This module does not
 import PyTorch, so that the list of lessons appears at once.
 """
@@ -10,11 +10,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from charlm.config import CELLS
+from charlm.config import CELLS, MAX_THREADS
 from charlm.settings import Settings, setting
 
-Say = Callable[[str], None]
-"""Function that prints one or more lines of a lesson."""
+
+def _ignore(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Say:
+    """Output of a lesson: `say(text)` prints one or more lines.
+
+    Attributes:
+        line: Prints one or more lines.
+        status: Shows what the lesson is computing until the next line is printed.
+    """
+
+    line: Callable[[str], None]
+    status: Callable[[str], None] = _ignore
+
+    def __call__(self, text: str) -> None:
+        """Print one or more lines."""
+        self.line(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +47,7 @@ class LessonOptions(Settings):
         "and batchnorm.",
         "--data",
     )
+    threads: int | None = setting(None, "Number of threads.", "--threads", minimum=1, maximum=MAX_THREADS)
     quick: bool = setting(False, "Use less data and fewer training steps.", "--quick/--full")
 
 
@@ -40,11 +59,14 @@ class Lesson:
         title: Subject of the lesson.
         time: Approximate running time on two CPU cores.
         takes: Options of this lesson that not all lessons have: `data`, `cell`, `plot`.
+        threads: Default number of threads; None to choose it as for every training. The networks of most lessons are so
+            small that a second thread is no faster, and waiting for it takes most of the time if other programs run.
     """
 
     title: str
     time: str
     takes: tuple[str, ...] = ()
+    threads: int | None = 1
 
 
 LESSONS: dict[str, Lesson] = {
@@ -60,6 +82,6 @@ LESSONS: dict[str, Lesson] = {
     "digits": Lesson("classifying images of digits row by row", "30 s", ("data", "cell", "plot")),
     "batchnorm": Lesson("batch normalisation between dense layers", "10 s", ("data", "plot")),
     "skipgram": Lesson("word vectors by noise-contrastive estimation", "1 min"),
-    "shakespeare": Lesson("training, sampling and scoring a language model", "3 min"),
+    "shakespeare": Lesson("training, sampling and scoring a language model", "3 min", threads=None),
 }
 """All lessons, in the order of the course."""

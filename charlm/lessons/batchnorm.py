@@ -55,7 +55,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
         torch.manual_seed(options.seed)  # both start with the same weights
         models.append(dense_network(normalised))
     epochs = QUICK_EPOCHS if options.quick else EPOCHS
-    trainings = [train_epochs(model, digits, epochs) for model in models]
+    trainings = [train_epochs(say, model, digits, epochs) for model in models]
     plain, normed = [], []
     for epoch, ((_, plain_accuracy), (_, normed_accuracy)) in enumerate(zip(*trainings, strict=True), start=1):
         plain.append(plain_accuracy)

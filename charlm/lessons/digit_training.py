@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from charlm.lessons import Say
 from charlm.lessons.digit_data import Digits
 
 BATCH_SIZE = 150
@@ -17,10 +18,11 @@ LEARNING_RATE = 1e-3
 """Learning rate of Adam at the start. It falls linearly to 0."""
 
 
-def train_epochs(model: nn.Module, digits: Digits, epochs: int) -> Iterator[tuple[float, float]]:
+def train_epochs(say: Say, model: nn.Module, digits: Digits, epochs: int) -> Iterator[tuple[float, float]]:
     """Train a classifier with Adam.
 
     Args:
+        say: Shows the progress.
         model: Maps images, (B, R, C), to logits, (B, 10).
         digits: Training and test images.
         epochs: Number of passes over the training images.
@@ -29,11 +31,13 @@ def train_epochs(model: nn.Module, digits: Digits, epochs: int) -> Iterator[tupl
         After each epoch, its mean training loss in nats per image, and the accuracy on the test images, from 0 to 1.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    batches = epochs * math.ceil(len(digits.images) / BATCH_SIZE)
+    epoch_batches = math.ceil(len(digits.images) / BATCH_SIZE)
+    batches = epochs * epoch_batches
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1, end_factor=0, total_iters=batches)
-    for _ in range(epochs):
+    for epoch in range(1, epochs + 1):
         total = 0.0
-        for batch in torch.split(torch.randperm(len(digits.images)), BATCH_SIZE):
+        for index, batch in enumerate(torch.split(torch.randperm(len(digits.images)), BATCH_SIZE), start=1):
+            say.status(f"epoch {epoch} of {epochs}, batch {index} of {epoch_batches}")
             loss = F.cross_entropy(model(digits.images[batch]), digits.labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

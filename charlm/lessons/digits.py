@@ -57,7 +57,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     say(TABLE)
     start, losses, accuracies = time.monotonic(), [], []
     epochs = QUICK_EPOCHS if options.quick else EPOCHS
-    for epoch, (loss, accuracy) in enumerate(train_epochs(model, digits, epochs), start=1):
+    for epoch, (loss, accuracy) in enumerate(train_epochs(say, model, digits, epochs), start=1):
         losses.append(loss)
         accuracies.append(accuracy)
         say(f"{epoch:5d}  {time.monotonic() - start:7.1f}  {loss:11.4f}  {accuracy:13.2%}")

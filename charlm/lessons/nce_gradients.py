@@ -52,6 +52,7 @@ def compare_gradients(say: Say, max_draws: int) -> dict[str, Any]:
     total, from_expected, from_softmax = torch.zeros_like(expected), {}, {}
     for draw in range(1, max_draws + 1):
         total += gradient(nce_loss(inputs, target, weights, bias, num_sampled=NUM_NOISE))[0]
+        say.status(f"draw {draw:,} of {max_draws:,}")
         if draw in (1, 100, max_draws):
             from_expected[draw] = float((total / draw - expected).norm() / expected.norm())
             say(f"  {draw:6,}   {from_expected[draw]:19.2%}")

@@ -67,7 +67,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     for layers, name in DEPTHS.items():
         torch.manual_seed(options.seed)
         model = Forecaster(RecurrentCore("rnn", 1, UNITS, layers, options=CoreOptions(nonlinearity="relu")), 1)
-        for batch, error in train(model, batches):
+        for batch, error in train(say, model, batches):
             errors[name] = error
             say(f"{batch:7,}  {layers:6d}  {error:6.4f}")
         forecasts[name] = model(inputs)[0].flatten().tolist()
@@ -83,7 +83,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     return {"mse": errors, "times": times, "wave": targets.flatten().tolist(), "forecasts": forecasts}
 
 
-def train(model: Forecaster, batches: int) -> Iterator[tuple[int, float]]:
+def train(say: Say, model: Forecaster, batches: int) -> Iterator[tuple[int, float]]:
     """Train on random windows; yield the batch number and the error over the whole wave, five times in all."""
     last_start = END - INTERVAL * STEPS
     all_inputs, all_targets = windows(torch.arange(0, last_start, INTERVAL / 2))
@@ -94,6 +94,7 @@ def train(model: Forecaster, batches: int) -> Iterator[tuple[int, float]]:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        say.status(f"batch {batch:,} of {batches:,}")
         if batch % (batches // 5) == 0:
             yield batch, float(F.mse_loss(model(all_inputs)[0], all_targets).detach())
 

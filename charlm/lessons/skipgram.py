@@ -108,6 +108,7 @@ def train_vectors(say: Say, text: list[str], words: list[str], steps: int) -> Te
         optimizer.step()
         schedule.step()
         total += float(loss.detach())
+        say.status(f"step {step:,} of {steps:,}")
         if step % (steps // 5) == 0:
             say(f"  {step:5,}   {total / (steps // 5):.3f}")
             total = 0

@@ -144,6 +144,12 @@ def open_corpus(specs: Sequence[str], encoding: str, errors: str, options: TextO
     return CorpusReader(specs, encoding=encoding, errors=errors, folder=options.cache_folder)
 
 
+def set_environment() -> None:
+    """Set environment variables that PyTorch's libraries read when PyTorch is imported, unless they are set already."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+
+
 @contextmanager
 def open_machine(hardware: Hardware) -> Iterator["Machine"]:
     """Import PyTorch and find the device; connect to the other processes if torchrun has started several.
@@ -153,8 +159,7 @@ def open_machine(hardware: Hardware) -> Iterator["Machine"]:
         PeerLostError: If another process has ended.
     """
     TrainConfig.pick({"threads": hardware.threads})
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # both before PyTorch is imported
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+    set_environment()
     import torch
 
     from charlm.training.distributed import find_device, joined_workers

@@ -1,4 +1,6 @@
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +122,34 @@ def test_plot_without_matplotlib_names_the_package_to_install(monkeypatch: pytes
     done = lesson("series", "--plot", "wave.png")
     assert done.exit_code == 1
     assert done.stderr == "Error: --plot needs matplotlib: pip install matplotlib\n"
+
+
+def threads_of(*arguments: str) -> tuple[int, dict[str, str]]:
+    """Run a lesson in another process; return PyTorch's number of threads and the environment."""
+    code = (
+        "import json, os, sys\nfrom charlm.cli import main\n"
+        "try:\n    main(['lesson', *sys.argv[1:]])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "import torch\nprint(json.dumps([torch.get_num_threads(), dict(os.environ)]))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "GOMP"))}
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, check=True, env=environment)
+    threads, variables = json.loads(done.stdout.splitlines()[-1])
+    return threads, variables
+
+
+def test_lesson_uses_one_thread_unless_told_otherwise_and_no_thread_spins() -> None:
+    threads, variables = threads_of("loss")
+    assert threads == 1
+    assert int(variables["GOMP_SPINCOUNT"]) < 10_000
+    assert threads_of("loss", "--threads", "3")[0] == 3
+
+
+@pytest.mark.parametrize("name", ["series", "digits"])
+def test_status_of_a_lesson_is_shown_on_a_terminal_between_its_lines(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("charlm.cli.status.StatusLine.show_if_due", lambda self, text: shown.append(text))
+    lesson(name, "--quick")
+    assert any(re.search(r"batch \d+ of \d+", text) for text in shown)

@@ -14,7 +14,7 @@ import pytest
 
 from charlm.config import CELLS
 from charlm.errors import CorpusError
-from charlm.lessons import LESSONS, LessonOptions
+from charlm.lessons import LESSONS, LessonOptions, Say
 from charlm.lessons.digit_data import load_digits
 from charlm.lessons.drawn_digits import draw_digits
 from charlm.training.batches import pad_front
@@ -27,7 +27,7 @@ Output = tuple[list[str], dict[str, Any]]
 def run_lesson(name: str, **options: Any) -> Output:
     lines: list[str] = []
     module = importlib.import_module(f"charlm.lessons.{name}")
-    figures = module.run(lambda text: lines.extend(text.split("\n")), LessonOptions(quick=True, **options))
+    figures = module.run(Say(lambda text: lines.extend(text.split("\n"))), LessonOptions(quick=True, **options))
     return lines, figures
 
 
@@ -147,7 +147,7 @@ def test_series_forecasts_have_small_errors(lesson: Callable[[str], Output]) -> 
 @pytest.mark.slow
 def test_full_series_lesson_reaches_the_error_limit() -> None:
     module = importlib.import_module("charlm.lessons.series")
-    figures = module.run(lambda text: None, LessonOptions())
+    figures = module.run(Say(lambda text: None), LessonOptions())
     assert figures["mse"]["1 layer"] < 0.09
 
 
