@@ -215,10 +215,12 @@ def unknown_chars(name: str, text: str) -> int:
     """Return the number of characters in words that are not in a run's vocabulary."""
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.runs import find_model
-    from charlm.text.words import PIECES
+    from charlm.text.tokenizer import WordTokenizer
 
-    unknown = set(load_checkpoint(find_model(name)).tokenizer.unknown_in(text))
-    return sum(len(piece.group()) for piece in PIECES.finditer(text) if piece.group() in unknown)
+    tokenizer = load_checkpoint(find_model(name)).tokenizer
+    assert isinstance(tokenizer, WordTokenizer)
+    unknown = set(tokenizer.unknown_in(text))
+    return sum(len(piece) for chunk in text.split() for piece in tokenizer.rule.cut(chunk) if piece in unknown)
 
 
 PARTS = {"tokenizer": tokenizer, "softmax": softmax, "loss": loss, "shakespeare": shakespeare}

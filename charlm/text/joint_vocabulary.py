@@ -39,7 +39,7 @@ def join_vocabularies(tokenizers: Sequence[Tokenizer]) -> Tokenizer:
 
 def _check_rules(first: dict[str, Any], other: dict[str, Any]) -> None:
     """Check that two tokenizers have the same settings, apart from their vocabularies."""
-    for key in ("kind", "split", "lowercase", "normalize"):
+    for key in ("kind", "split", "lowercase", "normalize", "word_rule"):
         one, two = first.get(key), other.get(key)
         if one != two:
             raise ConfigError(

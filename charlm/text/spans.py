@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer, WordTokenizer
-from charlm.text.words import JOIN, LINE_END_WORD, SPACE, word_end
+from charlm.text.word_rules import WordRule
+from charlm.text.words import JOIN, LINE_END_WORD, SPACE
 
 WORD = re.compile(r"[^\S\n]*\S+")
 LINE_END = re.compile(r"[^\S\n]*\n")
@@ -33,9 +34,11 @@ def token_texts(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[str
     if tokenizer.kind == "char":
         return list(text)
     folded = text.lower() if getattr(tokenizer, "lowercase", False) else text
-    find_ends = _word_ends if isinstance(tokenizer, WordTokenizer) else _whitespace_ends
     tokens = [None if token_id == UNKNOWN_ID else tokenizer.tokens[token_id] for token_id in ids]
-    ends = list(find_ends(tokens, folded))
+    if isinstance(tokenizer, WordTokenizer):
+        ends = list(_word_ends(tokens, folded, tokenizer.rule))
+    else:
+        ends = list(_whitespace_ends(tokens, folded))
     if len(folded) != len(text):  # some capital letters have two characters in lower case
         positions = list(accumulate((len(char.lower()) for char in text), initial=0))
         ends = [bisect_left(positions, end) for end in ends]
@@ -44,7 +47,7 @@ def token_texts(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[str
     return [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def _word_ends(tokens: Sequence[str | None], text: str) -> Iterator[int]:
+def _word_ends(tokens: Sequence[str | None], text: str, rule: WordRule) -> Iterator[int]:
     """Yield the end of each token of a `WordTokenizer`; None stands for an unknown token."""
     end = 0
     for token in tokens:
@@ -54,7 +57,7 @@ def _word_ends(tokens: Sequence[str | None], text: str) -> Iterator[int]:
         is_space = token is not None and not token.strip(SPACE)
         if not is_space and text.startswith(SPACE, end):
             end += 1  # the implied space
-        end = word_end(text, end) if token is None else end + len(token)
+        end = rule.end(text, end) if token is None else end + len(token)
         yield end
 
 

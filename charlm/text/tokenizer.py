@@ -16,6 +16,7 @@ from charlm.config import TokenizerConfig
 from charlm.errors import CheckpointError
 from charlm.text.characters import UNKNOWN_CHAR, CharTokenizer
 from charlm.text.ids import UNKNOWN_ID, Ids, smallest_dtype
+from charlm.text.word_rules import NEWEST_WORD_RULE, WORD_RULES
 from charlm.text.words import (
     JOIN,
     LINE_END_WORD,
@@ -27,8 +28,6 @@ from charlm.text.words import (
     count_split_words,
     count_words,
     cut_at_spaces,
-    cut_chunk,
-    is_word,
     most_frequent,
     spaces_between,
 )
@@ -181,13 +180,17 @@ class _SpacedTokenizer:
 class WordTokenizer(_SpacedTokenizer):
     """Tokenizer whose tokens are words, numbers, punctuation and newlines.
 
-    Every text whose words are in the vocabulary is decoded exactly. `charlm.text.words` has the rules.
+    Every text whose words are in the vocabulary is decoded exactly. `charlm.text.words` explains how.
 
     Args:
         tokens: The vocabulary, beginning with the unknown token. It contains `JOIN`, the space and the newline.
         no_space_before: Ids of tokens before which no space is implied.
         no_space_after: Ids of tokens after which no space is implied.
         lowercase: Whether text is converted to lower case before it is split.
+        word_rule: Number of the rule for splitting text into words, a key of `charlm.text.word_rules.WORD_RULES`.
+
+    Attributes:
+        rule: The rule for splitting text into words.
 
     Raises:
         ValueError: If the vocabulary is invalid.
@@ -207,15 +210,23 @@ class WordTokenizer(_SpacedTokenizer):
         no_space_after: Sequence[int],
         *,
         lowercase: bool = False,
+        word_rule: int = NEWEST_WORD_RULE,
     ) -> None:
         super().__init__(tokens, no_space_before, no_space_after, {JOIN: ""}, lowercase=lowercase)
+        self.rule = WORD_RULES[word_rule]
         if not {JOIN, SPACE, NEWLINE} <= self._index.keys():
             raise ValueError("a word vocabulary must contain the space, the newline and the join token")
         self._chunks = ChunkCache(self._ids_of_chunk)
 
     @classmethod
     def from_text(
-        cls, texts: Iterable[str], *, max_vocab: int | None = None, min_count: int = 1, lowercase: bool = False
+        cls,
+        texts: Iterable[str],
+        *,
+        max_vocab: int | None = None,
+        min_count: int = 1,
+        lowercase: bool = False,
+        word_rule: int = NEWEST_WORD_RULE,
     ) -> "WordTokenizer":
         """Return a tokenizer with the vocabulary of a text.
 
@@ -224,12 +235,17 @@ class WordTokenizer(_SpacedTokenizer):
             max_vocab: Maximum vocabulary size, including the unknown token; None for no limit.
             min_count: Minimum number of occurrences of a word in the vocabulary.
             lowercase: Whether text is converted to lower case before it is split.
+            word_rule: Number of the rule for splitting text into words.
         """
-        counts = count_words(text.lower() if lowercase else text for text in texts)
+        counts = count_words((text.lower() if lowercase else text for text in texts), WORD_RULES[word_rule])
         tokens = most_frequent(counts.tokens, kept=(JOIN, SPACE, NEWLINE), max_size=max_vocab, min_count=min_count)
         before = [index for index, token in enumerate(tokens) if token in counts.no_space_before]
         after = [index for index, token in enumerate(tokens) if token in counts.no_space_after]
-        return cls(tokens, before, after, lowercase=lowercase)
+        return cls(tokens, before, after, lowercase=lowercase, word_rule=word_rule)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `tokenizer_from_dict` needs, in types that JSON supports."""
+        return super().to_dict() | ({"word_rule": self.rule.number} if self.rule.number > 1 else {})
 
     def encode(self, text: str) -> Ids:
         """Return the ids of the tokens of a text, (number of tokens,), in the smallest unsigned integer type."""
@@ -239,7 +255,7 @@ class WordTokenizer(_SpacedTokenizer):
     def unknown_in(self, text: str) -> list[str]:
         """Return the distinct words of a text that are not in the vocabulary, in the order of their occurrence."""
         chunks = dict.fromkeys(self._normalize(text).replace(NEWLINE, SPACE).split(SPACE))
-        pieces = dict.fromkeys(piece for chunk in chunks for piece in cut_chunk(chunk))
+        pieces = dict.fromkeys(piece for chunk in chunks for piece in self.rule.cut(chunk))
         return [piece for piece in pieces if self._ids_of(piece) == [UNKNOWN_ID]]
 
     def _encode_block(self, text: str) -> Ids:
@@ -265,7 +281,7 @@ class WordTokenizer(_SpacedTokenizer):
         if not chunk.strip(SPACE):
             return self._ids_of(chunk) if chunk else []
         ids: list[int] = []
-        for piece in cut_chunk(chunk):
+        for piece in self.rule.cut(chunk):
             for token_id in self._ids_of(piece):
                 if ids and self._space_after[ids[-1]] and self._space_before[token_id]:
                     ids.append(self._index[JOIN])
@@ -276,7 +292,7 @@ class WordTokenizer(_SpacedTokenizer):
         """Return the id of a token. An unknown run of one mark, such as "!!!", becomes the ids of the single marks."""
         if (token_id := self._index.get(piece)) is not None:
             return [token_id]
-        if not is_word(piece) and piece == piece[0] * len(piece) and piece[0] in self._index:
+        if not self.rule.is_word(piece) and piece == piece[0] * len(piece) and piece[0] in self._index:
             return [self._index[piece[0]]] * len(piece)
         return [UNKNOWN_ID]
 
@@ -337,12 +353,13 @@ _NEWLINE_MARK = "\0"
 """Character that stands for a newline while a text is split. A text's own NUL characters are replaced before."""
 
 
-def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], base: Tokenizer | None = None) -> Tokenizer:
     """Return a tokenizer with the vocabulary of a text.
 
     Args:
         config: Kind of tokenizer, and limits of its vocabulary.
         texts: The text in pieces, preferably cut after newlines.
+        base: Tokenizer that splits text by the same rules as the new one; None for the newest rules.
 
     Example:
         >>> make_tokenizer(TokenizerConfig(), ["hihello"]).tokens[1:]
@@ -350,10 +367,11 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """
     if config.tokenizer == "char":
         return CharTokenizer.from_pieces(texts)
-    tokenizer_class = WhitespaceTokenizer if config.split == "whitespace" else WordTokenizer
-    return tokenizer_class.from_text(
-        texts, max_vocab=config.max_vocab, min_count=config.min_count or 1, lowercase=config.lowercase
-    )
+    limits: dict[str, Any] = {"max_vocab": config.max_vocab, "min_count": config.min_count or 1}
+    if config.split == "whitespace":
+        return WhitespaceTokenizer.from_text(texts, lowercase=config.lowercase, **limits)
+    word_rule = base.rule.number if isinstance(base, WordTokenizer) else NEWEST_WORD_RULE
+    return WordTokenizer.from_text(texts, lowercase=config.lowercase, word_rule=word_rule, **limits)
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
@@ -376,7 +394,13 @@ def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
                 "no_space_after": [*after],
                 "lowercase": bool(lowercase),
             }:
-                return WordTokenizer(_strings(tokens), _indices(before), _indices(after), lowercase=lowercase)
+                return WordTokenizer(
+                    _strings(tokens),
+                    _indices(before),
+                    _indices(after),
+                    lowercase=lowercase,
+                    word_rule=_word_rule(data.get("word_rule", 1)),
+                )
     except ValueError as error:
         raise CheckpointError(f"invalid tokenizer: {error}") from None
     raise CheckpointError("invalid tokenizer; it may be from a newer version of charlm")
@@ -392,3 +416,9 @@ def _indices(values: Sequence[Any]) -> list[int]:
     if not all(type(value) is int for value in values):
         raise ValueError("a token id is not an integer")
     return list(values)
+
+
+def _word_rule(number: object) -> int:
+    if type(number) is not int or number not in WORD_RULES:
+        raise ValueError("an unknown rule for words; a newer charlm may know it")
+    return number

@@ -1,7 +1,8 @@
-"""Rules for splitting text into words, and for the spaces that are implied between them.
+"""Splitting of text into words, and the spaces that are implied between them.
 
-Text is first split at spaces and newlines into chunks. A chunk is split into words, numbers and punctuation when it
-occurs for the first time, and looked up after that. This is fast because most chunks of a text are repetitions.
+Text is first split at spaces and newlines into chunks. A chunk is split into words, numbers and punctuation by a rule
+of `charlm.text.word_rules` when it occurs for the first time, and looked up after that. This is fast because most
+chunks of a text are repetitions.
 
 A space is implied between two tokens if the left one takes a space after it and the right one takes a space before it.
 Words and numbers take a space on both sides. For other tokens, such as commas and brackets, the text decides: they take
@@ -18,6 +19,8 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+
+from charlm.text.word_rules import WordRule
 
 UNKNOWN_WORD = "<unk>"
 """Unknown token of word vocabularies. It decodes to itself."""
@@ -38,36 +41,7 @@ MAX_CHUNKS = 1_000_000
 
 Numbers = npt.NDArray[np.int32]
 
-# Clitics are split off as in the Stanford tokenizer, with which GloVe's texts were split: do n't, he 's, they 'll.
-PIECES = re.compile(
-    r"\d+(?:[.,]\d+)+(?!\w)|\w+?(?=n['\u2019]t(?!\w))|n['\u2019]t(?!\w)|['\u2019](?:s|t|re|ve|m|ll|d)(?!\w)"
-    r"|\w+|([^\w\s])\1*|\s",
-    re.IGNORECASE,
-)
-NEGATION = re.compile(r"n['\u2019]t", re.IGNORECASE)
 SPACE_RUN = re.compile(" {2,}")
-
-
-def cut_chunk(chunk: str) -> list[str]:
-    """Split a text without spaces and newlines into words, numbers, runs of one punctuation mark, and other whitespace.
-
-    Example:
-        >>> cut_chunk("(don't...")
-        ['(', 'do', "n't", '...']
-    """
-    return [match.group() for match in PIECES.finditer(chunk)]
-
-
-def word_end(text: str, begin: int) -> int:
-    """Return the end of the piece of `cut_chunk` that begins at a position of a text."""
-    match = PIECES.match(text, begin)
-    assert match is not None, "every character belongs to a piece"
-    return match.end()
-
-
-def is_word(token: str) -> bool:
-    """Return whether a token is a word or a number. These take a space on both sides."""
-    return (token[0].isalnum() or token[0] == "_") and not NEGATION.fullmatch(token)
 
 
 def blocks(text: str) -> Iterator[str]:
@@ -176,24 +150,25 @@ class WordCounts:
     no_space_after: frozenset[str]
 
 
-def count_words(texts: Iterable[str]) -> WordCounts:
+def count_words(texts: Iterable[str], rule: WordRule) -> WordCounts:
     """Count the tokens of a text.
 
     The counts of `JOIN` and of the single space are estimates. Exact counts would depend on all pairs of neighbours.
 
     Args:
         texts: The text in pieces, preferably cut after newlines.
+        rule: Rule for splitting chunks.
     """
     chunks, space_runs = _count_chunks(texts)
-    tokens, first, last = _count_tokens(chunks)
-    marks = {token for token in tokens if not is_word(token)}
+    tokens, first, last = _count_tokens(chunks, rule)
+    marks = {token for token in tokens if not rule.is_word(token)}
     whitespace = {token for token in marks if token.isspace()}
     # No space is implied on a side of a mark if at least half of its occurrences have none there.
     marks_before = {token for token in marks - whitespace if 2 * first[token] <= tokens[token]}
     marks_after = {token for token in marks - whitespace if 2 * last[token] <= tokens[token]}
     no_space_before, no_space_after = whitespace | marks_before, whitespace | marks_after
     spaces = sum(first[token] for token in marks_before) + sum(last[token] for token in marks_after)
-    tokens.update({JOIN: _count_joins(chunks, no_space_before, no_space_after), SPACE: spaces})
+    tokens.update({JOIN: _count_joins(chunks, rule, no_space_before, no_space_after), SPACE: spaces})
     tokens.update(space_runs)
     separators = {JOIN, SPACE, NEWLINE, *space_runs}
     return WordCounts(
@@ -217,13 +192,13 @@ def _count_chunks(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
     return chunks, space_runs
 
 
-def _count_tokens(chunks: Counter[str]) -> tuple[Counter[str], Counter[str], Counter[str]]:
+def _count_tokens(chunks: Counter[str], rule: WordRule) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """Count all tokens of chunks, the tokens at the beginning of a chunk, and those at the end of a chunk."""
     tokens: Counter[str] = Counter()
     first: Counter[str] = Counter()
     last: Counter[str] = Counter()
     for chunk, count in chunks.items():
-        pieces = cut_chunk(chunk)
+        pieces = rule.cut(chunk)
         first[pieces[0]] += count
         last[pieces[-1]] += count
         for piece in pieces:
@@ -231,10 +206,12 @@ def _count_tokens(chunks: Counter[str]) -> tuple[Counter[str], Counter[str], Cou
     return tokens, first, last
 
 
-def _count_joins(chunks: Counter[str], no_space_before: Container[str], no_space_after: Container[str]) -> int:
+def _count_joins(
+    chunks: Counter[str], rule: WordRule, no_space_before: Container[str], no_space_after: Container[str]
+) -> int:
     """Count the neighbours within chunks between which a space would be implied."""
     return sum(
-        count * sum(a not in no_space_after and b not in no_space_before for a, b in pairwise(cut_chunk(chunk)))
+        count * sum(a not in no_space_after and b not in no_space_before for a, b in pairwise(rule.cut(chunk)))
         for chunk, count in chunks.items()
     )
 

@@ -163,7 +163,7 @@ def build_vocabulary(config: TokenizerConfig, pieces: Iterable[str], base: Token
     """
     if base is None:
         return make_tokenizer(config, pieces)
-    return extend_vocabulary(base, make_tokenizer(replace(config, max_vocab=None), pieces), config.max_vocab)
+    return extend_vocabulary(base, make_tokenizer(replace(config, max_vocab=None), pieces, base), config.max_vocab)
 
 
 def _encode_whole(sources: TextSources, tokenizer: Tokenizer, fraction: float) -> Dataset:

@@ -62,6 +62,101 @@ def pieces(chunk: str) -> Iterator[str]:
         begin = end
 
 
+IDEOGRAPHS = (
+    *((0x3005, 0x3007), (0x3021, 0x3029), (0x3041, 0x3096), (0x309D, 0x309F), (0x3400, 0x4DBF), (0x4E00, 0x9FFF)),
+    *((0xF900, 0xFAFF), (0x1B000, 0x1B16F), (0x20000, 0x323AF)),
+)
+LETTERS_OF_ENDINGS = "nNtTsSrReEvVmMlLdD"
+
+
+def kind(char: str) -> str:
+    """Return the kind of a character by the rules of `word_rule` 2: e, i, d, l, space, r (regional), mark or _."""
+    point, group = ord(char), category(char)
+    if group[0] == "M" or point == 0x200D or 0x1F3FB <= point <= 0x1F3FF or (group == "Cf" and point != 0x200B):
+        return "e"
+    if any(first <= point <= last for first, last in IDEOGRAPHS):
+        return "i"
+    if group[0] in "LN":
+        return "d" if group == "Nd" else "l"
+    return "_" if char == "_" else "space" if char.isspace() else "r" if 0x1F1E6 <= point <= 0x1F1FF else "mark"
+
+
+class UnicodePieces:
+    """Pieces of a chunk by the eleven rules of `word_rule` 2."""
+
+    def __init__(self, chunk: str) -> None:
+        self.chunk, self.kinds = chunk, [*map(kind, chunk)]
+
+    def __iter__(self) -> Iterator[str]:
+        begin = 0
+        while begin < len(self.chunk):
+            end = next(end for end in self.ends(begin) if end > begin)
+            yield self.chunk[begin:end]
+            begin = end
+
+    def ends(self, begin: int) -> Iterator[int]:
+        """Yield the end by each rule; 0 if the rule does not fit."""
+        yield self.number(begin)
+        word = self.word(begin)
+        yield next((place for place in range(begin + 1, word) if self.ending(place, "n't")), 0)
+        yield from (self.ending(begin, ending) for ending in ENDINGS)
+        yield self.joined(word) if word else 0
+        yield self.run(begin + 1, "e") if self.kinds[begin] == "i" else 0
+        yield begin + 2 if self.kinds[begin : begin + 2] == ["r", "r"] else 0
+        yield from (self.extended(begin), self.repeated(begin), self.run(begin, "e"), begin + 1)
+
+    def run(self, begin: int, kinds: str) -> int:
+        return next(
+            (place for place in range(begin, len(self.kinds)) if self.kinds[place] not in kinds), len(self.kinds)
+        )
+
+    def is_kind(self, place: int, *kinds: str) -> bool:
+        return place < len(self.kinds) and self.kinds[place] in kinds
+
+    def word(self, begin: int) -> int:
+        return self.run(begin, "dl_e") if self.is_kind(begin, "d", "l", "_") else 0
+
+    def joined(self, end: int) -> int:
+        while end < len(self.chunk) - 1 and self.chunk[end] in "'\u2019\u2018\u00b7\u0387\u055f\u05f4\u2027\uff07":
+            clitic = any(self.ending(end, ending) for ending in ENDINGS[1:])
+            if clitic or self.kinds[end - 1] in "d_" or self.kinds[end + 1] != "l":
+                break
+            end = self.run(end + 1, "dl_e")
+        return end
+
+    def ending(self, begin: int, ending: str) -> int:
+        end, found = begin + len(ending), self.chunk[begin : begin + len(ending)]
+        fits = found.replace("\u2019", "'").lower() == ending and all(
+            c in LETTERS_OF_ENDINGS + "'\u2019" for c in found
+        )
+        return end if fits and not self.is_kind(end, *"dl_e") else 0
+
+    def number(self, begin: int) -> int:
+        longest, end = 0, self.run(begin, "d")
+        while end > begin and end < len(self.chunk) and self.chunk[end] in ".,'\u2019\u066b\u066c":
+            if not self.is_kind(end + 1, "d"):
+                break
+            end = self.run(end + 1, "d")
+            longest = longest if self.is_kind(end, *"dl_e") else end
+        return longest
+
+    def extended(self, begin: int) -> int:
+        if not self.is_kind(begin, "mark", "r") or not self.is_kind(begin + 1, "e"):
+            return 0
+        end = self.run(begin + 1, "e")
+        while self.chunk[end - 1] == "\u200d" and self.is_kind(end, "mark", "r"):
+            end = self.run(end + 1, "e")
+        return end
+
+    def repeated(self, begin: int) -> int:
+        end = begin + 1
+        while self.is_kind(begin, "mark", "r") and self.chunk[begin] == self.chunk[end : end + 1]:
+            if self.is_kind(end + 1, "e"):
+                break
+            end += 1
+        return end if self.is_kind(begin, "mark", "r") else 0
+
+
 def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-values))
 
@@ -110,7 +205,8 @@ class SecondReader:
         if chunk.startswith(" "):
             return self.ids_of_piece(chunk)
         ids: list[int] = []
-        for token_id in (token_id for piece in pieces(chunk) for token_id in self.ids_of_piece(piece)):
+        cut = UnicodePieces if self.tokenizer.get("word_rule", 1) == 2 else pieces
+        for token_id in (token_id for piece in cut(chunk) for token_id in self.ids_of_piece(piece)):
             ids += [self.index["<join>"]] * (bool(ids) and self.implies_space(ids[-1], token_id)) + [token_id]
         return ids
 

@@ -16,6 +16,7 @@ from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.scorer import ModelScorer
 from charlm.engine.spelling import SpellingModel
 from charlm.text.tokenizer import CharTokenizer, Tokenizer, WhitespaceTokenizer, WordTokenizer
+from charlm.text.word_rules import WORD_RULES
 from tests.conftest import VERSE
 from tests.engine.second_reader import SecondReader
 
@@ -30,6 +31,7 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "chars": lambda: CharTokenizer.from_text(TEXT),
     "chars without newline": lambda: CharTokenizer.from_text("To be or not"),
     "words": lambda: WordTokenizer.from_text([TEXT]),
+    "old words": lambda: WordTokenizer.from_text([TEXT], word_rule=1),
     "frequent words": lambda: WordTokenizer.from_text([TEXT], max_vocab=30),
     "lowercase words": lambda: WordTokenizer.from_text([TEXT.lower()], max_vocab=60, lowercase=True),
     "split": lambda: WhitespaceTokenizer.from_text([TEXT], max_vocab=40),
@@ -60,8 +62,11 @@ SCRAPS = [
     "<join>",
     "The",
 ]
+MORE = "\u200d\u200b\u00ad\u00b7\U0001f1e9\U0001f3fd\u2764\ufe0f\u093f\u3042\u066b"
 CHARACTERS = "abnst'\u2019.,!()_-019 \n\t\r\0\u00a0\u017f\u24b6\u24d0\u00c9\u0130\u03a3\u0301\u4e00\ufffd\u00bd\u0663"
-random_text = st.lists(st.sampled_from([*SCRAPS, *CHARACTERS, " ", "  "]) | st.characters(codec="utf-8"), max_size=30)
+random_text = st.lists(
+    st.sampled_from([*SCRAPS, *CHARACTERS, *MORE, " ", "  "]) | st.characters(codec="utf-8"), max_size=30
+)
 
 
 def write_model(
@@ -118,12 +123,13 @@ def test_the_second_reader_cuts_text_into_the_same_tokens(name: str) -> None:
     assert reader.encode(TEXT) == tokenizer.encode(TEXT).tolist()
 
 
-def test_the_second_reader_cuts_at_the_same_kinds_of_characters() -> None:
+@pytest.mark.parametrize("word_rule", WORD_RULES)
+def test_the_second_reader_cuts_at_the_same_kinds_of_characters(word_rule: int) -> None:
     """All pieces are in the vocabulary, so that the ids show where the text was cut."""
     points = {*range(0x600), *range(0x1FF0, 0x2070), *range(0x2440, 0x24F0), *range(0, 0x30000, 61)}
     characters = [chr(point) for point in sorted(points) if not 0xD800 <= point < 0xE000]
     text = "".join(f"a{char}{char}1 {char}.{char}'{char} n't{char} 1.1{char} {char}n't\n" for char in characters)
-    tokenizer = WordTokenizer.from_text([text])
+    tokenizer = WordTokenizer.from_text([text], word_rule=word_rule)
     assert SecondReader(write_model(tokenizer)).encode(text) == tokenizer.encode(text).tolist()
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,7 @@ from charlm.text.tokenizer import (
     make_tokenizer,
     tokenizer_from_dict,
 )
+from charlm.text.word_rules import WORD_RULES
 from charlm.text.words import JOIN, UNKNOWN_WORD
 from tests.conftest import VERSE
 
@@ -40,10 +42,19 @@ WORDS = [
     "ß",
     "中文",
     "नमस्ते",
+    "हिन्दी",
+    "مُحَمَّد",
+    "ที่",
+    "e\u0301te\u0301",
+    "l'eau",
+    "wo\u00adrd",
+    "\u0301",
 ]
 MARKS = [
     "🙂",
     "👩\u200d👧",
+    "🇩🇪",
+    "❤\ufe0f",
     "—",
     "…",
     "...",
@@ -84,8 +95,8 @@ def plain_word_ids(tokenizer: WordTokenizer, text: str) -> list[int]:
     rules = tokenizer.to_dict()
     ids: list[int] = []
     gap = ""
-    for piece in words.PIECES.finditer(text + "\n"):
-        token = piece.group()
+    pieces = (piece for chunk in re.split("([ \n])", text + "\n") for piece in tokenizer.rule.cut(chunk))
+    for token in pieces:
         if token == " ":
             gap += " "
             continue
@@ -119,25 +130,25 @@ def test_a_character_vocabulary_does_not_depend_on_the_pieces(pieces: list[str])
     assert set(tokenizer.encode("a\x7f🙂").tolist()) - {0} <= set(ids.tolist())
 
 
-@given(TEXTS)
-def test_words_are_decoded_exactly(text: str) -> None:
-    tokenizer = WordTokenizer.from_text([text, "\n"])
+@given(TEXTS, st.sampled_from(sorted(WORD_RULES)))
+def test_words_are_decoded_exactly(text: str, word_rule: int) -> None:
+    tokenizer = WordTokenizer.from_text([text, "\n"], word_rule=word_rule)
     ids = tokenizer.encode(text)
     assert UNKNOWN_ID not in ids
     assert tokenizer.decode(ids) == text
 
 
-@given(TEXTS, TEXTS)
-def test_another_text_of_known_words_is_decoded_exactly(text: str, other: str) -> None:
-    tokenizer = WordTokenizer.from_text([text])
+@given(TEXTS, TEXTS, st.sampled_from(sorted(WORD_RULES)))
+def test_another_text_of_known_words_is_decoded_exactly(text: str, other: str, word_rule: int) -> None:
+    tokenizer = WordTokenizer.from_text([text], word_rule=word_rule)
     ids = tokenizer.encode(other)
     assume(UNKNOWN_ID not in ids)
     assert tokenizer.decode(ids) == other
 
 
-@given(TEXTS, TEXTS)
-def test_encoding_equals_a_plain_loop_over_the_tokens(text: str, other: str) -> None:
-    tokenizer = WordTokenizer.from_text([text, other])
+@given(TEXTS, TEXTS, st.sampled_from(sorted(WORD_RULES)))
+def test_encoding_equals_a_plain_loop_over_the_tokens(text: str, other: str, word_rule: int) -> None:
+    tokenizer = WordTokenizer.from_text([text, other], word_rule=word_rule)
     assert tokenizer.encode(other).tolist() == plain_word_ids(tokenizer, other)
 
 
@@ -241,6 +252,16 @@ def test_lowercase_applies_to_the_vocabulary_and_to_encoding() -> None:
         assert again.decode(again.encode("TO be\n")) == "to be\n"
 
 
+def test_an_old_vocabulary_keeps_its_rule_for_words() -> None:
+    data = WordTokenizer.from_text(["o'er हिन्दी\n"], word_rule=1).to_dict()
+    assert "word_rule" not in data  # as in files that were written before there was a second rule
+    old = tokenizer_from_dict(data)
+    assert [old.tokens[index] for index in old.encode("o'er")] == ["o", "'", "er"]
+    assert UNKNOWN_ID not in old.encode("हिन्दी o'er")
+    new = tokenizer_from_dict(WordTokenizer.from_text(["o'er हिन्दी\n"]).to_dict())
+    assert [new.tokens[index] for index in new.encode("o'er हिन्दी")] == ["o'er", "हिन्दी"]
+
+
 @given(TEXTS)
 def test_a_tokenizer_is_restored_from_json(text: str) -> None:
     for tokenizer in (
@@ -269,6 +290,10 @@ def test_a_tokenizer_is_restored_from_json(text: str) -> None:
         {"no_space_after": ["1"]},
         {"no_space_after": [True]},
         {"lowercase": "no"},
+        {"word_rule": 0},
+        {"word_rule": 99},
+        {"word_rule": "2"},
+        {"word_rule": True},
     ],
 )
 def test_an_invalid_vocabulary_is_an_error(damage: dict[str, object]) -> None:
