@@ -21,6 +21,9 @@ MAX_THREADS = 1024
 MAX_NOVELTY_CHARS = 1000
 """Maximum length of the runs that a novelty filter excludes, in characters."""
 
+MAX_INPUT_CHARS = 2**26
+"""Default maximum length, in characters, of a text that must be in memory as a whole."""
+
 MAX_BATCH_LINES = 128
 """Maximum number of lines that are scored in parallel."""
 

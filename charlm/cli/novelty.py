@@ -13,8 +13,10 @@ from charlm.cli.options import (
     encoding_option,
     errors_option,
     json_option,
+    max_input_option,
     model_option,
     note,
+    noter,
     option,
     quiet_option,
     wait_note,
@@ -44,6 +46,7 @@ MAX_SHOWN_CHARS = 200
 @json_option
 @encoding_option
 @errors_option("surrogateescape")
+@max_input_option
 @quiet_option
 def novelty(
     files: tuple[str, ...], model: str | None, corpus: tuple[str, ...], quiet: bool, as_json: bool, **options: Any
@@ -63,46 +66,60 @@ def novelty(
       charlm sample -n 2000 | charlm novelty
       charlm novelty poem.txt --corpus shakespeare --ngram 20
     """
+    from charlm.text.corpus import limited
     from charlm.text.lines import read_lines
     from charlm.text.sources import STDIN
 
     wait_note(files, quiet=quiet)
-    blocks = read_lines(files or (STDIN,), encoding=options["encoding"], errors=options["errors"])
-    text = "".join(line for block in blocks for line in block)  # an empty text has figures too: zeros and no shares
+    files = files or (STDIN,)
+    blocks = read_lines(files, encoding=options["encoding"], errors=options["errors"], report=noter(quiet=quiet))
+    lines = (line for block in blocks for line in block)
+    text = "".join(limited(lines, " ".join(files), options["max_input"]))  # an empty text has figures too
     from charlm.engine.novelty import TrainingText
     from charlm.engine.runs import find_model
 
     path = find_model(model) if model or not corpus else None
-    training = TrainingText(*_text_to_compare(path, corpus, quiet=quiet))
+    training = TrainingText(*_text_to_compare(path, corpus, options["max_input"], quiet=quiet))
     copy = training.longest_copy(text)
     shares = {length: training.copied_share(text, length) for length in options["lengths"]}
     (_print_json if as_json else _print_rows)(len(text), copy, shares)
 
 
-def open_novelty_filter(model: Path, corpus: tuple[str, ...], length: int, *, quiet: bool) -> "NoveltyFilter":
+def open_novelty_filter(
+    model: Path, corpus: tuple[str, ...], length: int, *, max_input: int, quiet: bool
+) -> "NoveltyFilter":
     """Return a filter for runs of `length` characters of the corpus, or of the training text if no corpus is given."""
     from charlm.engine.novelty import NoveltyFilter
 
-    text, comparison = _text_to_compare(model, corpus, quiet=quiet)
+    text, comparison = _text_to_compare(model, corpus, max_input, quiet=quiet)
     return NoveltyFilter(text, length, comparison)
 
 
-def _text_to_compare(model: Path | None, corpus: tuple[str, ...], *, quiet: bool) -> "tuple[str, Comparison]":
+def _text_to_compare(
+    model: Path | None, corpus: tuple[str, ...], max_input: int, *, quiet: bool
+) -> "tuple[str, Comparison]":
     """Return the corpus, or the training text of the model if no corpus is given, and the differences to ignore.
 
     Without a model, all differences matter.
     """
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.novelty import Comparison
+
+    checkpoint = None if model is None else load_checkpoint(model)
+    comparison = Comparison() if checkpoint is None else Comparison.of_model(checkpoint.tokenizer)
+    if corpus or model is None or checkpoint is None:
+        return read_whole(corpus, max_input, quiet=quiet), comparison
+    return _training_text(model, checkpoint.metadata, quiet=quiet), comparison
+
+
+def read_whole(specs: tuple[str, ...], max_input: int, *, quiet: bool) -> str:
+    """Return the text of files, folders, patterns or named corpora; note the files that are skipped."""
     from charlm.text.corpus import read_corpus
 
-    if model is None:
-        return read_corpus(corpus, errors="surrogateescape").text, Comparison()
-    checkpoint = load_checkpoint(model)
-    comparison = Comparison.of_model(checkpoint.tokenizer)
-    if corpus:
-        return read_corpus(corpus, errors="surrogateescape").text, comparison
-    return _training_text(model, checkpoint.metadata, quiet=quiet), comparison
+    corpus = read_corpus(specs, errors="surrogateescape", max_input=max_input)
+    for message in corpus.notes:
+        note(message, quiet=quiet)
+    return corpus.text
 
 
 def _print_json(num_chars: int, copy: "CopiedRun", shares: dict[int, float]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from charlm.config import DECODING_ERRORS, MAX_THREADS
+from charlm.config import DECODING_ERRORS, MAX_INPUT_CHARS, MAX_THREADS
 from charlm.settings import Rule, Settings
 from charlm.text.escapes import unescape
 from charlm.text.printable import escape_unprintable
@@ -127,6 +127,14 @@ threads_option = option(
     metavar="N",
     help="Number of threads.  [default: chosen for the model and the machine]",
 )
+max_input_option = option(
+    "--max-input",
+    type=click.IntRange(1, 2**40),
+    metavar="N",
+    default=MAX_INPUT_CHARS,
+    show_default=True,
+    help="Maximum length in characters of a text that must be in memory as a whole.",
+)
 corpus_option = option(
     "--corpus",
     multiple=True,
@@ -230,6 +238,11 @@ def note(message: str, *, quiet: bool = False) -> None:
     """Print a note on stderr."""
     if not quiet:
         click.echo(f"Note: {escape_unprintable(message)}", err=True)
+
+
+def noter(*, quiet: bool) -> Callable[[str], None]:
+    """Return a function that prints a note, or nothing if `quiet`."""
+    return functools.partial(note, quiet=quiet)
 
 
 def warn(message: str) -> None:

@@ -11,6 +11,7 @@ from charlm.cli.options import (
     EscapedText,
     command,
     json_option,
+    max_input_option,
     model_option,
     note,
     note_unknown,
@@ -95,6 +96,7 @@ SEPARATOR = "-" * 8
     help="Stop before this text; may be given several times. Escape sequences are those of --prime.",
 )
 @json_option
+@max_input_option
 @threads_option
 @quiet_option
 def sample(
@@ -131,7 +133,7 @@ def sample(
         _run_session(sampler)
         return
     if prompt_file is not None:
-        prompts = [_read_prompt_file(prompt_file)]
+        prompts = [_read_prompt_file(prompt_file, options["max_input"], quiet=options["quiet"])]
     note_unknown(sampler.network.tokenizer.unknown_in(fold_line_ends("".join(prompts))), quiet=options["quiet"])
     _write_samples(sampler, prompts, as_json=as_json)
 
@@ -153,10 +155,10 @@ def _given_prompts(prompt: str | None, prompt_file: str | None) -> list[str]:
     return prompts
 
 
-def _read_prompt_file(prompt_file: str) -> str:
-    from charlm.text.corpus import read_corpus
+def _read_prompt_file(prompt_file: str, max_input: int, *, quiet: bool) -> str:
+    from charlm.cli.novelty import read_whole
 
-    return read_corpus([prompt_file], errors="surrogateescape").text
+    return read_whole((prompt_file,), max_input, quiet=quiet)
 
 
 def _open_sampler(path: Path, config: SampleConfig, options: Mapping[str, Any], *, with_nll: bool) -> "Sampler":
@@ -167,7 +169,9 @@ def _open_sampler(path: Path, config: SampleConfig, options: Mapping[str, Any], 
 
     network, novelty_filter = RecurrentNetwork.load(path), None
     if options["novel"] is not None:
-        novelty_filter = open_novelty_filter(path, options["corpus"], options["novel"], quiet=options["quiet"])
+        novelty_filter = open_novelty_filter(
+            path, options["corpus"], options["novel"], max_input=options["max_input"], quiet=options["quiet"]
+        )
     return Sampler(network=network, config=config, novelty_filter=novelty_filter, with_nll=with_nll)
 
 

@@ -20,6 +20,7 @@ from charlm.cli.options import (
     json_option,
     model_option,
     note,
+    noter,
     number,
     option,
     quiet_option,
@@ -208,7 +209,12 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
     from charlm.text.lines import read_lines
     from charlm.text.sources import STDIN
 
-    blocks = read_lines(options.files or (STDIN,), encoding=options.encoding, errors=options.errors)
+    blocks = read_lines(
+        options.files or (STDIN,),
+        encoding=options.encoding,
+        errors=options.errors,
+        report=noter(quiet=options.quiet),
+    )
     passed = True
     if options.total:
         counts = show_total(scorers, blocks, as_json=options.as_json)

@@ -19,6 +19,7 @@ from typing import Any
 
 from charlm.atomic import temporary_prefix
 from charlm.errors import CheckpointError, RunError
+from charlm.text.paths import access_problem
 
 _PACKAGED_MODELS = Path(__file__).parents[1] / "models"
 INCLUDED_MODELS = _PACKAGED_MODELS if _PACKAGED_MODELS.is_dir() else Path(__file__).parents[2] / "checkpoints"
@@ -77,7 +78,7 @@ class Run:
     @property
     def saves(self) -> list[Path]:
         """Files of saved training states that exist, newest first."""
-        return [path for path in (self.last, self.previous) if path.is_file()]
+        return [path for path in (self.last, self.previous) if os.path.isfile(path)]
 
     @property
     def log(self) -> Path:
@@ -92,7 +93,7 @@ class Run:
     @property
     def exists(self) -> bool:
         """True if the folder contains a file of a run."""
-        return any(path.exists() for path in (self.model, self.last, self.previous, self.log))
+        return any(os.path.exists(path) for path in (self.model, self.last, self.previous, self.log))
 
     @classmethod
     @contextmanager
@@ -169,10 +170,10 @@ class Run:
             if not run.saves:
                 raise RunError(f"{run.path}: nothing to resume ({LAST_FILE} not found)")
             return run
-        saves = [path for file in (LAST_FILE, PREVIOUS_FILE) for path in RUNS.glob(f"*/{file}")]
+        saves = _files_of_runs(LAST_FILE, PREVIOUS_FILE)
         if not saves:
             raise RunError(f"./{RUNS}: no run to resume")
-        return cls(max(saves, key=_modification_time).parent)
+        return cls(saves[-1].parent)
 
     @classmethod
     def find(cls, name: str | None) -> "Run":
@@ -184,14 +185,16 @@ class Run:
         Raises:
             RunError: If there is no such run.
         """
-        logs = sorted(RUNS.glob(f"*/{LOG_FILE}"), key=_modification_time)
+        logs = _files_of_runs(LOG_FILE)
         if name is None:
             if not logs:
                 raise RunError(f"./{RUNS}: no run found")
             return cls(logs[-1].parent)
         for run in (cls(Path(name)), cls(RUNS / name)):
-            if run.log.is_file():
+            if os.path.isfile(run.log):
                 return run
+        if problem := access_problem(name):
+            raise RunError(f"{name}: cannot be read ({problem})")
         raise RunError(f"{name}: no run found ({LOG_FILE} is missing); {_names_of_runs(logs)}")
 
     @contextmanager
@@ -266,7 +269,7 @@ class Run:
     @property
     def log_bytes(self) -> int:
         """Length of the log in bytes; 0 if it does not exist."""
-        return self.log.stat().st_size if self.log.exists() else 0
+        return self.log.stat().st_size if os.path.exists(self.log) else 0
 
     def truncate_log(self, length: int) -> None:
         """Remove everything after the first `length` bytes of the log."""
@@ -321,27 +324,40 @@ def find_model(spec: str | None) -> Path:
     Raises:
         CheckpointError: If there is no such model file.
     """
-    models = sorted(RUNS.glob(f"*/{MODEL_FILE}"), key=_modification_time)
+    models = _files_of_runs(MODEL_FILE)
     if spec is None:
         candidates = [*models[-1:], INCLUDED_MODELS / DEFAULT_MODEL]
     else:
         included = [INCLUDED_MODELS / spec] if Path(spec).name == spec else []
-        candidates = [Path(spec), RUNS / spec, *included]
+        candidates = [Path(spec), RUNS / spec, *included] if spec else []
     for path in candidates:
-        if path.is_file():
+        if os.path.isfile(path):
             return path
-        if (path / MODEL_FILE).is_file():
+        if os.path.isfile(path / MODEL_FILE):
             return path / MODEL_FILE
     if spec is None:
         raise CheckpointError(
             f"./{RUNS}: no run found, and no model is included; train one (charlm train shakespeare) or set `model`",
             fields=["model"],
         )
-    raise CheckpointError(f"{spec}: no model file or run found; {_names_of_runs(models)}")
+    if problem := access_problem(spec):
+        raise CheckpointError(f"{spec}: cannot be read ({problem})")
+    raise CheckpointError(f"{spec or repr(spec)}: no model file or run found; {_names_of_runs(models)}")
 
 
-def _modification_time(path: Path) -> float:
-    return path.stat().st_mtime
+def _files_of_runs(*names: str) -> list[Path]:
+    """Return the files with these names in the runs of ./checkpoints, the last one modified last.
+
+    A run that cannot be read is left out.
+    """
+    found = []
+    with suppress(OSError):
+        for folder in sorted(RUNS.iterdir()):
+            for name in names:
+                path = folder / name
+                if os.path.isfile(path):
+                    found.append((os.path.getmtime(path), path))
+    return [path for _, path in sorted(found, key=lambda pair: pair[0])]
 
 
 def _names_of_runs(files: list[Path]) -> str:

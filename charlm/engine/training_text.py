@@ -15,6 +15,7 @@ from charlm.atomic import atomic_write
 from charlm.engine.runs import TEXT_FILE, Run
 from charlm.errors import NoveltyError
 from charlm.text.named_corpora import NAMED_CORPORA
+from charlm.text.sources import join_texts
 
 MAX_STORED_CHARS = 2**25
 """Maximum number of characters stored and read. A search for copies takes 8 bytes of memory per character."""
@@ -37,7 +38,7 @@ def store_training_text(run: Run, texts: Iterable[Iterable[str]]) -> None:
     chars_left = MAX_STORED_CHARS
     try:
         with atomic_write(run.text) as raw, gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0) as file:
-            for block in _on_new_lines(texts):
+            for block in join_texts(texts):
                 file.write(block[:chars_left].encode("utf-8", "surrogatepass"))
                 chars_left -= len(block)
                 if chars_left <= 0:
@@ -46,19 +47,6 @@ def store_training_text(run: Run, texts: Iterable[Iterable[str]]) -> None:
         raise NoveltyError(
             f"{run.text}: cannot be written ({error.strerror}); check permissions and free space"
         ) from None
-
-
-def _on_new_lines(texts: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Yield the blocks of texts, with a newline before a text if the one before it does not end with one."""
-    last = ""
-    for text in texts:
-        if last and not last.endswith("\n"):
-            yield "\n"
-            last = "\n"
-        for block in text:
-            if block:
-                yield block
-                last = block
 
 
 def stored_blocks(model: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ Shapes: N images of R = 28 rows and C = 28 columns.
 """
 
 import gzip
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ MNIST_FILES = (
 
 NUM_DRAWN, NUM_QUICK = 10_000, 1_000
 """Number of training images to draw, and number of training images of a quick lesson."""
+
+MAX_IDX_BYTES = 2**26
+"""Number of bytes that are read of a file. The largest file of MNIST has 47,040,016 bytes."""
 
 SHADES = "  .:-=+*#%@"
 """Characters for pixels, from no ink to full ink."""
@@ -94,7 +98,9 @@ def read_mnist(folder: Path) -> list[npt.NDArray[Any]]:
 
 def _find_files(folder: Path) -> list[Path]:
     """Return the paths of MNIST's four files."""
-    found = {name: [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()] for name in MNIST_FILES}
+    found = {
+        name: [path for path in (folder / name, folder / f"{name}.gz") if os.path.isfile(path)] for name in MNIST_FILES
+    }
     if missing := [name for name, paths in found.items() if not paths]:
         raise CorpusError(
             f"data {folder}: {', '.join(missing)} not found, neither plain nor .gz; give the folder with MNIST's four "
@@ -111,7 +117,8 @@ def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
     then the data.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(MAX_IDX_BYTES)
         if data[:3] != b"\0\0\x08":
             raise CorpusError(f"{path}: not in idx format; give one of MNIST's four files")
         shape = np.frombuffer(data, ">u4", count=data[3], offset=4)

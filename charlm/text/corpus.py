@@ -1,7 +1,7 @@
 r"""Corpora: texts that can be read repeatedly, in blocks, and split into training text and validation text.
 
-Several texts are read one after the other, without a separator, as if `cat` had joined them. Text is returned with `\n`
-as line end. Lengths and positions are those of the original text, in which a line end may be `\r\n`.
+Several texts are read one after the other, and each one starts on a new line. Text is returned with `\n` as line end.
+Lengths and positions are those of the original text, in which a line end may be `\r\n`.
 """
 
 import codecs
@@ -13,11 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from charlm.config import MAX_INPUT_CHARS
 from charlm.errors import ConfigError, CorpusError
 from charlm.text.decoder import Decoding
 from charlm.text.ids import Ids
 from charlm.text.line_ends import fold_line_ends, join_line_ends
-from charlm.text.sources import READ_BYTES, open_texts, read_block, short_name
+from charlm.text.sources import READ_BYTES, join_texts, open_texts, read_block, short_name
 
 MAX_PIECE_CHARS = 1 << 22
 """Maximum length of a piece of text in characters. It bounds the memory that a tokenizer needs."""
@@ -35,12 +36,14 @@ class Corpus:
         sources: Names of files and named corpora, in the order in which they were read.
         text: The whole text.
         sha256: SHA-256 hash of the text in UTF-8, which identifies it.
+        notes: Sentences about files of a folder that were skipped.
     """
 
     name: str
     sources: tuple[str, ...]
     text: str
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 class CorpusReader:
@@ -60,6 +63,7 @@ class CorpusReader:
     Attributes:
         name: A short name, suitable as a folder name.
         sources: Names of files and named corpora, in the order in which they are read.
+        notes: Sentences about files of a folder that are skipped.
         num_chars: Length of all texts in characters, including the carriage returns of line ends; known after the
             first pass.
         num_returns: Number of carriage returns that belong to line ends; known after the first pass.
@@ -80,7 +84,8 @@ class CorpusReader:
         self, specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict", folder: Path | None = None
     ) -> None:
         decoding = Decoding(encoding=encoding, errors=errors)
-        self._sources = [source for spec in specs for source in open_texts(spec, decoding)]
+        self.notes: list[str] = []
+        self._sources = [source for spec in specs for source in open_texts(spec, decoding, self.notes.append)]
         self._folder = folder
         self._blocks: list[str] | None = []  # in memory; None if the text is too long
         self._temp_file: BinaryIO | None = None
@@ -169,7 +174,7 @@ class CorpusReader:
         return CorpusPart(self, 0, cut), CorpusPart(self, cut, self.num_chars)
 
     def _source_blocks(self) -> Iterator[str]:
-        return join_line_ends(block for source in self._sources for block in source.read(READ_BYTES))
+        return join_line_ends(join_texts(source.read(READ_BYTES) for source in self._sources))
 
     def _first_pass(self) -> Iterator[str]:
         """Read all texts, count and hash them, and keep them in memory or in a temporary file if necessary."""
@@ -272,11 +277,20 @@ class CorpusPart:
             offset += len(text)
 
 
-def read_corpus(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Corpus:
-    """Read texts and join them. The arguments are those of `CorpusReader`.
+def read_corpus(
+    specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict", max_input: int = MAX_INPUT_CHARS
+) -> Corpus:
+    """Read texts and join them.
+
+    Args:
+        specs: Texts, as for `CorpusReader`.
+        encoding: Encoding of the texts.
+        errors: Treatment of bytes that are not valid in the encoding.
+        max_input: Maximum length in characters. A small compressed file may contain a text of any length.
 
     Raises:
-        CorpusError: If a text is missing, unreadable, binary or empty, or its bytes are not valid in the encoding.
+        CorpusError: If a text is missing, unreadable, binary, empty or too long, or its bytes are not valid in the
+            encoding.
         ConfigError: If the encoding is unknown.
 
     Example:
@@ -284,8 +298,33 @@ def read_corpus(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = 
         'hihello'
     """
     with CorpusReader(specs, encoding=encoding, errors=errors) as corpus:
-        text = "".join(corpus.pieces())
-        return Corpus(name=corpus.name, sources=corpus.sources, text=text, sha256=corpus.sha256)
+        text = "".join(limited(corpus.pieces(), " ".join(corpus.sources), max_input))
+        return Corpus(
+            name=corpus.name, sources=corpus.sources, text=text, sha256=corpus.sha256, notes=tuple(corpus.notes)
+        )
+
+
+def limited(blocks: Iterable[str], name: str, max_input: int) -> Iterator[str]:
+    """Yield the blocks of a text that is kept in memory, up to a maximum length.
+
+    Args:
+        blocks: The text.
+        name: Its name, for the message.
+        max_input: Maximum length in characters.
+
+    Raises:
+        CorpusError: If the text is longer.
+    """
+    chars_left = max_input
+    for block in blocks:
+        chars_left -= len(block)
+        if chars_left < 0:
+            raise CorpusError(
+                f"{name}: longer than {max_input:,} characters, which is the limit for a text that must be in memory "
+                "as a whole; set max_input to allow more",
+                fields=["max_input"],
+            )
+        yield block
 
 
 def split_ids(ids: Ids, val_fraction: float) -> tuple[Ids, Ids]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from charlm.text.decoder import Decoding
 from charlm.text.line_ends import RETURN, join_line_ends
-from charlm.text.sources import open_texts
+from charlm.text.sources import Report, ignore, open_texts
 
 BLOCK_BYTES = 1 << 17
 """Maximum number of bytes read at a time: few enough to show results soon, enough lines to score them in batches."""
@@ -30,7 +30,9 @@ class Lines(list[str]):
     first_number = 1
 
 
-def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[Lines]:
+def read_lines(
+    specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict", report: Report = ignore
+) -> Iterator[Lines]:
     """Read texts line by line. Lines of a pipe are returned as soon as they are written to it.
 
     NUL characters are allowed, unlike in texts for training.
@@ -39,23 +41,33 @@ def read_lines(specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "
         specs: Texts, as for `charlm.text.corpus.CorpusReader`.
         encoding: Encoding of the texts.
         errors: Treatment of bytes that are not valid in the encoding.
+        report: Receives a sentence about files of a folder that are skipped.
 
     Yields:
-        Blocks of lines with their newlines. The last line of a text may have none. A line of `LONG_LINE` characters or
-        more may be returned in parts, so that memory does not limit its length.
+        Blocks of lines with their newlines. The last line of the last text may have none. A line of `LONG_LINE`
+        characters or more may be returned in parts, so that memory does not limit its length.
 
     Raises:
         CorpusError: If a text is missing or unreadable, or its bytes are not valid in the encoding.
         ConfigError: If the encoding is unknown.
     """
     decoding = Decoding(encoding=encoding, errors=errors, allow_nul=True)
-    for spec in specs:
-        for source in open_texts(spec, decoding):
-            number = 1
-            for lines in split_lines(source.read(BLOCK_BYTES)):
-                lines.source, lines.first_number = source.name, number
-                number += len(lines) - lines.ends_mid_line
+    unfinished: Lines | None = None  # the end of a text, which gets a newline if another text follows
+    for source in (source for spec in specs for source in open_texts(spec, decoding, report)):
+        number = 1
+        for lines in split_lines(source.read(BLOCK_BYTES)):
+            if unfinished is not None:
+                unfinished[-1] += "\n"
+                yield unfinished
+                unfinished = None
+            lines.source, lines.first_number = source.name, number
+            number += len(lines) - lines.ends_mid_line
+            if lines.ends_mid_line or lines[-1].endswith("\n"):
                 yield lines
+            else:
+                unfinished = lines
+    if unfinished is not None:
+        yield unfinished
 
 
 def split_lines(texts: Iterable[str]) -> Iterator[Lines]:

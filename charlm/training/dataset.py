@@ -41,6 +41,10 @@ class TextSources:
     seed: int = 1
     cache: Path
 
+    def notes(self) -> list[str]:
+        """Return sentences about files of a folder that are skipped."""
+        return [note for text in (self.corpus, self.validation) if text is not None for note in text.notes]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:

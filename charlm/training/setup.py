@@ -200,7 +200,7 @@ def prepare_new(
             dataset=dataset,
             metadata={**_describe(request, sources, dataset), **initial.metadata},
             machine=machine,
-            notes=(*dataset.notes(), *initial.notes, *planned.notes, *text_notes),
+            notes=(*sources.notes(), *dataset.notes(), *initial.notes, *planned.notes, *text_notes),
             plan=planned,
             initial=initial,
         )

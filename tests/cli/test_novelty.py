@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -96,3 +97,20 @@ def test_a_text_that_is_too_short_has_figures_too(charlm: Charlm) -> None:
     }
     rows = charlm("novelty", "--corpus", "hello", "--ngram", "3", stdin="").stdout
     assert rows == "characters\t0\nlongest_copied_run\t0\t\ncopied_3-grams\tnan\n"
+
+
+def test_texts_in_memory_have_a_limit_that_an_option_raises(charlm: Charlm, corpus: Path) -> None:
+    Path("packed.gz").write_bytes(gzip.compress(VERSE.encode() * 9))
+    limit = ["--max-input", len(VERSE) + 1]
+    commands: list[list[object]] = [
+        ["novelty", "packed.gz", "--corpus", corpus],
+        ["novelty", corpus, "--corpus", "packed.gz"],
+        ["sample", "--prime-file", "packed.gz"],
+        ["sample", "--novel", 9, "--corpus", "packed.gz"],
+    ]
+    for arguments in commands:
+        done = charlm(*arguments, *limit)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"packed.gz: longer than {len(VERSE) + 1:,} characters" in done.stderr
+        assert "set --max-input to allow more" in done.stderr
+    assert charlm("novelty", "packed.gz", "--corpus", corpus).returncode == 0

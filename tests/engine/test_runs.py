@@ -112,3 +112,37 @@ def test_missing_model_is_an_error_that_names_the_setting(monkeypatch: pytest.Mo
     with pytest.raises(CheckpointError, match="no run found") as caught:
         find_model(None)
     assert caught.value.worded({"model": "--model"}).endswith("or set --model")
+
+
+@pytest.mark.parametrize("spec", ["x" * 300, "loop"])
+def test_a_name_that_the_system_rejects_is_an_error(spec: str) -> None:
+    Path("loop").symlink_to("loop")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        find_model(spec)
+    with pytest.raises(RunError, match="cannot be read"):
+        Run.find(spec)
+    with pytest.raises(RunError, match="nothing to resume"):
+        Run.find_resumable(spec)
+    assert not Run.named(spec).exists
+    with pytest.raises(CheckpointError, match="'': no model file or run found"):
+        find_model("")
+
+
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ("model.safetensors", "last.safetensors", "log.jsonl")
+    touch(*(f"{run}/{name}" for run in ("locked", "good") for name in files))
+    Path("checkpoints/loop").symlink_to("loop")
+    Path("checkpoints/lost").mkdir()
+    Path("checkpoints/lost/model.safetensors").symlink_to("missing")
+    stat = os.stat
+
+    def refuse(path: object, **options: object) -> os.stat_result:
+        if "locked" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert find_model(None).parent.name == Run.find(None).name == Run.find_resumable("").name == "good"
+    with pytest.raises(CheckpointError, match=r"no model file or run found; runs in \./checkpoints: good$"):
+        find_model("none")
+    assert not Run.named("locked").exists

@@ -64,7 +64,7 @@ def test_pieces_join_to_the_text_in_every_pass(text: str, encoding: str) -> None
 def test_the_hash_depends_on_the_text_alone() -> None:
     Path("a.txt").write_text("the first part, then", encoding="utf-8")
     Path("b.txt").write_text(" the second part", encoding="utf-8")
-    Path("whole.txt").write_text("the first part, then the second part", encoding="utf-16")
+    Path("whole.txt").write_text("the first part, then\n the second part", encoding="utf-16")
     one = read_corpus(["a.txt", "b.txt"])
     other = read_corpus(["whole.txt"], encoding="utf-16")
     assert one.text == other.text
@@ -125,7 +125,7 @@ def test_an_invalid_byte_is_reported_in_whichever_block_it_is(before: str) -> No
     assert read_corpus(["bad.txt"], errors="ignore").text == before + " and more"
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-7", "utf-16", "utf-32", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32", "latin-1"])
 def test_a_text_with_a_nul_character_is_refused_as_binary(encoding: str) -> None:
     Path("nul").write_bytes("ab\0cd".encode(encoding))
     with pytest.raises(CorpusError, match=r"nul: looks binary \(NUL character at offset 2\)"):

@@ -69,8 +69,8 @@ def test_lines_of_several_texts_are_given_in_order() -> None:
     Path("empty").touch()
     assert [list(block) for block in read_lines(["folder/*", "empty", "hello"])] == [
         ["A\n"],
-        ["B\0"],
-        ["C\rD"],
+        ["B\0\n"],  # each text starts on a new line
+        ["C\rD\n"],
         ["hihello"],
     ]
 
