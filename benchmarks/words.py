@@ -168,26 +168,23 @@ def shakespeare(args: argparse.Namespace) -> None:
     Path("train.txt").write_text(text[:cut], encoding="utf-8")
     Path("valid.txt").write_text(text[cut:], encoding="utf-8")
     rows = []
-    char_bits = 0.0
     for name in ("char", "word"):
         budget = ["--minutes", str(args.minutes), "--name", name, "-q"]
         train(["train.txt", "--validation", "valid.txt", "--tokenizer", name, *budget])
         figures = score_total(name, Path("valid.txt"))
         bits = figures["bits_per_char"]
-        char_bits = char_bits or bits
-        spelt = bits + char_bits * unknown_chars(name, text[cut:]) / len(text[cut:])
+        plain = figures["bits_per_token"] * figures["tokens"] / figures["characters"]
         unknown = f"{figures['unknown_tokens'] / figures['tokens']:.1%}"
         perplexity = f"{figures['perplexity']:.2f}"
-        rows.append([name, f"{figures['tokens']:,}", perplexity, unknown, f"{bits:.3f}", f"{spelt:.3f}"])
-    header = ["tokenizer", "tokens", "perplexity per token", "unknown", "bits per character", "unknown words spelt out"]
+        rows.append([name, f"{figures['tokens']:,}", perplexity, unknown, f"{bits:.3f}", f"{plain:.3f}"])
+    header = ["tokenizer", "tokens", "perplexity per token", "unknown", "bits per character", "without spelling"]
     write_section(
         "words-shakespeare",
         "Words and characters",
         f"Tiny Shakespeare, {args.minutes:g} minutes of training each, default settings. The validation text is the "
-        "last 10 %, from the start of a line. A word model gets unknown words too cheaply, because it need not predict "
-        "their letters. In the last column each unknown word costs what the word model assigns to its unknown token, "
-        "and in addition each of its letters costs what the character model needs per character.\n\n"
-        + table(header, rows),
+        "last 10 %, from the start of a line. An unknown word costs what the word model assigns to its unknown token, "
+        "and its spelling, by the character n-gram model in the model file. Without the spelling, in the last column, "
+        "unknown words are too cheap, and the models do not compare.\n\n" + table(header, rows),
         packages=["torch"],
     )
 
@@ -209,18 +206,6 @@ def treebank(args: argparse.Namespace) -> None:
         "1409.2329), 57.3 for AWD-LSTM after hundreds of epochs (arXiv 1708.02182).",
         packages=["torch"],
     )
-
-
-def unknown_chars(name: str, text: str) -> int:
-    """Return the number of characters in words that are not in a run's vocabulary."""
-    from charlm.engine.checkpoint import load_checkpoint
-    from charlm.engine.runs import find_model
-    from charlm.text.tokenizer import WordTokenizer
-
-    tokenizer = load_checkpoint(find_model(name)).tokenizer
-    assert isinstance(tokenizer, WordTokenizer)
-    unknown = set(tokenizer.unknown_in(text))
-    return sum(len(piece) for chunk in text.split() for piece in tokenizer.rule.cut(chunk) if piece in unknown)
 
 
 PARTS = {"tokenizer": tokenizer, "softmax": softmax, "loss": loss, "shakespeare": shakespeare}

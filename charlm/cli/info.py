@@ -1,11 +1,14 @@
 """Command `charlm info`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlm.cli.options import command, json_option, model_option
 from charlm.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from charlm.engine.checkpoint import Checkpoint
 
 
 @command()
@@ -40,12 +43,19 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
         "parameters": num_parameters(checkpoint.config),
         "model": asdict(checkpoint.config),
         "tokenizer": {"kind": checkpoint.tokenizer.kind, "vocab_size": checkpoint.tokenizer.vocab_size},
+        **_spelling_facts(checkpoint),
         **checkpoint.metadata,
     }
     if as_json:
         click.echo(json.dumps({**facts, "tokenizer": checkpoint.tokenizer.to_dict()}, indent=2))
     else:
         print_table(_rows(facts))
+
+
+def _spelling_facts(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """Return the facts about the spelling model of a word model, if the file has one."""
+    spelling = checkpoint.spelling
+    return {} if spelling is None else {"spelling": {"order": spelling.order, "characters": len(spelling.chars)}}
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from charlm.config import TrainConfig
 
 if TYPE_CHECKING:
     from charlm.engine.runs import Run
-    from charlm.training.progress import Progress
+    from charlm.training.progress import LossUnits, Progress
 
 SECONDS_BETWEEN_LINES, FRACTION_BETWEEN_LINES = 10.0, 0.05
 """Minimum distance between two lines if stderr is not a terminal, in seconds and as a share of the training."""
@@ -31,17 +31,17 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
-def loss_text(nats: float, chars_per_token: float, digits: int = 4, *, words: bool = False) -> str:
+def loss_text(nats: float, units: "LossUnits", digits: int = 4, *, words: bool = False) -> str:
     """Return a text with a loss in nats per token and in bits per character, and for words with the perplexity.
 
     Args:
         nats: Loss in nats per token.
-        chars_per_token: Mean number of characters per token.
+        units: Conversion to bits per character.
         digits: Number of decimal digits.
         words: Whether the tokens are words.
     """
     perplexity = f"perplexity {math.exp(min(nats, 700)):,.{max(0, digits - 2)}f}, " if words else ""
-    return f"{nats:.{digits}f} nats, {perplexity}{nats / math.log(2) / chars_per_token:.{digits}f} bits/char"
+    return f"{nats:.{digits}f} nats, {perplexity}{units.bits_per_char(nats):.{digits}f} bits/char"
 
 
 class ProgressView:
@@ -49,14 +49,14 @@ class ProgressView:
 
     Args:
         config: Settings of the training, for its length.
-        chars_per_token: Mean number of characters per token; 1 for models of characters.
+        units: Conversion of a loss to bits per character.
         status: Line for the bar on a terminal.
         quiet: Whether to show nothing but warnings.
     """
 
-    def __init__(self, config: TrainConfig, chars_per_token: float, status: StatusLine, *, quiet: bool) -> None:
+    def __init__(self, config: TrainConfig, units: "LossUnits", status: StatusLine, *, quiet: bool) -> None:
         self._config = config
-        self._chars_per_token = chars_per_token
+        self._units = units
         self._status = status
         self._quiet = quiet
         self._next_line = (FIRST_LINE_SECONDS, 0.0)  # seconds, fraction
@@ -98,13 +98,13 @@ class ProgressView:
         if math.isnan(self._train_nats):  # a pretrained model is validated before the first update
             return {"before the first update": 0, **validation}
         seconds = self._seconds_left(progress)
-        nats, bits = loss_text(self._train_nats, self._chars_per_token, digits=3).split(", ")
+        nats, bits = loss_text(self._train_nats, self._units, digits=3).split(", ")
         return {
             f"{'?' if seconds is None else clock_text(seconds)} left": 0,
             nats: 1,
             bits: 5,
             **validation,
-            f"{progress.tokens_per_second * self._chars_per_token:,.0f} chars/s": 4,
+            f"{progress.tokens_per_second * self._units.chars_per_token:,.0f} chars/s": 4,
             f"epoch {progress.epoch:.1f}": 3,
         }
 
@@ -121,28 +121,28 @@ class ProgressView:
         return (progress.seconds - first.seconds) / done * (1 - progress.fraction) if done > 0 else None
 
 
-def print_summary(run: "Run", end: "Progress", chars_per_token: float) -> None:
+def print_summary(run: "Run", end: "Progress", units: "LossUnits") -> None:
     """Print a summary on stderr: length of the training, model, losses, folder, and the next command to use."""
     from charlm.engine.checkpoint import load_checkpoint, num_parameters
 
     checkpoint = load_checkpoint(run.model)
     config, words, stopped = checkpoint.config, checkpoint.tokenizer.kind == "word", end.fraction < 1
     parameters = num_parameters(config)
-    speed = f"{end.tokens_per_second * chars_per_token:,.0f} chars/s"
+    speed = f"{end.tokens_per_second * units.chars_per_token:,.0f} chars/s"
     rows = {
         "stopped" if stopped else "trained": f"{clock_text(end.seconds)}, {end.step:,} steps, {end.epoch:.2f} epochs, "
         + speed,
         "model": f"{config.cell} {config.num_layers} x {config.hidden_size}, {parameters:,} parameters, "
         f"{config.vocab_size:,} tokens",
-        **_training_row(end, chars_per_token, words=words),
-        **_validation_rows(run, end, chars_per_token, words=words),
+        **_training_row(end, units, words=words),
+        **_validation_rows(run, end, units, words=words),
         "saved in": str(run.path),
         "next": f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}",
     }
     print_table(list(rows.items()), err=True)
 
 
-def _training_row(end: "Progress", chars_per_token: float, *, words: bool) -> dict[str, str]:
+def _training_row(end: "Progress", units: "LossUnits", *, words: bool) -> dict[str, str]:
     """Return the row with the training loss: that of the best model if the training is complete, or else the mean."""
     if end.sample_nats is not None:
         nats, note = end.sample_nats, "sample of the text, without dropout"
@@ -150,18 +150,18 @@ def _training_row(end: "Progress", chars_per_token: float, *, words: bool) -> di
         nats, note = end.train_nats, "latest updates, with dropout"
     else:
         return {}
-    return {"training": f"{loss_text(nats, chars_per_token, words=words)} ({note})"}
+    return {"training": f"{loss_text(nats, units, words=words)} ({note})"}
 
 
-def _validation_rows(run: "Run", end: "Progress", chars_per_token: float, *, words: bool) -> dict[str, str]:
+def _validation_rows(run: "Run", end: "Progress", units: "LossUnits", *, words: bool) -> dict[str, str]:
     """Return the rows with the best validation loss and, for a pretrained model, the one before the first update."""
     rows = {}
     before = _nats_before(run)
     if before is not None:
-        rows["before"] = loss_text(before, chars_per_token, words=words)
+        rows["before"] = loss_text(before, units, words=words)
     if end.best_nats is not None:
         best = "(unchanged: no update was better, so none was kept)" if end.best_nats == before else "(best)"
-        rows["validation"] = f"{loss_text(end.best_nats, chars_per_token, words=words)} {best}"
+        rows["validation"] = f"{loss_text(end.best_nats, units, words=words)} {best}"
     return rows
 
 

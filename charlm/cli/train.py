@@ -226,8 +226,8 @@ def _train(training: "Training", status: StatusLine, *, quiet: bool) -> int:
     if training.plan is not None and not quiet:
         text = plan_text(training.plan)
         click.echo(textwrap.fill(text, status.columns) if status.is_shown else text, err=True)
-    first, chars_per_token = training.machine.workers.is_first, training.dataset.chars_per_token
-    view = ProgressView(training.train_config, chars_per_token, status, quiet=quiet)
+    first, units = training.machine.workers.is_first, training.dataset.loss_units
+    view = ProgressView(training.train_config, units, status, quiet=quiet)
     show = view.warn if first else lambda message: None
     status.show("preparing the first update")
     with StopSignals() as stop:
@@ -237,7 +237,7 @@ def _train(training: "Training", status: StatusLine, *, quiet: bool) -> int:
         warn(f"stopped before the first update, so there is no model yet; charlm train --resume {training.run.name}")
         return stop.number
     if not quiet:
-        print_summary(training.run, end, chars_per_token)
+        print_summary(training.run, end, units)
     if first:
         click.echo(training.run.model)
     return stop.number

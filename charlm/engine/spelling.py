@@ -98,7 +98,9 @@ class SpellingModel:
         Args:
             words: The words, and the number of times that each counts.
         """
-        num_words = Counter(char for word in words for char in set(word))
+        num_words: Counter[str] = Counter()
+        for word, times in words.items():
+            num_words.update(dict.fromkeys(word, times))
         chars = "".join(sorted(char for char, count in num_words.items() if count >= MIN_CHAR_WORDS))
         tokenizer = CharTokenizer(WORD_END + chars)
         text, starts = _joined(list(words))

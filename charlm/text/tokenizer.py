@@ -36,12 +36,17 @@ __all__ = [
     "UNKNOWN_ID",
     "CharTokenizer",
     "Ids",
+    "SpacedTokenizer",
     "Tokenizer",
     "WhitespaceTokenizer",
     "WordTokenizer",
     "make_tokenizer",
     "tokenizer_from_dict",
 ]
+
+
+MAX_RARE_WORDS = 30_000
+"""Maximum number of words that a new tokenizer remembers although they are not in its vocabulary."""
 
 
 class Tokenizer(Protocol):
@@ -87,7 +92,7 @@ class Tokenizer(Protocol):
         ...
 
 
-class _SpacedTokenizer:
+class SpacedTokenizer:
     """Base class of the word tokenizers: vocabulary, and decoding with implied spaces.
 
     Two tokens are separated by one space if the first takes a space after it and the second takes a space before it,
@@ -99,6 +104,10 @@ class _SpacedTokenizer:
         no_space_after: Ids of tokens after which no space is implied.
         texts: Text of those tokens that do not decode to themselves.
         lowercase: Whether text is converted to lower case before it is split.
+
+    Attributes:
+        rare_words: Words of a text that are not in the vocabulary that was built from it, and the number of times that
+            each occurs, up to `MAX_RARE_WORDS` words. It is not part of the model file.
 
     Raises:
         ValueError: If a token occurs twice, if the first is not the unknown token, or if an id is out of range.
@@ -123,6 +132,7 @@ class _SpacedTokenizer:
             raise ValueError("a token id is out of range")
         self.tokens: Sequence[str] = tuple(tokens)
         self.lowercase = lowercase
+        self.rare_words: Mapping[str, int] = {}
         self._index = {token: index for index, token in enumerate(tokens)}
         self._space_before = np.ones(len(tokens), dtype=np.bool_)
         self._space_before[list(no_space_before)] = False
@@ -173,11 +183,23 @@ class _SpacedTokenizer:
             "no_space_after": np.flatnonzero(~self._space_after).tolist(),
         }
 
+    def left_out(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return the words of a text that are not in the vocabulary, and their counts, up to `MAX_RARE_WORDS` words.
+
+        The unknown token itself is included if the text contains it.
+
+        Args:
+            counts: Number of occurrences of each word of the text.
+        """
+        words = itertools.islice((word for word in counts if word not in self._index), MAX_RARE_WORDS)
+        itself = {UNKNOWN_WORD} & counts.keys()
+        return {word: counts[word] for word in (*itself, *words)}
+
     def _normalize(self, text: str) -> str:
         return text.lower() if self.lowercase else text
 
 
-class WordTokenizer(_SpacedTokenizer):
+class WordTokenizer(SpacedTokenizer):
     """Tokenizer whose tokens are words, numbers, punctuation and newlines.
 
     Every text whose words are in the vocabulary is decoded exactly. `charlm.text.words` explains how.
@@ -241,7 +263,9 @@ class WordTokenizer(_SpacedTokenizer):
         tokens = most_frequent(counts.tokens, kept=(JOIN, SPACE, NEWLINE), max_size=max_vocab, min_count=min_count)
         before = [index for index, token in enumerate(tokens) if token in counts.no_space_before]
         after = [index for index, token in enumerate(tokens) if token in counts.no_space_after]
-        return cls(tokens, before, after, lowercase=lowercase, word_rule=word_rule)
+        tokenizer = cls(tokens, before, after, lowercase=lowercase, word_rule=word_rule)
+        tokenizer.rare_words = tokenizer.left_out(counts.tokens)
+        return tokenizer
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `tokenizer_from_dict` needs, in types that JSON supports."""
@@ -297,7 +321,7 @@ class WordTokenizer(_SpacedTokenizer):
         return [UNKNOWN_ID]
 
 
-class WhitespaceTokenizer(_SpacedTokenizer):
+class WhitespaceTokenizer(SpacedTokenizer):
     """Tokenizer that splits at whitespace, for text that is already tokenized.
 
     Each newline is a token. Other whitespace is not preserved. A text is decoded exactly if its words are separated by
@@ -330,7 +354,9 @@ class WhitespaceTokenizer(_SpacedTokenizer):
         """Return a tokenizer with the vocabulary of a text. The arguments are those of `WordTokenizer.from_text`."""
         counts = count_split_words(text.lower() if lowercase else text for text in texts)
         tokens = most_frequent(counts, kept=(LINE_END_WORD,), max_size=max_vocab, min_count=min_count)
-        return cls(tokens, lowercase=lowercase)
+        tokenizer = cls(tokens, lowercase=lowercase)
+        tokenizer.rare_words = tokenizer.left_out(counts)
+        return tokenizer
 
     def encode(self, text: str) -> Ids:
         """Return the ids of words and newlines, (number of tokens,), in the smallest unsigned integer type."""

@@ -26,7 +26,7 @@ class CheckpointWriter:
     Args:
         run: Folder of the training.
         model: The model.
-        dataset: Dataset of the training, for the vocabulary and the number of characters per token.
+        dataset: Dataset of the training, for the vocabulary, its spelling and the units of the loss.
         config: Settings of the training.
         metadata: Metadata of the model files besides settings and metrics.
         warn: Function that shows a message to the user.
@@ -50,7 +50,8 @@ class CheckpointWriter:
         self._tokenizer = dataset.tokenizer
         self._metadata = {**metadata, "training": asdict(config)}
         self._dtype = np.float16 if config.half else np.float32
-        self._chars_per_token = dataset.chars_per_token
+        self._spelling = dataset.spelling
+        self._units = dataset.loss_units
         self._warn = warn
         self._save_every = config.save_every
         self.last_save_seconds = 0.0
@@ -72,7 +73,7 @@ class CheckpointWriter:
 
     def log(self, progress: Progress) -> None:
         """Append a line to the log, if possible."""
-        self._try_to_write(lambda: self._run.append_log(progress.to_metrics(self._chars_per_token)))
+        self._try_to_write(lambda: self._run.append_log(progress.to_metrics(self._units)))
 
     def write_best(self, progress: Progress) -> None:
         """Write the model's current weights as the best model. If that fails, keep a copy in memory."""
@@ -142,5 +143,11 @@ class CheckpointWriter:
         return {name: array.astype(self._dtype, copy=False) for name, array in self._model.to_tensors().items()}
 
     def _checkpoint(self, progress: Progress, tensors: dict[str, Any], **more: Any) -> Checkpoint:
-        metadata = {**self._metadata, "metrics": progress.to_metrics(self._chars_per_token), **more}
-        return Checkpoint(config=self._model.config, tokenizer=self._tokenizer, tensors=tensors, metadata=metadata)
+        metadata = {**self._metadata, "metrics": progress.to_metrics(self._units), **more}
+        return Checkpoint(
+            config=self._model.config,
+            tokenizer=self._tokenizer,
+            tensors=tensors,
+            spelling=self._spelling,
+            metadata=metadata,
+        )

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.config import TokenizerConfig
+from charlm.engine.spelling import SpellingModel
 from charlm.errors import ConfigError, CorpusError
 from charlm.text.corpus import CorpusReader, check_split, split_ids
 from charlm.text.id_cache import encode_texts, prune
@@ -18,7 +19,9 @@ from charlm.text.tokenizer import Tokenizer, make_tokenizer
 from charlm.text.words import JOIN, LINE_END_WORD, UNKNOWN_WORD
 from charlm.training.finetune import extend_vocabulary
 from charlm.training.items import Items, ItemSplit
+from charlm.training.progress import LossUnits
 from charlm.training.recipe import default_val_fraction, with_default_min_count
+from charlm.training.spelling import learn_spelling, spelling_nats_per_token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,8 @@ class Dataset:
         val_fraction: Share of the corpus that is validated on; 0 if the validation text is separate or missing.
         chars_per_token: Mean number of characters per token of the validation text, or of the training text if there is
             no validation text.
+        spelling: Model of the spelling of unknown words; None for characters.
+        spelling_nats: Mean cost of the spelling of unknown tokens in nats per token, in the same text.
         cache_files: Files in the cache that hold the ids; empty if they are in memory.
         cache_notes: Sentences about files that were removed from the cache.
     """
@@ -70,6 +75,8 @@ class Dataset:
     items: ItemSplit | None = None
     val_fraction: float = 0.0
     chars_per_token: float = 1.0
+    spelling: SpellingModel | None = None
+    spelling_nats: float = 0.0
     cache_files: tuple[Path, ...] = ()
     cache_notes: tuple[str, ...] = ()
 
@@ -77,6 +84,11 @@ class Dataset:
     def num_train_tokens(self) -> int:
         """Number of tokens of the training text."""
         return len(self.train_ids) if self.items is None else self.items.train.num_tokens
+
+    @property
+    def loss_units(self) -> LossUnits:
+        """Conversion of a loss to bits per character."""
+        return LossUnits(chars_per_token=self.chars_per_token, spelling_nats=self.spelling_nats)
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Return the number of occurrences of each token in the training text, (V,); a sample if the text is long."""
@@ -115,7 +127,12 @@ class Dataset:
 
 
 def read_dataset(
-    sources: TextSources, config: TokenizerConfig, *, tokenizer: Tokenizer | None = None, base: Tokenizer | None = None
+    sources: TextSources,
+    config: TokenizerConfig,
+    *,
+    tokenizer: Tokenizer | None = None,
+    spelling: SpellingModel | None = None,
+    base: Tokenizer | None = None,
 ) -> Dataset:
     """Read texts, build a vocabulary unless one is given, and encode the texts.
 
@@ -126,6 +143,7 @@ def read_dataset(
         sources: The texts.
         config: Kind of tokenizer, and limits of its vocabulary.
         tokenizer: Tokenizer to use instead of building one.
+        spelling: Spelling model of this tokenizer, if it has one.
         base: Tokenizer whose vocabulary is extended by that of the texts.
 
     Raises:
@@ -141,12 +159,12 @@ def read_dataset(
     fraction = 0.0 if sources.validation else default_val_fraction(corpus.num_chars, sources.val_fraction)
     form = _find_items(sources, config)
     if form is not None:
-        split = _encode_items(sources, form, tokenizer, fraction, config, base)
+        split = _encode_items(sources, form, tokenizer, fraction, config, base, spelling)
     elif config.tokenizer == "char" and sources.validation is None and not corpus.num_returns:
         assert tokenizer is not None, "built above"
         split = _encode_whole(sources, tokenizer, fraction)
     else:
-        split = _encode_parts(sources, tokenizer, fraction, config, base)
+        split = _encode_parts(sources, tokenizer, fraction, config, base, spelling)
     dataset = replace(
         split,
         tokenizer_config=config,
@@ -178,19 +196,27 @@ def _encode_whole(sources: TextSources, tokenizer: Tokenizer, fraction: float) -
         tokenizer=tokenizer,
         train_ids=train_ids,
         val_ids=val_ids,
+        spelling_nats=spelling_nats_per_token(tokenizer, None, val_ids if len(val_ids) else train_ids),
         cache_files=() if path is None else (path,),
     )
 
 
 def _encode_parts(
-    sources: TextSources, tokenizer: Tokenizer | None, fraction: float, config: TokenizerConfig, base: Tokenizer | None
+    sources: TextSources,
+    tokenizer: Tokenizer | None,
+    fraction: float,
+    config: TokenizerConfig,
+    base: Tokenizer | None,
+    spelling: SpellingModel | None,
 ) -> Dataset:
     """Split the text, or take the separate validation text, and encode both parts."""
     train_part, val_part = sources.corpus.split(fraction)
     if sources.validation is not None:
         sources.validation.read_through()
         _, val_part = sources.validation.split(1.0)
-    tokenizer = tokenizer or build_vocabulary(config, train_part.pieces(), base)
+    if tokenizer is None:
+        tokenizer = build_vocabulary(config, train_part.pieces(), base)
+        spelling = learn_spelling(tokenizer)
     encoded = [encode_texts(part, tokenizer, sources.cache) for part in (train_part, val_part)]
     (train_ids, _), (val_ids, _) = encoded
     check_split(len(train_ids), len(val_ids), fraction)
@@ -201,6 +227,8 @@ def _encode_parts(
         train_ids=train_ids,
         val_ids=val_ids,
         chars_per_token=measured_part.num_chars / len(measured_ids),
+        spelling=spelling,
+        spelling_nats=spelling_nats_per_token(tokenizer, spelling, measured_ids, measured_part.pieces()),
         cache_files=tuple(path for _, path in encoded if path is not None),
     )
 
@@ -223,6 +251,7 @@ def _encode_items(
     fraction: float,
     config: TokenizerConfig,
     base: Tokenizer | None,
+    spelling: SpellingModel | None,
 ) -> Dataset:
     """Shuffle the items, divide them into training and validation, or take the separate validation text, and encode.
 
@@ -242,15 +271,18 @@ def _encode_items(
         selected = np.ones(text.num_items, dtype=np.bool_)
         selected[val_order] = False
         tokenizer = build_vocabulary(config, text.pieces(selected), base)
+        spelling = learn_spelling(tokenizer)
     items, path = _locate_items(text, tokenizer, sources.cache)
     train, validation, val_path = items.select(train_order), items.select(val_order), None
     measured, lengths = (validation, text.lengths[val_order]) if num_validation else (items, text.lengths)
     num_chars = lengths.sum() + text.returns_per_item * len(lengths)
+    measured_pieces = text.pieces(np.isin(np.arange(text.num_items), val_order) if num_validation else None)
     if sources.validation is not None:
         sources.validation.read_through()
         val_text = ItemText(sources.validation, form)
         validation, val_path = _locate_items(val_text, tokenizer, sources.cache)
         measured, num_chars = validation, val_text.lengths.sum() + sources.validation.num_returns
+        measured_pieces = val_text.pieces()
         validation = validation.select(np.random.default_rng(sources.seed).permutation(len(validation)))
     if path is None:
         train = train.gathered()
@@ -261,6 +293,10 @@ def _encode_items(
         val_ids=validation.ids,
         items=ItemSplit(form=form, train=train, validation=validation, detected=sources.items is None),
         chars_per_token=float(num_chars) / measured.num_tokens,
+        spelling=spelling,
+        spelling_nats=spelling_nats_per_token(
+            tokenizer, spelling, validation.ids if len(validation) else train.ids, measured_pieces
+        ),
         cache_files=tuple(file for file in (path, val_path) if file is not None),
     )
 

@@ -21,7 +21,7 @@ from charlm.engine.checkpoint import Checkpoint, Tensors, load_checkpoint
 from charlm.engine.runs import Run, find_model
 from charlm.errors import CheckpointError, ConfigError
 from charlm.text.printable import escape_unprintable
-from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
+from charlm.text.tokenizer import SpacedTokenizer, Tokenizer, tokenizer_from_dict
 
 SHAPE_FIELDS = ("cell", "num_layers", "hidden_size", "embedding_dim", "skip_connections", "tie_weights")
 """Settings of the model's shape. Weights can be carried over only if all of them stay the same."""
@@ -211,7 +211,10 @@ def extend_vocabulary(known: Tokenizer, other: Tokenizer, max_vocab: int | None 
         side: [*data[side], *(new_ids[index] for index in other_data[side] if index in new_ids)]
         for side in ("no_space_before", "no_space_after")
     }
-    return tokenizer_from_dict(data | spacing | {"tokens": [*data["tokens"], *tokens]})
+    extended = tokenizer_from_dict(data | spacing | {"tokens": [*data["tokens"], *tokens]})
+    if isinstance(extended, SpacedTokenizer) and isinstance(other, SpacedTokenizer):
+        extended.rare_words = extended.left_out({**dict.fromkeys(other.tokens[1:], 1), **other.rare_words})
+    return extended
 
 
 def ids_in(known: Tokenizer, tokenizer: Tokenizer) -> npt.NDArray[np.intp]:

@@ -7,6 +7,23 @@ from charlm.engine.scores import perplexity
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossUnits:
+    """Conversion of a loss in nats per token to bits per character.
+
+    Attributes:
+        chars_per_token: Mean number of characters per token; 1 for characters.
+        spelling_nats: Mean cost of the spelling of unknown tokens, in nats per token. It is added to the loss.
+    """
+
+    chars_per_token: float = 1.0
+    spelling_nats: float = 0.0
+
+    def bits_per_char(self, nats_per_token: float) -> float:
+        """Return a loss in bits per character, including the spelling of unknown tokens."""
+        return (nats_per_token + self.spelling_nats) / math.log(2) / self.chars_per_token
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """Progress of a training.
 
@@ -35,15 +52,15 @@ class Progress:
     learning_rate: float
     sample_nats: float | None = None
 
-    def to_metrics(self, chars_per_token: float) -> dict[str, float | None]:
+    def to_metrics(self, units: LossUnits) -> dict[str, float | None]:
         """Return all values by name, for the log and for model files, and the validation loss in other units.
 
         Args:
-            chars_per_token: Mean number of characters per token of the validation text.
+            units: Conversion to bits per character for the validation text.
         """
         nats = self.val_nats
         return {name: value for name, value in asdict(self).items() if name != "sample_nats"} | {
             "train_nats": None if math.isnan(self.train_nats) else self.train_nats,
-            "val_bits_per_char": None if nats is None else nats / math.log(2) / chars_per_token,
+            "val_bits_per_char": None if nats is None else units.bits_per_char(nats),
             "val_perplexity": None if nats is None else perplexity(nats),
         }

@@ -51,7 +51,7 @@ def prepare_resumed(
 
         announce(READING)
         with _reopen_texts(request, run, origin) as sources:
-            dataset = read_dataset(sources, origin.tokenizer_config, tokenizer=saved.tokenizer)
+            dataset = read_dataset(sources, origin.tokenizer_config, tokenizer=saved.tokenizer, spelling=saved.spelling)
             notes += sources.notes()
             if rank_and_count()[0] == 0:
                 notes += keep_text_of_resumed(run, sources, saved.metadata, changed=origin.differs_from(sources))

@@ -11,7 +11,7 @@ from charlm.cli.progress import ProgressView
 from charlm.cli.status import StatusLine, bar_text
 from charlm.cli.tables import print_table
 from charlm.config import TrainConfig
-from charlm.training.progress import Progress
+from charlm.training.progress import LossUnits, Progress
 
 
 def progress(seconds: float, step: int) -> Progress:
@@ -33,25 +33,25 @@ def test_the_time_left_is_by_the_updates_seen_not_by_what_came_before_them(
     step: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After a minute of planning, or of half a training on a slower machine, an update takes a second."""
-    view = ProgressView(TrainConfig(steps=100), 1.0, StatusLine(), quiet=False)
+    view = ProgressView(TrainConfig(steps=100), LossUnits(), StatusLine(), quiet=False)
     view(progress(60, step))
     view(progress(61, step + 1))
     assert capsys.readouterr().err == f"{told}1.500 nats, 2.164 bits/char, 1,000 chars/s, epoch 0.1\n"
 
 
 def test_a_model_that_has_learnt_before_is_shown_before_its_first_update(capsys: pytest.CaptureFixture[str]) -> None:
-    view = ProgressView(TrainConfig(steps=100), 1.0, StatusLine(), quiet=False)
+    view = ProgressView(TrainConfig(steps=100), LossUnits(), StatusLine(), quiet=False)
     view(replace(progress(5, 0), train_nats=math.nan, val_nats=2.25))
     assert capsys.readouterr().err == "  0%  before the first update, validation 2.250\n"
 
 
 def test_by_the_clock_the_time_left_is_the_clock_s(capsys: pytest.CaptureFixture[str]) -> None:
-    ProgressView(TrainConfig(minutes=2), 1.0, StatusLine(), quiet=False)(progress(60, 40))
+    ProgressView(TrainConfig(minutes=2), LossUnits(), StatusLine(), quiet=False)(progress(60, 40))
     assert "1:00 left" in capsys.readouterr().err
 
 
 def test_log_line_shows_a_validation_loss_only_once(capsys: pytest.CaptureFixture[str]) -> None:
-    view = ProgressView(TrainConfig(minutes=2), 1.0, StatusLine(), quiet=False)
+    view = ProgressView(TrainConfig(minutes=2), LossUnits(), StatusLine(), quiet=False)
     for seconds, val_nats in ((10, None), (20, 2.25), (30, None), (35, 2.125), (40, None), (50, None)):
         view(replace(progress(seconds, seconds), val_nats=val_nats))
     lines = capsys.readouterr().err.splitlines()
@@ -84,7 +84,7 @@ def test_bar_is_replaced_by_warnings_and_by_nothing_at_the_end(monkeypatch: pyte
         status.show("short")
         assert terminal.screen == ["short"]
         status._next_draw = 0
-        view = ProgressView(TrainConfig(minutes=2), 1.0, status, quiet=False)
+        view = ProgressView(TrainConfig(minutes=2), LossUnits(), status, quiet=False)
         view(replace(progress(60, 50), val_nats=2.25))
         (bar,) = terminal.screen
         assert bar.startswith(" 50%|█████")

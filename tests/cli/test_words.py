@@ -79,7 +79,7 @@ def test_a_final_space_of_a_prompt_is_implied_by_the_next_word(play: Path, split
 
 def test_perplexity_and_bits_per_char_are_those_of_the_validation_text(play: Path) -> None:
     held_out = Path("held-out.txt")
-    held_out.write_text("To be, and   to sleep:\nNo more outrageous fortune.\n", encoding="utf-8")
+    held_out.write_text("To be, and   to sleep:\nNo more outrageous xyzzy fortune.\n", encoding="utf-8")
     run("train", play, "--validation", held_out, "--name", "words", *WORDS)
     log = [json.loads(line) for line in Path("checkpoints/words/log.jsonl").read_text("utf-8").splitlines()]
     figures = next(entry for entry in log if entry["val_nats"] is not None)
@@ -87,12 +87,52 @@ def test_perplexity_and_bits_per_char_are_those_of_the_validation_text(play: Pat
     text = held_out.read_text("utf-8")
     chars_per_token = len(text) / len(checkpoint.tokenizer.encode(text))
     assert figures["val_perplexity"] == pytest.approx(math.exp(figures["val_nats"]))
-    assert figures["val_bits_per_char"] == pytest.approx(figures["val_nats"] / math.log(2) / chars_per_token)
+    assert checkpoint.spelling is not None
+    spelling_nats = float(checkpoint.spelling.nats(["xyzzy"])[0]) / len(text)
+    expected = (figures["val_nats"] / chars_per_token + spelling_nats) / math.log(2)
+    assert figures["val_bits_per_char"] == pytest.approx(expected)
     scored = json.loads(run("score", "--total", held_out, "--json").stdout)
     best = checkpoint.metadata["metrics"]
     assert scored["perplexity"] == pytest.approx(best["val_perplexity"], rel=1e-3)
     assert scored["bits_per_char"] == pytest.approx(best["val_bits_per_char"], rel=1e-3)
     assert f"{best['val_perplexity']:,.5g}" in run("info").stdout
+
+
+def bits_of_lines(*lines: str) -> list[float]:
+    """Return the bits per character of lines by the newest model."""
+    rows = run("score", stdin="".join(f"{line}\n" for line in lines)).stdout.splitlines()
+    return [float(row.split("\t")[0]) for row in rows]
+
+
+def test_meaningless_text_is_less_probable_than_english(play: Path) -> None:
+    run("train", play, "--name", "few", "--vocab-size", 40, *WORDS)
+    english = [line for line in VERSE.splitlines() if line]
+    gibberish = ["blorf znarg quib", "xq zvvk jwpt qqb", "Wrtz'q fnord kleebl zib"]
+    bits = bits_of_lines(*gibberish, *english)
+    assert min(bits[: len(gibberish)]) > max(bits[len(gibberish) :])
+
+
+def test_a_model_that_knows_few_words_does_not_seem_better_than_one_that_knows_many(play: Path) -> None:
+    for name, size in (("few", 12), ("many", 500)):
+        run("train", play, "--name", name, "--vocab-size", size, *WORDS)
+    few, many = (load_checkpoint(Path(f"checkpoints/{name}/model.safetensors")) for name in ("few", "many"))
+    assert few.metadata["metrics"]["val_nats"] < many.metadata["metrics"]["val_nats"]
+    assert few.metadata["metrics"]["val_bits_per_char"] > many.metadata["metrics"]["val_bits_per_char"]
+    ratio = run("score", "-m", "many", "--vs", "few", "--total", play).stdout.splitlines()[-1]
+    assert float(ratio.removeprefix("log_ratio\t")) > 0
+
+
+def test_fine_tuned_and_half_precision_models_spell_unknown_words(play: Path) -> None:
+    run("train", play, "--name", "first", "--vocab-size", 40, "--half", *WORDS)
+    Path("new.txt").write_text("the quick zebra jumps\n" * 40, encoding="utf-8")
+    run("train", "new.txt", "--from", "first", "--name", "second", "--vocab-size", 42, "--steps", 2)
+    second = load_checkpoint(Path("checkpoints/second/model.safetensors"))
+    assert second.spelling is not None
+    assert set("quickzebrajumps") & set(second.spelling.chars)
+    facts = json.loads(run("info", "second", "--json").stdout)["spelling"]
+    assert facts == {"order": second.spelling.order, "characters": len(second.spelling.chars)}
+    known, random = bits_of_lines("the zebra jumps", "the xzqkw vvvzq")
+    assert known < random
 
 
 def test_a_text_split_at_whitespace_has_a_token_for_each_newline() -> None:
@@ -145,6 +185,9 @@ def test_a_resumed_word_training_equals_an_uninterrupted_one(
     run("train", "--resume", "halves")
     whole, halves = (load_checkpoint(Path(f"checkpoints/{name}/last.safetensors")) for name in ("whole", "halves"))
     assert whole.metadata["glove"] == halves.metadata["glove"]
+    assert whole.spelling is not None
+    assert halves.spelling is not None
+    assert halves.spelling.nats(["sling", "qq"]).tolist() == whole.spelling.nats(["sling", "qq"]).tolist()
     for name, tensor in whole.tensors.items():
         np.testing.assert_array_equal(halves.tensors[name], tensor)
     assert "nothing to resume" in run("train", "--resume", "whole", code=1).stderr
