@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import table, write_section
-from charlm.text.glove import VectorFile, read_vectors
+from charlm.text.vector_files import VectorFile
 
 READERS = ("none", "charlm", "plain")
 """Names of the readers. `none` reads nothing: it measures the memory of the imports."""
@@ -43,7 +43,7 @@ def measure(reader: str, path: Path, words: list[str], out: Path) -> dict[str, f
     start, start_cpu = time.perf_counter(), time.process_time()
     vectors: dict[str, np.ndarray] = {}
     if reader == "charlm":
-        vectors = read_vectors(VectorFile(path), words)
+        vectors = VectorFile(path).read(words)
     elif reader == "plain":
         vectors = plain_loop(path)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu

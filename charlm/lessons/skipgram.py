@@ -31,8 +31,9 @@ from torch.nn import functional as F
 from charlm.engine.runs import RUNS
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.nce_gradients import compare_gradients
-from charlm.text.glove import nearest, write_vectors
+from charlm.text.glove import write_vectors
 from charlm.text.sources import read_named
+from charlm.text.vector_search import nearest
 from charlm.training.loss import log_uniform_probs, nce_loss
 
 VOCAB_SIZE, EMBEDDING_DIM, WINDOW, NUM_NOISE, BATCH_SIZE, STEPS = 10_000, 50, 2, 64, 2048, 6000
@@ -78,7 +79,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     say("\nThe words whose vectors have the smallest angle to that of the first word:")
     centred = (vectors - vectors.mean(dim=0)).numpy()
     nearest_words = partial(nearest, words[:3000], centred[:3000], top=7)  # rarer words have too few neighbours
-    pairs = {word: nearest_words(vector=centred[words.index(word)], leave_out=word) for word in SHOWN}
+    pairs = {word: nearest_words(vector=centred[words.index(word)], leave_out={word}) for word in SHOWN}
     neighbours = {word: [other for other, _ in found] for word, found in pairs.items()}
     say("\n".join(f"  {word:8} {', '.join(near)}" for word, near in neighbours.items()))
     with path.open("w", encoding="utf-8") as file:

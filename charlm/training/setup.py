@@ -16,8 +16,9 @@ from charlm.engine.checkpoint import Checkpoint, Tensors
 from charlm.engine.runs import Run
 from charlm.errors import ConfigError, RunError
 from charlm.text.corpus import CorpusReader
-from charlm.text.glove import VectorFile, Vectors, embed_vocabulary
+from charlm.text.glove import embed_vocabulary
 from charlm.text.items import NO_ITEMS
+from charlm.text.vector_files import VectorFile, Vectors
 from charlm.training.dataset import Dataset, TextSources, read_dataset
 from charlm.training.finetune import PretrainedModel
 from charlm.training.kept_text import keep_text

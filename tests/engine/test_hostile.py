@@ -22,8 +22,9 @@ from charlm.cli import COMMANDS, main
 from charlm.engine.checkpoint import load_checkpoint, save_checkpoint
 from charlm.errors import CharlmError, CheckpointError
 from charlm.text.corpus import CorpusReader
-from charlm.text.glove import VectorFile, embed_vocabulary
+from charlm.text.glove import embed_vocabulary
 from charlm.text.tokenizer import CharTokenizer, WordTokenizer, tokenizer_from_dict
+from charlm.text.vector_files import VectorFile
 from charlm.training.network import LanguageModel
 from charlm.training.request import Hardware, Request
 from charlm.training.resumption import prepare_resumed

@@ -9,14 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from charlm.errors import VectorsError
-from charlm.text.glove import (
-    VectorFile,
-    embed_vocabulary,
-    nearest,
-    nearest_in_file,
-    read_vectors,
-    write_vectors,
-)
+from charlm.text.glove import embed_vocabulary, name_in_files, write_vectors
+from charlm.text.vector_files import VectorFile
 
 ROWS = "the 0.1 -0.2 3e-4\ncat 1 2 3\n. -0.5 0.25 0.125\n. . . 7 8 9\nqueen 1.1 2 2.9\n"
 
@@ -26,6 +20,24 @@ def file(tmp_path: Path) -> VectorFile:
     path = tmp_path / "vectors.txt"
     path.write_text(ROWS, encoding="utf-8")
     return VectorFile(path)
+
+
+def read_strictly(path: Path, *, header: bool) -> dict[str, np.ndarray]:
+    """Read vectors as gensim does: lines end at newlines, trailing whitespace goes, single spaces separate."""
+    lines = path.read_bytes().split(b"\n")
+    assert lines.pop() == b""
+    if header:
+        count, dim = map(int, lines.pop(0).split(b" "))
+        assert count == len(lines)
+    else:
+        dim = len(lines[0].rstrip().decode().split(" ")) - 1
+    vectors = {}
+    for line in lines:
+        word, *numbers = line.decode().rstrip().split(" ")
+        assert len(numbers) == dim
+        assert word not in vectors
+        vectors[word] = np.array(list(map(float, numbers)), dtype=np.float32)
+    return vectors
 
 
 def plain_loop(text: str) -> dict[str, np.ndarray]:
@@ -46,7 +58,7 @@ def test_vectors_equal_those_of_a_plain_loop(tmp_path: Path, table: list[list[fl
     path = tmp_path / "v.txt"
     path.write_text(text, encoding="utf-8")
     expected = plain_loop(text)
-    found = read_vectors(VectorFile(path), expected)
+    found = VectorFile(path).read(expected)
     assert found.keys() == expected.keys()
     for word, vector in expected.items():
         assert found[word].dtype == np.float32
@@ -55,13 +67,13 @@ def test_vectors_equal_those_of_a_plain_loop(tmp_path: Path, table: list[list[fl
 
 def test_only_lines_of_wanted_words_are_parsed(file: VectorFile) -> None:
     file.path.write_text(ROWS + "unwanted x y z\n", encoding="utf-8")
-    assert set(read_vectors(file, ["cat", "dog"])) == {"cat"}
+    assert set(file.read(["cat", "dog"])) == {"cat"}
     with pytest.raises(VectorsError, match=r"vectors\.txt: line 6: "):
-        read_vectors(file, ["unwanted"])
+        file.read(["unwanted"])
 
 
 def test_a_word_may_contain_spaces(file: VectorFile) -> None:
-    found = read_vectors(file, [".", ". . .", "cat"])
+    found = file.read([".", ". . .", "cat"])
     np.testing.assert_array_equal(found["."], np.float32([-0.5, 0.25, 0.125]))
     np.testing.assert_array_equal(found[". . ."], np.float32([7, 8, 9]))
 
@@ -78,7 +90,7 @@ def test_a_header_trailing_spaces_and_crlf_are_accepted(tmp_path: Path) -> None:
     path.write_bytes(b"3 3\r\nthe 0.1 -0.2 3e-4 \r\n\r\ncat 1 2 3\r\ndog 4 5 6")
     file = VectorFile(path)
     assert file.dim == 3
-    found = read_vectors(file, ["the", "cat", "dog"])
+    found = file.read(["the", "cat", "dog"])
     np.testing.assert_array_equal(found["dog"], np.float32([4, 5, 6]))
     np.testing.assert_array_equal(found["the"], np.float32([0.1, -0.2, 3e-4]))
 
@@ -88,9 +100,9 @@ def test_compressed_files_are_read_like_plain_files(tmp_path: Path, file: Vector
     packed.write_bytes(gzip.compress(ROWS.encode()))
     with zipfile.ZipFile(archive, "w") as out:
         out.writestr("v.txt", ROWS)
-    expected = read_vectors(file, ["the", "queen"])
+    expected = file.read(["the", "queen"])
     for path in (packed, archive):
-        found = read_vectors(VectorFile(path), ["the", "queen"])
+        found = VectorFile(path).read(["the", "queen"])
         assert all((found[word] == expected[word]).all() for word in expected)
 
 
@@ -126,7 +138,7 @@ def test_an_invalid_file_is_an_error_that_names_the_line(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(VectorsError, match=message):
-        read_vectors(VectorFile(path), ["the", "cat", "dog"])
+        VectorFile(path).read(["the", "cat", "dog"])
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
@@ -161,45 +173,54 @@ def test_a_file_without_any_word_of_the_vocabulary_is_an_error(file: VectorFile)
         embed_vocabulary(file, ["<unk>", "zyzzy"], np.array([0, 1]), seed=1)
 
 
-def test_written_vectors_are_read_back_exactly(tmp_path: Path, rng: np.random.Generator) -> None:
-    tokens = ["<unk>", "\n", " ", "a", "é", "two words"]
-    vectors = rng.standard_normal((6, 4)).astype(np.float32) * np.float32(1e-3)
+@pytest.mark.parametrize("header", [False, True])
+def test_written_vectors_are_read_back_exactly(tmp_path: Path, rng: np.random.Generator, header: bool) -> None:
+    tokens = ["<unk>", "\n", " ", "a", "é", "two words", "\t", "\r", "   ", "\u3000", "\\", "7", "\x85", "x\u2028"]
+    vectors = rng.standard_normal((len(tokens), 4)).astype(np.float32) * np.float32(1e-3)
     out = io.StringIO()
-    write_vectors(out, tokens, vectors)
+    write_vectors(out, tokens, vectors, header=header)
     path = tmp_path / "v.txt"
     path.write_text(out.getvalue(), encoding="utf-8")
-    found = read_vectors(VectorFile(path), ["<unk>", "</s>", " ", "a", "é", "two words"])
-    np.testing.assert_array_equal(np.array(list(found.values())), vectors)
-    embedding, _ = embed_vocabulary(VectorFile(path), tokens, np.ones(6, dtype=int), seed=1)
+    expected = dict(zip(map(name_in_files, tokens), vectors, strict=True))
+    found = VectorFile(path).read(expected)
+    assert found.keys() == expected.keys()
+    assert all((found[name] == vector).all() for name, vector in expected.items())
+    strict = read_strictly(path, header=header)
+    assert strict.keys() == expected.keys()
+    assert all((strict[name] == vector).all() for name, vector in expected.items())
+    embedding, _ = embed_vocabulary(VectorFile(path), tokens, np.ones(len(tokens), dtype=int), seed=1)
     np.testing.assert_array_equal(embedding, vectors)
 
 
-def test_nearest_words_have_the_largest_cosines(file: VectorFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["the", "cat", ".", ". . .", "queen"]
-    table = read_vectors(file, words)
-    cosine = {w: float(v @ table["cat"] / np.linalg.norm(v) / np.linalg.norm(table["cat"])) for w, v in table.items()}
-    expected = sorted((word for word in words if word != "cat"), key=lambda word: -cosine[word])
-    for rows in (2, 4096):
-        monkeypatch.setattr("charlm.text.glove.BLOCK_ROWS", rows)
-        found = nearest_in_file(file, "cat", 3)
-        assert [word for word, _ in found] == expected[:3]
-        assert [value for _, value in found] == pytest.approx([cosine[word] for word in expected[:3]])
-    assert nearest(words, np.array([table[word] for word in words]), table["cat"], 3, leave_out="cat") == found
-    assert nearest_in_file(file, "Cat", 1)[0][0] == "queen"
-    with pytest.raises(VectorsError, match="'dog': not in"):
-        nearest_in_file(file, "dog", 3)
-
-
-def test_nearest_words_in_a_file_with_an_invalid_line_are_an_error(file: VectorFile) -> None:
-    file.path.write_text(ROWS + "dog 1 2 x\n", encoding="utf-8")
-    with pytest.raises(VectorsError, match=r"line 6: .*x"):
-        nearest_in_file(file, "cat", 3)
-
-
 def test_a_file_without_newlines_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charlm.text.glove.BLOCK_BYTES", 8)
-    monkeypatch.setattr("charlm.text.glove.MAX_LINE_BYTES", 64)
+    monkeypatch.setattr("charlm.text.packed_files.BLOCK_BYTES", 8)
+    monkeypatch.setattr("charlm.text.vector_files.MAX_LINE_BYTES", 64)
     path = tmp_path / "weights.bin"
     path.write_bytes(b"x" * 1000)
     with pytest.raises(VectorsError, match="a line of more than 64 bytes"):
         VectorFile(path)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4), min_size=1, unique=True))
+def test_every_token_is_one_word_of_a_line(tokens: list[str]) -> None:
+    """Two tokens of newlines, or a token that looks like an escape sequence, may share a name; no others do."""
+    out = io.StringIO()
+    write_vectors(out, tokens, np.ones((len(tokens), 2), dtype=np.float32))
+    lines = out.getvalue().encode().split(b"\n")[:-1]
+    assert len(lines) == len(tokens)
+    for line in lines:
+        word, *numbers = line.decode().split()
+        assert numbers == ["1.0", "1.0"]
+        assert word
+
+
+def test_gensim_reads_written_vectors(tmp_path: Path, rng: np.random.Generator) -> None:
+    keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
+    tokens = ["<unk>", "\n", " ", "  ", "\t", "é", "word"]
+    vectors = rng.standard_normal((len(tokens), 5)).astype(np.float32)
+    for header in (False, True):
+        with (tmp_path / "v.txt").open("w", encoding="utf-8") as out:
+            write_vectors(out, tokens, vectors, header=header)
+        found = keyed_vectors.load_word2vec_format(str(tmp_path / "v.txt"), no_header=not header)
+        assert found.index_to_key == [name_in_files(token) for token in tokens]
+        np.testing.assert_array_equal(found.vectors, vectors)
