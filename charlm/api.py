@@ -217,7 +217,7 @@ class Model:
         """Return the score of a text: its negative log-likelihood, and the measures derived from it.
 
         The text starts from the zero state after one newline. Every token counts, including a final newline if the text
-        has one. The score of an unknown token is that of the model's unknown token.
+        has one. The score of an unknown token includes its spelling, except in perplexity and nats per token.
 
         Args:
             text: The text.

@@ -19,7 +19,6 @@ from charlm.cli.options import (
     errors_option,
     json_option,
     model_option,
-    note,
     noter,
     number,
     option,
@@ -29,6 +28,7 @@ from charlm.cli.options import (
 )
 from charlm.cli.score_columns import BITS_PER_CHAR, COLUMNS, LOG_RATIO, TEXT, describe, parse_columns
 from charlm.cli.threads import limit_threads
+from charlm.cli.unknown_note import note_unknown_tokens
 from charlm.config import MAX_BATCH_LINES
 from charlm.errors import ConfigError
 
@@ -178,7 +178,8 @@ def score(ctx: click.Context, /, **values: Any) -> None:
 
     Reads FILES, or stdin if there are none or if a file is -. For each line, prints its bits per character, a tab and
     the line. Each line is scored independently: it starts from the zero state after one newline. The newline at its end
-    counts, unless the input lacks it. A token that is not in the vocabulary has the probability of the unknown token.
+    counts, unless the input lacks it. A token that is not in the vocabulary costs what the model assigns to the unknown
+    token, and its spelling.
 
     --above and --below compare the first number of --format, or bits per character if --format has no number. If no
     line is printed, the exit code is 1.
@@ -223,7 +224,7 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
         counts = show_lines(scorers, blocks, view)
         passed = not view.nothing_passed
     if counts.num_unknown and not (options.total and options.as_json):  # the JSON of --total has this number
-        note(f"{counts.num_unknown:,} of {counts.num_tokens:,} tokens were unknown to the model", quiet=options.quiet)
+        note_unknown_tokens(scorers[0], counts.num_unknown, counts.num_tokens, quiet=options.quiet)
     return passed
 
 

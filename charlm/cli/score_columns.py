@@ -65,13 +65,21 @@ LOG_RATIO_HELP = "Log-likelihood ratio in nats; above 0 if the first model predi
 
 TEXT_RULE = "Before another column, its control characters and backslashes are escaped, such as a tab as \\t."
 
+SPELLING_HELP = "The part of bits_per_char for the spelling of unknown tokens."
+
 _COLUMNS = (
     Column(BITS_PER_CHAR, ".4f", "Bits per character.", lambda scores: scores[0].bits_per_char),
     Column("bits-per-byte", ".4f", "Bits per byte of UTF-8.", lambda scores: scores[0].bits_per_byte),
     Column("nats", ".4f", "Negative log-likelihood of the line in nats.", lambda scores: scores[0].nll_nats),
+    Column(
+        "spelling",
+        ".4f",
+        "The part of nats for the spelling of unknown tokens.",
+        lambda scores: scores[0].spelling_nats,
+    ),
     Column("tokens", "d", "Number of tokens.", lambda scores: scores[0].num_tokens),
     Column("unknowns", "d", "Number of tokens not in the vocabulary.", lambda scores: scores[0].num_unknown),
-    Column("perplexity", ".4f", "Perplexity per token.", lambda scores: scores[0].perplexity),
+    Column("perplexity", ".4f", "Perplexity per token, without spelling.", lambda scores: scores[0].perplexity),
     Column("chars", "d", "Number of characters, including the newline.", lambda scores: scores[0].num_chars),
     Column(LOG_RATIO, ".4f", LOG_RATIO_HELP, _log_ratio, needs_second_model=True),
     Column(TEXT, "", "The line without its newline. " + TEXT_RULE, None),
@@ -89,8 +97,9 @@ TOTAL_FIGURES = (
     Column("bits_per_token", ".6f", "Bits per token.", lambda scores: scores[0].bits_per_token),
     Column("nats_per_char", ".6f", "Nats per character.", lambda scores: scores[0].nats_per_char),
     Column("bits_per_char", ".6f", "Bits per character.", lambda scores: scores[0].bits_per_char),
+    Column("spelling_bits_per_char", ".6f", SPELLING_HELP, lambda scores: scores[0].spelling_bits_per_char),
     Column("bits_per_byte", ".6f", "Bits per byte of UTF-8.", lambda scores: scores[0].bits_per_byte),
-    Column("perplexity", ".6f", "Perplexity per token.", lambda scores: scores[0].perplexity),
+    Column("perplexity", ".6f", "Perplexity per token, without spelling.", lambda scores: scores[0].perplexity),
     Column("perplexity_of_known", ".6f", "Perplexity per known token.", lambda scores: scores[0].perplexity_of_known),
     Column("log_ratio", ".6f", LOG_RATIO_HELP, _log_ratio, needs_second_model=True),
 )

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from charlm.config import MAX_BATCH_LINES
 from charlm.engine.rnn import START, Array, RecurrentNetwork
 from charlm.engine.scores import Score, TokenScores
+from charlm.engine.unknown import WordCounts
 from charlm.text.joint_vocabulary import join_vocabularies
 from charlm.text.line_ends import fold_line_ends
 from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
@@ -45,9 +46,13 @@ class Scorer(Protocol):
 
     Attributes:
         tokenizer: The tokenizer that splits the text.
+        unknown_words: Words or characters that were unknown so far, with the number of times that each occurred.
+        spells_unknown_tokens: Whether the spelling of unknown tokens has a cost.
     """
 
     tokenizer: Tokenizer
+    unknown_words: WordCounts
+    spells_unknown_tokens: bool
 
     def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
         """Score lines independently of each other.
@@ -73,6 +78,8 @@ class ModelScorer:
 
     Attributes:
         tokenizer: The model's tokenizer.
+        unknown_words: As in `Scorer`.
+        spells_unknown_tokens: As in `Scorer`.
     """
 
     def __init__(self, network: RecurrentNetwork, threads: int = 1, *, with_entropy: bool = False) -> None:
@@ -80,6 +87,8 @@ class ModelScorer:
         self._threads = threads
         self._with_entropy = with_entropy
         self.tokenizer = network.tokenizer
+        self.unknown_words = network.unknown_tokens.counts
+        self.spells_unknown_tokens = network.unknown_tokens.are_spelt
 
     def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
         """Score lines independently of each other.
@@ -203,6 +212,8 @@ class Mixture:
 
     Attributes:
         tokenizer: Tokenizer with the tokens that at least one model knows.
+        unknown_words: As in `Scorer`.
+        spells_unknown_tokens: As in `Scorer`.
 
     Raises:
         ConfigError: If the models split text into different tokens.
@@ -210,6 +221,8 @@ class Mixture:
 
     def __init__(self, scorers: Sequence[Scorer], weights: Sequence[float]) -> None:
         self.tokenizer = join_vocabularies([scorer.tokenizer for scorer in scorers])
+        self.unknown_words = WordCounts()
+        self.spells_unknown_tokens = all(scorer.spells_unknown_tokens for scorer in scorers)
         self._scorers = scorers
         self._weights = weights
         ids = {token: token_id for token_id, token in enumerate(self.tokenizer.tokens) if token_id != UNKNOWN_ID}
@@ -242,6 +255,7 @@ class Mixture:
         if not unknown.any():
             return TokenScores(first.text, ids, nats)
         words = tuple(itertools.compress(first.unknown_words, unknown[first.ids == UNKNOWN_ID].tolist()))
+        self.unknown_words.add(words)
         spellings = [part.spelling_nats for part in scores if part.spelling_nats is not None]
         if len(spellings) < len(scores):  # a model has no costs for spelling
             return TokenScores(first.text, ids, nats, unknown_words=words)

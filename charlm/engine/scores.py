@@ -87,6 +87,11 @@ class Score:
         return self.nats_per_char / math.log(2)
 
     @property
+    def spelling_bits_per_char(self) -> float:
+        """The part of `bits_per_char` for the spelling of unknown tokens."""
+        return self.spelling_nats / self.num_chars / math.log(2)
+
+    @property
     def bits_per_byte(self) -> float:
         """Cross-entropy in bits per byte of UTF-8, including the spelling of unknown tokens."""
         return self.nll_nats / self.num_bytes / math.log(2)

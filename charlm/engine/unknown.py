@@ -1,5 +1,6 @@
 """Unknown tokens of scored texts: which words or characters they stand for, and the cost of their spelling."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,21 @@ from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
 MAX_CACHED_WORDS = 100_000
 """Maximum number of words whose spelling is remembered."""
 
+MAX_COUNTED_WORDS = 100_000
+"""Maximum number of unknown words that are counted. If there are more, the rarer half is forgotten."""
+
+
+class WordCounts(Counter[str]):
+    """Approximate numbers of occurrences of the most frequent words, in bounded memory."""
+
+    def add(self, words: Iterable[str]) -> None:
+        """Count words."""
+        self.update(words)
+        if len(self) > MAX_COUNTED_WORDS:
+            frequent = self.most_common(MAX_COUNTED_WORDS // 2)
+            self.clear()
+            self.update(dict(frequent))
+
 
 class UnknownTokens:
     """Costs of the unknown tokens of one model.
@@ -22,12 +38,14 @@ class UnknownTokens:
         spelling: The model of the spelling of words; None if the model file has none.
 
     Attributes:
+        counts: Words or characters that were unknown in the texts so far, with the number of times that each occurred.
         are_spelt: Whether the spelling of unknown tokens has a cost. False for word models without a spelling model.
     """
 
     def __init__(self, tokenizer: Tokenizer, spelling: SpellingModel | None) -> None:
         self._tokenizer = tokenizer
         self._spelling = spelling
+        self.counts = WordCounts()
         self.are_spelt = tokenizer.kind == "char" or spelling is not None
         self._char_nats = uniform_nats(tokenizer.vocab_size - 1)
         self._words: dict[str, str] = {}  # by the part of the text that is one unknown token
@@ -40,6 +58,8 @@ class UnknownTokens:
             scores: Scores whose `nats` are those of the tokens alone.
         """
         words = [self._unknown_words(part) for part in scores]
+        for part in words:
+            self.counts.add(part)
         self._spell(word for part in words for word in part)
         return [self._with_spelling(part, found) if found else part for part, found in zip(scores, words, strict=True)]
 

@@ -84,7 +84,7 @@ def test_format_selects_and_orders_the_columns(charlm: Charlm, model_file: Path)
     assert float(nats) == pytest.approx(score.nll_nats, abs=1e-3)
     assert float(perplexity) == pytest.approx(score.perplexity, abs=1e-2)
     assert (tokens, unknowns, text, chars) == ("5", "1", "To %", "5")
-    assert done.stderr == "Note: 1 of 5 tokens were unknown to the model\n"
+    assert done.stderr == "Note: 1 of 5 tokens were unknown to the model; the most frequent: '%' (1)\n"
 
 
 def test_json_has_all_columns_of_one_model(charlm: Charlm, model_file: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from charlm.engine.rnn import START, RecurrentNetwork
 from charlm.engine.scorer import Mixture, ModelScorer, score_text
 from charlm.engine.scores import Score, TokenScores
+from charlm.engine.unknown import WordCounts
 from charlm.errors import ConfigError
 from charlm.text.tokenizer import UNKNOWN_ID, CharTokenizer, Ids, Tokenizer, WhitespaceTokenizer, WordTokenizer
 from tests.conftest import VERSE, make_checkpoint
@@ -155,8 +156,11 @@ def test_probabilities_of_a_mixture_of_unequal_vocabularies_add_up_to_1(
 class FixedScorer:
     """Scorer whose tokens have the same probabilities everywhere."""
 
+    spells_unknown_tokens = False
+
     def __init__(self, tokenizer: Tokenizer, probabilities: np.ndarray) -> None:
         self.tokenizer = tokenizer
+        self.unknown_words = WordCounts()
         self._nats = -np.log(probabilities).astype(np.float32)
 
     def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
