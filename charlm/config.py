@@ -384,7 +384,12 @@ class SampleConfig(Settings):
         group=PENALTY,
     )
     beam: int | None = setting(
-        None, "Use beam search with beam width N instead of sampling.", "--beam", minimum=1, maximum=1000, group=DRAWING
+        None,
+        "Use beam search with beam width N instead of sampling: find the text with the highest total probability.",
+        "--beam",
+        minimum=1,
+        maximum=1000,
+        group=DRAWING,
     )
     length: int | None = setting(
         None,

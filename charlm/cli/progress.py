@@ -137,8 +137,9 @@ def print_summary(run: "Run", end: "Progress", units: "LossUnits") -> None:
         **_training_row(end, units, words=words),
         **_validation_rows(run, end, units, words=words),
         "saved in": str(run.path),
-        "next": f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}",
     }
+    if stopped or not is_unchanged(run, end):
+        rows["next"] = f"charlm train --resume {run.name}" if stopped else f"charlm sample -m {run.name}"
     print_table(list(rows.items()), err=True)
 
 
@@ -160,9 +161,14 @@ def _validation_rows(run: "Run", end: "Progress", units: "LossUnits", *, words: 
     if before is not None:
         rows["before"] = loss_text(before, units, words=words)
     if end.best_nats is not None:
-        best = "(unchanged: no update was better, so none was kept)" if end.best_nats == before else "(best)"
+        best = "(unchanged)" if is_unchanged(run, end) else "(best)"
         rows["validation"] = f"{loss_text(end.best_nats, units, words=words)} {best}"
     return rows
+
+
+def is_unchanged(run: "Run", end: "Progress") -> bool:
+    """Return whether no update of a pretrained model has lowered its validation loss, so that none is saved."""
+    return end.best_nats is not None and end.best_nats == _nats_before(run)
 
 
 def _nats_before(run: "Run") -> float | None:

@@ -217,7 +217,7 @@ def _show_plan(training: "Training") -> int:
 def _train(training: "Training", status: StatusLine, *, quiet: bool) -> int:
     """Train and print the results. Return the number of the signal that ended the training, or 0."""
     from charlm.cli.plan_view import plan_text
-    from charlm.cli.progress import ProgressView, print_summary
+    from charlm.cli.progress import ProgressView, is_unchanged, print_summary
     from charlm.cli.signals import StopSignals
     from charlm.training.callbacks import Callbacks
 
@@ -238,6 +238,11 @@ def _train(training: "Training", status: StatusLine, *, quiet: bool) -> int:
         return stop.number
     if not quiet:
         print_summary(training.run, end, units)
+    if first and end.fraction == 1 and is_unchanged(training.run, end):
+        warn(
+            "nothing was learned: no update lowered the validation loss, so the saved model is the one of --from, "
+            f"unchanged; give more text, or --lr below {training.train_config.learning_rate:.2g}"
+        )
     if first:
         click.echo(training.run.model)
     return stop.number

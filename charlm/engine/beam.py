@@ -47,8 +47,12 @@ def beam_search(
     """Find the most probable texts after a prompt.
 
     In each step, every hypothesis is extended by every token, and the `beam` most probable extensions are kept. An
-    extension that has reached its end, by a stop string or its number of lines, is set aside. The search ends when
-    `beam` texts have reached their end, or at the maximum length.
+    extension that has reached its end, by a stop string, its number of lines or the maximum length, is set aside. The
+    search ends when no unfinished text is more probable than the `beam` most probable ones that have reached their end.
+    A longer text is never more probable than its beginning, so that the search would find no better ones.
+
+    The probability of a text is the product of the probabilities of its tokens, including those that end it: the
+    probability that sampling with temperature 1 generates exactly this text.
 
     Args:
         network: The model.
@@ -57,8 +61,7 @@ def beam_search(
         novelty_filter: Filter that excludes repetitions of the training text.
 
     Returns:
-        Up to `beam` hypotheses that have reached their end or the maximum length, in ascending order of nats per
-        token. Among texts with equal numbers of tokens, the most probable comes first.
+        Up to `beam` hypotheses that have reached their end, the most probable first.
 
     Raises:
         NoveltyError: If every extension would repeat the training text.
@@ -73,7 +76,10 @@ def beam_search(
             nlls[:, UNKNOWN_ID] = np.inf
         unfinished, newly_ended = _separate_ended(_extend(growing, nlls, width, novelty_filter))
         ended += newly_ended
-        if len(ended) >= width or not unfinished:
+        ended = sorted(ended, key=_nll)[:width]
+        if not unfinished or (
+            len(ended) == width and _nll(ended[-1]) <= min(_nll(one.hypothesis) for one in unfinished)
+        ):
             break
         growing = [extension.hypothesis for extension in unfinished]
         stepper.select(np.array([extension.parent for extension in unfinished]))
@@ -84,7 +90,11 @@ def beam_search(
             "value, or a larger beam",
             fields=["novel", "beam"],
         )
-    return sorted(ended or growing, key=lambda found: found.generation.nats_per_token)[:width]
+    return ended or growing
+
+
+def _nll(hypothesis: Hypothesis) -> float:
+    return hypothesis.generation.nll_nats
 
 
 def _extend(

@@ -27,6 +27,9 @@ TRAINING_COST = 3
 """Time to train on a token, as a multiple of the time to validate on a token (measured: 1 x 256, bf16). It is used
 instead of measured times if the training is not limited by minutes."""
 
+EARLY_TOKENS = 4
+"""Number of tokens that a fine-tuning trains on before its first early validation, per token of a validation."""
+
 MAX_VALIDATION_SHARE = 0.1
 """Maximum duration of a validation, as a share of the time limit. A validation that takes longer reads less text."""
 
@@ -72,6 +75,7 @@ class Schedule:
         if config.epochs is not None:
             self._steps = math.ceil(config.epochs * batches.steps_per_epoch)
         self._validations = self._num_validations(config, batches.tokens_per_step, num_val_tokens)
+        self._tokens_per_step, self._num_val_tokens = batches.tokens_per_step, num_val_tokens
         self._val_seconds = self._validated_at = 0.0
         self._reserved_seconds = 0.0
 
@@ -105,6 +109,15 @@ class Schedule:
     def next_validation(self, fraction: float) -> float:
         """Return the fraction at which the next validation is due."""
         return _next_multiple(self._validations, fraction)
+
+    def is_early_validation(self, step: int) -> bool:
+        """Return whether a fine-tuning is validated after `step` updates in addition to the evenly spaced validations.
+
+        A pretrained model may improve within few updates and then become worse, above all on a short text. Therefore,
+        it is validated after 1, 2, 4, 8 and so on updates, as soon as a validation takes little time in comparison.
+        """
+        is_power_of_2 = step > 0 and step & (step - 1) == 0
+        return is_power_of_2 and step * self._tokens_per_step >= EARLY_TOKENS * self._num_val_tokens
 
     def has_time_to_validate(self) -> bool:
         """Return True if the last validation and the end are far enough away; always True without a time limit."""

@@ -131,7 +131,7 @@ class Training:
         )
         if self.saved is not None:
             trainer.resume(self.saved)
-        return trainer.train(measure_first="from" in self.metadata)
+        return trainer.train(pretrained="from" in self.metadata)
 
 
 def run(request: Request, callbacks: "Callbacks | None" = None) -> tuple[Run, "Progress"]:

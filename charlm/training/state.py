@@ -50,6 +50,7 @@ class Counters:
         train_nats: Mean training loss in the last line of the log, in nats per token.
         best_nats: Lowest validation loss, in nats per token.
         validations_without_improvement: Number of validations since the one with the lowest loss.
+        validated_step: Number of updates at the last validation.
         next_report: Fraction of the training at which the next line of the log is due.
         next_validation: Fraction of the training at which the next validation is due.
         learning_rate: Learning rate of the last update.
@@ -67,6 +68,7 @@ class Counters:
     train_nats: float | None = None
     best_nats: float | None = None
     validations_without_improvement: int = 0
+    validated_step: int = 0
     next_report: float = 0.0
     next_validation: float = 0.0
     learning_rate: float = 0.0

@@ -81,6 +81,7 @@ class Trainer:
         self._fraction_done = 0.0  # of the first process
         self._is_complete = False
         self._began_seconds, self._began_step = 0.0, 0
+        self._validates_early = False
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a save.
@@ -113,12 +114,12 @@ class Trainer:
         if self._workers.is_first:
             self._run.truncate_log(counters.log_bytes)
 
-    def train(self, measure_first: bool = False) -> Progress:
+    def train(self, pretrained: bool = False) -> Progress:
         """Train until the end or until the caller stops it, and save.
 
         Args:
-            measure_first: Whether to validate before the first update. The initial model then counts as the best until
-                an update improves it.
+            pretrained: Whether the model has been trained before. It is then validated before the first update, and
+                counts as the best until an update improves it; and it is validated more often at the beginning.
 
         Returns:
             The progress at the end.
@@ -127,7 +128,7 @@ class Trainer:
             TrainingError: If the training diverges repeatedly.
             CheckpointError: If the model cannot be written at the end. A failure before the end is only a warning.
         """
-        self._begin(measure_first=measure_first)
+        self._begin(pretrained=pretrained)
         while True:
             self._validate_and_report()
             stop, save, keep = self._agree()
@@ -142,9 +143,10 @@ class Trainer:
             except DivergedError as error:
                 self._guard.recover(error)
 
-    def _begin(self, *, measure_first: bool) -> None:
+    def _begin(self, *, pretrained: bool) -> None:
         """Prepare the first update."""
         self.model.train()
+        self._validates_early = pretrained
         self._began_seconds, self._began_step = self._watch.read(), self._state.counters.step
         self._writer.last_save_seconds = self._began_seconds
         self._guard.keep_snapshot()
@@ -152,7 +154,7 @@ class Trainer:
             return
         if self.config.minutes is not None:
             self._validator.limit_time(self._schedule, self._watch)
-        if measure_first and self._validator.num_tokens and self._state.counters.best_nats is None:
+        if pretrained and self._validator.num_tokens and self._state.counters.best_nats is None:
             self._validate()
 
     def update(self) -> None:
@@ -219,24 +221,36 @@ class Trainer:
         fraction, counters = self._fraction(), self._state.counters
         if not self._workers.is_first or fraction >= 1 or not counters.step:
             return
-        if fraction >= counters.next_report:
-            if fraction >= counters.next_validation and self._schedule.has_time_to_validate():
-                if self._validate() is None:
-                    return  # the validation was stopped early and remains due
+        is_report_due = fraction >= counters.next_report
+        is_validation_due = is_report_due and fraction >= counters.next_validation
+        is_validation_due = is_validation_due and self._schedule.has_time_to_validate()
+        if is_validation_due or self._is_early_validation_due():
+            if self._validate(early=not is_validation_due) is None:
+                return  # the validation was stopped and remains due
+            if is_validation_due:
                 counters.next_validation = self._schedule.next_validation(fraction)
-            elif counters.loss_steps:
-                self._log(self._progress())
+        elif is_report_due and counters.loss_steps:
+            self._log(self._progress())
+        if is_report_due:
             counters.next_report = self._schedule.next_report(fraction)
             self._guard.request_snapshot()
         self._callbacks.report(self._progress())
 
-    def _validate(self) -> Progress | None:
+    def _is_early_validation_due(self) -> bool:
+        counters = self._state.counters
+        is_new = self._validates_early and counters.step > counters.validated_step
+        return is_new and bool(self._validator.num_tokens) and self._schedule.is_early_validation(counters.step)
+
+    def _validate(self, *, early: bool = False) -> Progress | None:
         """Validate the averaged weights, and write them if they are the best so far.
 
         Without a validation text, they always count as the best.
 
+        Args:
+            early: Whether the validation is none of the evenly spaced ones, which `patience` counts.
+
         Returns:
-            The progress; None if the validation was stopped early.
+            The progress; None if the validation was stopped.
         """
         with self._state.average.applied(half=self.config.half):
             began, nats, counters = self._watch.read(), None, self._state.counters
@@ -248,7 +262,10 @@ class Trainer:
             is_best = nats is None or counters.best_nats is None or nats < counters.best_nats
             if is_best:
                 counters.best_nats = nats
-            counters.validations_without_improvement = 0 if is_best else counters.validations_without_improvement + 1
+                counters.validations_without_improvement = 0
+            elif not early:
+                counters.validations_without_improvement += 1
+            counters.validated_step = counters.step
             progress = self._progress(nats)
             if is_best:
                 self._writer.write_best(progress)

@@ -84,7 +84,12 @@ def test_the_model_is_measured_first_and_kept_if_no_update_makes_it_better(model
     assert saved.metadata["metrics"]["val_nats"] == first
     assert log_of("worse")[0]["train_nats"] is None
     assert f"before      {first:.4f} nats" in done.stderr
-    assert "no update was better" in done.stderr
+    assert "Warning: nothing was learned: no update lowered the validation loss" in done.stderr
+    assert "or --lr below 30\n" in done.stderr
+    assert "charlm sample" not in done.stderr
+    better = run("train", new_text, "--from", model_file, "--name", "better", *QUICK)
+    assert "Warning" not in better.stderr
+    assert "charlm sample -m better" in better.stderr
 
 
 def test_the_rate_is_a_share_of_a_fresh_one_unless_it_is_given(model_file: Path, new_text: Path) -> None:

@@ -53,12 +53,27 @@ def test_a_wider_beam_finds_a_text_at_least_as_probable(network: RecurrentNetwor
     assert nlls[1] <= nlls[0] + 1e-5
 
 
-def test_ended_texts_are_ranked_by_nats_per_token(network: RecurrentNetwork) -> None:
-    found = beam_search(network, SampleConfig(beam=8, length=5, stop=("bb",), lines=1), "a")
-    assert all("bb" not in text and "\n" not in text[:-1] for _, text in found)
-    assert {generation.ended_by for generation, _ in found} & {"stop", "lines"}
-    means = [generation.nats_per_token for generation, _ in found]
-    assert means == sorted(means)
+@pytest.mark.parametrize("width", [256, 16])
+def test_texts_of_different_lengths_are_ranked_by_their_probability(network: RecurrentNetwork, width: int) -> None:
+    """Complete texts end at the first newline, before "bb", or after four tokens."""
+    ends = [
+        "".join(chars)
+        for length in (1, 2, 3, 4)
+        for chars in itertools.product(LETTERS, repeat=length)
+        if not any(mark in "".join(chars[:-1]) for mark in ("\n", "bb"))
+        and (length == 4 or chars[-1] == "\n" or chars[-2:] == ("b", "b"))
+    ]
+    ranked = sorted((nll(network, "a", text), text.removesuffix("bb")) for text in ends)
+    found = search(network, beam=width, length=4, stop=("bb",), lines=1)
+    assert len(found) == min(width, len(ranked))
+    assert [text for text, _ in found[:8]] == [text for _, text in ranked[:8]]
+    np.testing.assert_allclose([nats for _, nats in found[:8]], [nats for nats, _ in ranked[:8]], atol=1e-4)
+
+
+def test_search_continues_while_an_unfinished_text_is_more_probable(network: RecurrentNetwork) -> None:
+    best, *_ = search(network, beam=1, length=5, lines=1)
+    wide, *_ = search(network, beam=3, length=5, lines=1)
+    assert wide[1] <= best[1] + 1e-5
     assert search(network, beam=2, length=0) == [("", 0.0)]
 
 

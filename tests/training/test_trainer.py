@@ -417,3 +417,36 @@ def test_patience_counts_validations_before_a_resume(monkeypatch: pytest.MonkeyP
     config = replace(QUICK, steps=400, patience=3)
     assert make_trainer("run", config, stop=stop_after(35)).train().fraction < 1
     assert make_trainer("run", config, resume=True).train().step == 52
+
+
+def test_pretrained_model_is_validated_after_few_updates_and_its_best_state_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = {0: 2.0, 1: 1.9, 2: 1.8, 4: 1.5, 8: 2.5}
+    made = make_trainer("run", replace(QUICK, steps=200, batch_size=8))
+    monkeypatch.setattr(made._schedule, "_num_val_tokens", 10)
+    monkeypatch.setattr(made._validator, "loss", lambda: losses.get(made._state.counters.step, 3.0))
+    end = made.train(pretrained=True)
+    validated = [line["step"] for line in log_of("run") if line["val_nats"] is not None]
+    assert validated[:7] == [0, 1, 2, 4, 8, 16, 28]
+    assert end.best_nats == 1.5
+    assert load_checkpoint(Path("run/model.safetensors")).metadata["metrics"]["step"] == 4
+
+
+@pytest.mark.parametrize("calls", [0, 3, 12, 22])
+def test_resumed_fine_tuning_equals_an_uninterrupted_one(calls: int) -> None:
+    make_trainer("whole").train(pretrained=True)
+    assert make_trainer("broken", stop=stop_after(calls)).train(pretrained=True).fraction < 1
+    make_trainer("broken", resume=True).train(pretrained=True)
+    assert_same_run("whole", "broken")
+
+
+def test_early_validations_take_a_small_part_of_the_tokens_and_do_not_exhaust_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = iter([1.0, *[2.0] * 100])
+    made = make_trainer("run", replace(QUICK, steps=400, patience=3))
+    monkeypatch.setattr(made._validator, "loss", lambda: next(losses))
+    assert made.train(pretrained=True).step == 32  # the third of 40 evenly spaced validations
+    early = [step for step in range(1000) if made._schedule.is_early_validation(step)]
+    assert early == [32, 64, 128, 256, 512]  # 4 times 133 tokens, in updates of 32 tokens
