@@ -31,6 +31,12 @@ TERMINAL_STYLES = ("", "30;48;5;230", "30;48;5;222", "30;48;5;215", "97;48;5;160
 PAGE_COLOURS = ("transparent", "#fff7d6", "#fddc8c", "#fbb061", "#d7301f", "#7a0177")
 """CSS background colours of the levels."""
 
+JOINERS = "\u200b\u200c\u200d\u2060\ufeff"
+"""Characters without width that join their neighbours or keep them apart."""
+
+MEDIAL_JAMO = "".join(map(chr, range(0x1160, 0x1200)))
+"""Vowels and final consonants of Korean, which are shown within the syllable that the consonant before them begins."""
+
 PAGE_HEAD = """\
 <!doctype html>
 <html lang="en">
@@ -62,14 +68,19 @@ def level_of(bits: float) -> int:
 def visible(char: str) -> str:
     """Return a character in a form that can be shown.
 
-    Control characters become their symbols, and lone surrogates become U+FFFD.
+    Control characters become their symbols. Characters that are not printable, such as lone surrogates and marks that
+    change the direction of writing, become U+FFFD, except those that join their neighbours or keep them apart.
     """
     point = ord(char)
     if point < 0x20:
         return "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}" if char == "\n" else chr(0x2400 + point)
     if point == 0x7F:
         return "\N{SYMBOL FOR DELETE}"
-    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(char) in ("Cc", "Cs") else char
+    return (
+        char
+        if char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs"
+        else "\N{REPLACEMENT CHARACTER}"
+    )
 
 
 class ColourHeatmap(View):
@@ -179,7 +190,7 @@ def _coloured(text: str, level: int) -> str:
 
 
 def _num_columns(char: str) -> int:
-    """Return the number of terminal columns of a character."""
-    if unicodedata.combining(char):
+    """Return the number of terminal columns of a character: 0 for marks on the character before it, 2 for wide ones."""
+    if unicodedata.category(char) in ("Mn", "Me") or char in JOINERS or char in MEDIAL_JAMO:
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -21,6 +21,7 @@ from charlm.cli.options import (
     quiet_option,
     wait_note,
 )
+from charlm.cli.streams import write_text
 
 if TYPE_CHECKING:
     from charlm.engine.novelty import Comparison, CopiedRun, NoveltyFilter
@@ -141,7 +142,7 @@ def _print_rows(num_chars: int, copy: "CopiedRun", shares: dict[int, float]) -> 
 
     shown = copy.text if len(copy.text) <= MAX_SHOWN_CHARS else f"{copy.text[:MAX_SHOWN_CHARS]}..."
     click.echo(f"characters\t{num_chars}")
-    click.echo(f"longest_copied_run\t{len(copy.text)}\t{json.dumps(shown, ensure_ascii=False)[1:-1]}")
+    write_text(f"longest_copied_run\t{len(copy.text)}\t{json.dumps(shown, ensure_ascii=False)[1:-1]}\n")
     for length, share in shares.items():
         click.echo(f"copied_{length}-grams\t{share:.4f}")
 

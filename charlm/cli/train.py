@@ -92,7 +92,7 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNIN
     type=click.Path(path_type=Path),
     metavar="FILE",
     group=MODEL,
-    help="Initialise the embeddings from word vectors in GloVe or word2vec text format; plain text, .gz or .zip.",
+    help="Initialise the embeddings from word vectors in GloVe's or word2vec's format; plain, .gz or .zip.",
 )
 @settings_options(TokenizerConfig, AUTOMATIC)
 @option(

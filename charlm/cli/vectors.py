@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.options import EscapedText, GroupedCommand, json_option, model_option, option, top_option
+from charlm.cli.streams import write_text
 
 if TYPE_CHECKING:
     from charlm.text.vector_search import VectorSource
@@ -50,15 +51,14 @@ def export(model: str | None, header: bool) -> None:
       charlm vectors export -m ptb > ptb.vectors.txt
       charlm vectors export -m ptb --header > ptb.word2vec.txt
     """
-    import sys
-
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.runs import find_model
-    from charlm.text.glove import write_vectors
+    from charlm.text.glove import vector_lines
 
     checkpoint = load_checkpoint(find_model(model))
     embedding = checkpoint.tensors["embedding.weight"]
-    write_vectors(sys.stdout, checkpoint.tokenizer.tokens, embedding, header=header)
+    for line in vector_lines(checkpoint.tokenizer.tokens, embedding, header=header):
+        write_text(line)
 
 
 @vectors.command(cls=GroupedCommand)

@@ -3,7 +3,7 @@
 Shapes: V vocabulary, E embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -115,15 +115,20 @@ def _coverage(
     )
 
 
-def write_vectors(out: TextIO, tokens: Sequence[str], vectors: Vectors, *, header: bool = False) -> None:
-    """Write vectors, (V, E), in GloVe's format, or in word2vec's text format, which has a header line.
+def vector_lines(tokens: Sequence[str], vectors: Vectors, *, header: bool = False) -> Iterator[str]:
+    """Yield the lines of a file of vectors, (V, E), in GloVe's format, or with a header in word2vec's text format.
 
     Each number is written with the fewest digits from which the same float32 is read.
     """
     if header:
-        out.write(f"{len(tokens)} {vectors.shape[1]}\n")
+        yield f"{len(tokens)} {vectors.shape[1]}\n"
     for token, vector in zip(tokens, vectors, strict=True):
-        out.write(f"{name_in_files(token)} {' '.join(map(str, vector))}\n")
+        yield f"{name_in_files(token)} {' '.join(map(str, vector))}\n"
+
+
+def write_vectors(out: TextIO, tokens: Sequence[str], vectors: Vectors, *, header: bool = False) -> None:
+    """Write vectors, (V, E), as `vector_lines` gives them."""
+    out.writelines(vector_lines(tokens, vectors, header=header))
 
 
 def name_in_files(token: str) -> str:
