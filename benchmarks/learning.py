@@ -1,6 +1,7 @@
 """Held-out loss of charlm and of other programs after the same training time, on the same text and machine.
 
     python -m benchmarks.learning --minutes 0.67 2.5 10 --nanogpt DIR --word-language-model DIR --csv losses.csv
+    python -m benchmarks.learning --minutes 0.67 --seeds 3 --name learning-seeds --only charlm plain plain-equal-chars
 
 nanoGPT and PyTorch's word_language_model are run from checkouts of their repositories. A program whose checkout is not
 given is left out.
@@ -22,17 +23,21 @@ from typing import Any
 import click
 
 from benchmarks import add_project_to_pythonpath
-from benchmarks.checkouts import nanogpt, word_language_model
+from benchmarks.checkouts import NANOGPT_DEMO, NANOGPT_TUNED, nanogpt, word_language_model
 from benchmarks.heldout import LATE, WINDOW, HeldOut, held_out
-from benchmarks.peers import Peer, PeerError, Task, Trained, charlm, plain
+from benchmarks.peers import Peer, PeerError, Task, Trained, charlm, plain, plain_equal_chars
 from benchmarks.report import mean_and_range, table, write_section
 from charlm.cli.curves import Curve, loss_range
 from charlm.cli.figure import new_figure
 
-CHECKOUTS = {"nanogpt": (nanogpt, "train.py"), "word_language_model": (word_language_model, "main.py")}
-"""Programs that need a checkout, and a file that the checkout must contain."""
+CHECKOUTS = {
+    "nanogpt-demo": (nanogpt, "nanogpt", "train.py"),
+    "nanogpt-tuned": (partial(nanogpt, settings=NANOGPT_TUNED), "nanogpt", "train.py"),
+    "word_language_model": (word_language_model, "word_language_model", "main.py"),
+}
+"""Programs that need a checkout: how to run them, the option for the checkout, and a file that it must contain."""
 
-NAMES = ("charlm", "plain", *CHECKOUTS)
+NAMES = ("charlm", "plain", "plain-equal-chars", *CHECKOUTS)
 
 MIN_CHARS = 5000
 """Minimum length of a text in characters, so that both of its parts are long enough for every program's windows."""
@@ -43,21 +48,32 @@ after the other, each with its own default number of threads. *Carried*: the tex
 *Cold*: it is read in windows of {WINDOW} characters, each from the zero state. *Late*: as cold, without the first
 {LATE} characters of each window. Every text starts after one newline and every character counts, as in `charlm score`.
 
-The training time is that of the whole command: start-up and the program's own validations included.
+The training time is that of the whole command: start-up and the program's own validations included. *CPU seconds* is
+the processor time of all threads.
 
 """
 
-HEADER = ("minutes", "program", "carried", "cold", "late", "seconds used", "million characters read", "parameters")
+HEADER = (
+    *("minutes", "program", "carried", "cold", "late", "seconds used", "CPU seconds"),
+    *("million characters read", "parameters"),
+)
+
+CHANGES = ", ".join(f"{name} {value}" for name, value in NANOGPT_TUNED.items() if NANOGPT_DEMO.get(name) != value)
 
 NOTES = {
-    "charlm": "`charlm train TEXT --minutes M` with default settings; the model with the best validation loss",
-    "plain": "`benchmarks/plain.py`: nn.LSTM of 2 x 256 units, dropout 0.2, Adam with learning rate 2e-3, 32 random "
-    "windows of 100 characters per update, each from the zero state; the last weights",
-    "nanogpt": "the recipe for a CPU in its README (4 layers of 128, block 64, batch 12). The number of iterations is "
-    "what fits in the time, by a measurement beforehand, and the learning rate decays until the last one. The model "
-    "reads at most 64 characters and has no state: for *carried* and *cold*, blocks of 64 are moved by 32, and the "
-    "second half of each is counted, so that each character has 33 to 64 characters of context. The model with the "
-    "best validation loss",
+    "charlm": "`charlm train TEXT --minutes M` with default settings; the model with the best validation loss on the "
+    "held-out text",
+    "plain": "`benchmarks/plain.py`, whose training loop has 20 lines: nn.LSTM of 1 x 256 units, 16 streams of 64 "
+    "characters per update with carried state, Adam with a learning rate that falls from 0.008 to 0 along a cosine, no "
+    "dropout; the last weights",
+    "plain-equal-chars": "the same program, for as many characters as charlm has read with the same seed, however long "
+    "it takes",
+    "nanogpt-demo": "nanoGPT with the settings that its README gives for a demonstration on a CPU (4 layers of 128, "
+    "block 64, batch 12, learning rate 1e-3). The number of iterations is what fits in the time, by a measurement "
+    "beforehand, and the learning rate decays until the last one. The model reads at most 64 characters and has no "
+    "state: for *carried* and *cold*, blocks of 64 are moved by 32, and the second half of each is counted, so that "
+    "each character has 33 to 64 characters of context. The model with the best validation loss",
+    "nanogpt-tuned": f"the same with better settings for a CPU, chosen by trainings on tiny Shakespeare: {CHANGES}",
     "word_language_model": "PyTorch's example with default settings (LSTM, 2 x 200), with characters as words and "
     "`<eos>` for newlines. The number of whole epochs is the one whose time is closest to the training time. The model "
     "of the best epoch",
@@ -85,16 +101,16 @@ class Outcome:
 
 def find_peers(args: argparse.Namespace) -> dict[str, Peer]:
     """Return the programs to run, by name. Exit if a program was asked for by name but has no checkout."""
-    peers: dict[str, Peer] = {"charlm": charlm, "plain": plain}
-    for name, (peer, needed) in CHECKOUTS.items():
-        checkout = getattr(args, name)
-        option = f"--{name.replace('_', '-')}"
+    peers: dict[str, Peer] = {"charlm": charlm, "plain": plain, "plain-equal-chars": plain_equal_chars}
+    for name, (peer, repository, needed) in CHECKOUTS.items():
+        checkout = getattr(args, repository)
+        option = f"--{repository.replace('_', '-')}"
         if checkout is None:
             if name in (args.only or ()):
                 sys.exit(f"{name} needs a checkout of its repository: set {option}")
             print(f"{name} is left out because it has no checkout; set {option}", file=sys.stderr)
         elif not (checkout / needed).is_file():
-            sys.exit(f"{option} {checkout}: has no file {needed}; give a checkout of {name}")
+            sys.exit(f"{option} {checkout}: has no file {needed}; give a checkout of {repository}")
         else:
             peers[name] = partial(peer, checkout=checkout.resolve())
     return {name: peer for name, peer in peers.items() if name in (args.only or NAMES)}
@@ -111,17 +127,19 @@ def run_all(
     outcomes, failures = [], []
     for minutes in args.minutes:
         for seed in range(1, args.seeds + 1):
+            chars = None
             for name, peer in peers.items():
                 task_folder = folder / f"{name}-{minutes:g}-{seed}"
                 task_folder.mkdir()
-                task = Task(text=text, minutes=minutes, seed=seed, folder=task_folder)
+                task = Task(text=text, minutes=minutes, seed=seed, folder=task_folder, chars=chars)
                 try:
                     trained = peer(task)
-                    loss = held_out(trained.score, task.valid)
+                    loss = held_out(trained.score, task.valid[: args.score_chars])
                 except PeerError as error:
                     failures.append(f"{name}, {minutes:g} minutes: {error}")
                     print(failures[-1], file=sys.stderr)
                     continue
+                chars = trained.chars if name == "charlm" else chars
                 outcomes.append(Outcome(program=name, minutes=minutes, seed=seed, trained=trained, loss=loss))
                 print(f"{name}, {minutes:g} minutes, seed {seed}: {trained.seconds:.1f} s, {loss}", file=sys.stderr)
                 if args.keep is None:
@@ -141,11 +159,12 @@ def table_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
             mean_and_range([outcome.loss.carried for outcome in group], ".3f"),
             mean_and_range([outcome.loss.cold for outcome in group], ".3f"),
             mean_and_range([outcome.loss.late for outcome in group], ".3f"),
-            f"{sum(outcome.trained.seconds for outcome in group) / len(group):.0f}",
-            f"{sum(outcome.trained.chars for outcome in group) / len(group) / 1e6:.2f}",
+            mean_and_range([outcome.trained.seconds for outcome in group], ".0f"),
+            mean_and_range([outcome.trained.cpu_seconds for outcome in group], ".0f"),
+            mean_and_range([outcome.trained.chars / 1e6 for outcome in group], ".2f"),
             f"{group[0].trained.parameters:,}",
         ]
-        for (minutes, program), group in groups.items()
+        for (minutes, program), group in sorted(groups.items(), key=lambda item: (item[0][0], NAMES.index(item[0][1])))
     ]
 
 
@@ -191,9 +210,13 @@ def report(args: argparse.Namespace, text: str, outcomes: Sequence[Outcome], fai
     source, name, title = "tiny Shakespeare", "learning", "Loss after equal training time"
     if args.text:
         source, name, title = args.text.name, f"learning-{args.text.stem}", f"{title}: {args.text.name}"
+    if args.name:
+        name, title = args.name, f"{title}: {source}, {args.seeds} seeds"
     programs = [program for program in NAMES if any(outcome.program == program for outcome in outcomes)]
     notes = "\n".join(f"- **{program}**: {NOTES[program]}." for program in programs)
     seeds = "one seed" if args.seeds == 1 else f"mean over {args.seeds} seeds, with minimum and maximum"
+    if args.score_chars:
+        seeds += f"; only the first {args.score_chars:,} characters of the held-out text are scored"
     body = f"{INTRODUCTION}The text is {source}, {len(text):,} characters; {seeds}; {os.cpu_count()} cores.\n\n"
     body += f"{table(HEADER, table_rows(outcomes))}\n\n{notes}\n"
     body += "".join(f"\nNot measured: {failure}.\n" for failure in failures)
@@ -207,6 +230,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--text", type=Path, help="text file to use instead of tiny Shakespeare")
     parser.add_argument("--minutes", type=float, nargs="+", default=[0.67, 2.5, 10.0], help="training times")
     parser.add_argument("--seeds", type=int, default=1, help="number of trainings per program and time")
+    parser.add_argument("--score-chars", type=int, metavar="N", help="score the first N held-out characters only")
+    parser.add_argument("--name", help="name of the result file (default: learning, and the name of --text)")
     parser.add_argument("--only", nargs="+", choices=NAMES, help="programs to run (default: all)")
     parser.add_argument("--nanogpt", type=Path, metavar="DIR", help="checkout of karpathy/nanoGPT")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors.torch import load_file
 from torch import nn
@@ -47,12 +49,14 @@ class Task:
         minutes: Time from the command to its end.
         seed: Number of the training, from 1.
         folder: Empty folder for its files.
+        chars: Number of characters that charlm has read in this time with this seed; None if it has not been run.
     """
 
     text: str
     minutes: float
     seed: int
     folder: Path
+    chars: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -83,6 +87,7 @@ class Trained:
 
     Attributes:
         seconds: Time from the command to its end.
+        cpu_seconds: Processor time of the command, summed over its threads.
         parameters: Number of weights.
         chars: Number of characters read in training, repetitions included.
         curves: Losses during the training.
@@ -90,6 +95,7 @@ class Trained:
     """
 
     seconds: float
+    cpu_seconds: float
     parameters: int
     chars: int
     curves: Curves
@@ -128,12 +134,43 @@ def timed_lines(command: Sequence[str], folder: Path) -> Generator[tuple[float, 
         process.stdout.close()
 
 
+class Finished(NamedTuple):
+    """Program that has ended.
+
+    Attributes:
+        lines: The lines that it printed, each with the seconds since its start.
+        seconds: Time from its start to its end.
+        cpu_seconds: Its processor time, summed over its threads.
+    """
+
+    lines: list[tuple[float, str]]
+    seconds: float
+    cpu_seconds: float
+
+
+def run_to_end(command: Sequence[str], folder: Path) -> Finished:
+    """Run a program to its end.
+
+    Raises:
+        PeerError: If the program fails.
+    """
+    cpu_before = _cpu_seconds_of_children()
+    *lines, (seconds, _) = timed_lines(command, folder)
+    return Finished(lines, seconds, _cpu_seconds_of_children() - cpu_before)
+
+
+def _cpu_seconds_of_children() -> float:
+    """Return the processor time of all programs that this process has run and waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def charlm(task: Task) -> Trained:
     """Run `charlm train` with only time and seed set. It saves the model with the best validation loss."""
     files = [task.write(name, text).name for name, text in (("train.txt", task.train), ("valid.txt", task.valid))]
     command = [sys.executable, "-m", "charlm", "train", files[0], "--validation", files[1], "--name", "run", "-q"]
     budget = ["--minutes", f"{task.minutes:g}", "--seed", str(task.seed)]
-    *_, (seconds, _) = timed_lines([*command, *budget], task.folder)
+    finished = run_to_end([*command, *budget], task.folder)
     run = Run(task.folder / "checkpoints" / "run")
     log = run.read_log()
     curves = {
@@ -141,7 +178,8 @@ def charlm(task: Task) -> Trained:
         for kind, key in (("training", "train_nats"), ("validation", "val_nats"))
     }
     return Trained(
-        seconds=seconds,
+        seconds=finished.seconds,
+        cpu_seconds=finished.cpu_seconds,
         parameters=sum(tensor.size for tensor in load_checkpoint(run.model).tensors.values()),
         chars=round(log[-1]["epoch"] * len(task.train)),
         curves=curves,
@@ -162,12 +200,24 @@ def charlm_scorer(network: RecurrentNetwork) -> Scorer:
 
 
 def plain(task: Task) -> Trained:
-    """Run `benchmarks.plain`. It saves its last weights."""
+    """Run `benchmarks.plain` for the training time. It saves its last weights."""
+    return _run_plain(task, "--minutes", f"{task.minutes:g}", "--start", str(time.time()))
+
+
+def plain_equal_chars(task: Task) -> Trained:
+    """Run `benchmarks.plain` until it has read as many characters as charlm. It saves its last weights."""
+    if task.chars is None:
+        raise PeerError("plain-equal-chars needs a training of charlm before it")
+    return _run_plain(task, "--chars", str(task.chars))
+
+
+def _run_plain(task: Task, *budget: str) -> Trained:
     train, valid = task.write("train.txt", task.train), task.write("valid.txt", task.valid)
-    command = [sys.executable, "-m", "benchmarks.plain", train.name, valid.name, "--minutes", f"{task.minutes:g}"]
+    command = [sys.executable, "-m", "benchmarks.plain", train.name, valid.name, "--seed", str(task.seed), *budget]
+    finished = run_to_end(command, task.folder)
     curves: Curves = defaultdict(list)
     chars = 0
-    for seconds, line in timed_lines([*command, "--seed", str(task.seed), "--start", str(time.time())], task.folder):
+    for seconds, line in finished.lines:
         entry = json.loads(line) if line.startswith("{") else {}  # other lines are warnings
         chars = entry.pop("chars", chars)
         for kind, nats in entry.items():
@@ -176,8 +226,14 @@ def plain(task: Task) -> Trained:
     model = PlainModel(len(char_ids))
     model.load_state_dict(load_file(task.folder / "model.safetensors"))
     model.eval()
-    score = rows_scorer(recurrent_costs(model), lambda text: [char_ids[char] for char in text])
-    return Trained(seconds=seconds, parameters=count_parameters(model), chars=chars, curves=curves, score=score)
+    return Trained(
+        seconds=finished.seconds,
+        cpu_seconds=finished.cpu_seconds,
+        parameters=count_parameters(model),
+        chars=chars,
+        curves=curves,
+        score=rows_scorer(recurrent_costs(model), lambda text: [char_ids[char] for char in text]),
+    )
 
 
 def count_parameters(model: nn.Module) -> int:

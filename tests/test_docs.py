@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 GENERATE = ROOT / "docs" / "generate.py"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 ALL_PAGES = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md"))]
+RESULT_LINK = re.compile(r"\[([^\]]*\d[^\]]*)\]\(((?:\.\./)*benchmarks/results/[^)#\s]+)\)")
+NUMBER = re.compile(r"\d+\.\d+")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 generate = runpy.run_path(str(GENERATE))
 
@@ -41,6 +43,23 @@ def test_the_page_of_commands_shows_every_command(name: str) -> None:
 def test_links_lead_to_files_that_exist(page: Path) -> None:
     targets = LINK.findall(page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def figures_with_links(page: Path) -> list[tuple[str, Path]]:
+    """Return the numbers in the texts of links to result files, with the files."""
+    found = RESULT_LINK.findall(page.read_text(encoding="utf-8"))
+    return [(number, page.parent / target) for text, target in found for number in NUMBER.findall(text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_figures_are_those_of_the_result_files_that_they_link_to(page: Path) -> None:
+    wrong = []
+    for figure, file in figures_with_links(page):
+        decimals = len(figure.partition(".")[2])
+        measured = NUMBER.findall(file.read_text(encoding="utf-8"))
+        if not any(f"{float(number):.{decimals}f}" == figure for number in measured):
+            wrong.append(f"{figure} is not in {file.name}")
+    assert wrong == []
 
 
 def test_a_shell_command_becomes_a_console_block_with_its_output() -> None:
