@@ -126,7 +126,7 @@ def sample(
 
     path = find_model(model)
     config = SampleConfig.pick(options)
-    prompts = [""] if interactive else _given_prompts(prompt, prompt_file)
+    prompts = [""] if interactive else _given_prompts(prompt, prompt_file, options["max_input"])
     limit_threads(threads, path, num_sequences=len(prompts) * config.count)  # before any import of NumPy
     sampler = _open_sampler(path, config, options, with_nll=as_json)
     if interactive:
@@ -138,7 +138,7 @@ def sample(
     _write_samples(sampler, prompts, as_json=as_json)
 
 
-def _given_prompts(prompt: str | None, prompt_file: str | None) -> list[str]:
+def _given_prompts(prompt: str | None, prompt_file: str | None, max_input: int) -> list[str]:
     """Return the prompts of the command line or of stdin.
 
     For a prompt file, return one empty prompt. The file is read later, because reading it imports NumPy.
@@ -149,7 +149,7 @@ def _given_prompts(prompt: str | None, prompt_file: str | None) -> list[str]:
         return [prompt or ""]
     if sys.stdin.isatty():
         note("reading prompts from the terminal, one per line; press Ctrl-D to end")
-    prompts = list(stdin_lines())
+    prompts = list(stdin_lines(max_input, in_all=True))
     if not prompts:
         raise click.UsageError("--prime -: stdin is empty; write one prompt per line")
     return prompts

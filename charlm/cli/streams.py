@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from charlm.config import MAX_INPUT_CHARS
 from charlm.errors import CorpusError
 from charlm.text.printable import escape_unprintable_lines
 
@@ -53,14 +54,26 @@ def write_text(text: str) -> None:
     sys.stdout.write(escape_unprintable_lines(text) if sys.stdout.isatty() else text)
 
 
-def stdin_lines() -> Iterator[str]:
+def stdin_lines(max_input: int = MAX_INPUT_CHARS, *, in_all: bool = False) -> Iterator[str]:
     """Yield the lines of standard input without their line ends: a newline, and a carriage return directly before it.
 
+    Args:
+        max_input: Maximum length of a line in characters.
+        in_all: Whether the maximum is that of all lines together.
+
     Raises:
-        CorpusError: If standard input cannot be read.
+        CorpusError: If standard input cannot be read, or is longer.
     """
+    chars_left = max_input
     try:
-        for line in sys.stdin:
+        while line := sys.stdin.readline(chars_left + 1):
+            if len(line) > chars_left:
+                raise CorpusError(
+                    f"standard input: longer than {max_input:,} characters, which is the limit for a text that must be "
+                    "in memory as a whole; set max_input to allow more",
+                    fields=["max_input"],
+                )
+            chars_left -= len(line) * in_all
             yield line.removesuffix("\r\n") if line.endswith("\r\n") else line.removesuffix("\n")
     except OSError as error:
         raise CorpusError(f"standard input: cannot be read ({error.strerror})") from None

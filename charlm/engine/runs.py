@@ -168,6 +168,8 @@ class Run:
         if name:
             run = cls(Path(name)) if cls(Path(name)).saves else cls.named(name, field="resume")
             if not run.saves:
+                if problem := access_problem(Path(name) / LAST_FILE, run.last):
+                    raise RunError(problem)
                 raise RunError(f"{run.path}: nothing to resume ({LAST_FILE} not found)")
             return run
         saves = _files_of_runs(LAST_FILE, PREVIOUS_FILE)
@@ -193,8 +195,8 @@ class Run:
         for run in (cls(Path(name)), cls(RUNS / name)):
             if os.path.isfile(run.log):
                 return run
-        if problem := access_problem(name):
-            raise RunError(f"{name}: cannot be read ({problem})")
+        if problem := access_problem(Path(name) / LOG_FILE, RUNS / name / LOG_FILE):
+            raise RunError(problem)
         raise RunError(f"{name}: no run found ({LOG_FILE} is missing); {_names_of_runs(logs)}")
 
     @contextmanager
@@ -340,8 +342,8 @@ def find_model(spec: str | None) -> Path:
             f"./{RUNS}: no run found, and no model is included; train one (charlm train shakespeare) or set `model`",
             fields=["model"],
         )
-    if problem := access_problem(spec):
-        raise CheckpointError(f"{spec}: cannot be read ({problem})")
+    if problem := access_problem(*candidates, *(path / MODEL_FILE for path in candidates)):
+        raise CheckpointError(problem)
     raise CheckpointError(f"{spec or repr(spec)}: no model file or run found; {_names_of_runs(models)}")
 
 

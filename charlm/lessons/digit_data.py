@@ -18,6 +18,7 @@ from torch import Tensor
 from charlm.errors import CorpusError
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.drawn_digits import SIDE, draw_digits
+from charlm.text.paths import access_problem
 
 MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -101,6 +102,8 @@ def _find_files(folder: Path) -> list[Path]:
     found = {
         name: [path for path in (folder / name, folder / f"{name}.gz") if os.path.isfile(path)] for name in MNIST_FILES
     }
+    if problem := access_problem(*(folder / name for name in MNIST_FILES)):
+        raise CorpusError(f"data {problem}", fields=["data"])
     if missing := [name for name, paths in found.items() if not paths]:
         raise CorpusError(
             f"data {folder}: {', '.join(missing)} not found, neither plain nor .gz; give the folder with MNIST's four "

@@ -82,7 +82,7 @@ def open_texts(spec: str, decoding: Decoding, report: Report = ignore) -> Iterat
     elif spec in NAMED_CORPORA:
         yield Source(spec, lambda block_bytes: iter([NAMED_CORPORA[spec].load()]))
     elif problem := access_problem(spec):
-        raise CorpusError(f"{spec}: cannot be read ({problem})")
+        raise CorpusError(problem)
     else:
         raise CorpusError(f"{spec}: no such file, folder or named corpus; {_suggestion(spec)}")
 

@@ -114,3 +114,7 @@ def test_texts_in_memory_have_a_limit_that_an_option_raises(charlm: Charlm, corp
         assert f"packed.gz: longer than {len(VERSE) + 1:,} characters" in done.stderr
         assert "set --max-input to allow more" in done.stderr
     assert charlm("novelty", "packed.gz", "--corpus", corpus).returncode == 0
+    for text in ("x" * 50, "ab\n" * 20):
+        done = charlm("sample", "--prime", "-", "--max-input", 49, stdin=text)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "standard input: longer than 49 characters" in done.stderr

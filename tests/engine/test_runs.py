@@ -6,7 +6,7 @@ import pytest
 
 from charlm.engine import runs
 from charlm.engine.runs import DEFAULT_MODEL, INCLUDED_MODELS, Run, find_model
-from charlm.errors import CheckpointError, RunError
+from charlm.errors import CharlmError, CheckpointError, RunError
 
 
 def touch(*paths: str) -> None:
@@ -121,7 +121,7 @@ def test_a_name_that_the_system_rejects_is_an_error(spec: str) -> None:
         find_model(spec)
     with pytest.raises(RunError, match="cannot be read"):
         Run.find(spec)
-    with pytest.raises(RunError, match="nothing to resume"):
+    with pytest.raises(RunError, match="cannot be read"):
         Run.find_resumable(spec)
     assert not Run.named(spec).exists
     with pytest.raises(CheckpointError, match="'': no model file or run found"):
@@ -146,3 +146,6 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(monkeypatch: pytest.
     with pytest.raises(CheckpointError, match=r"no model file or run found; runs in \./checkpoints: good$"):
         find_model("none")
     assert not Run.named("locked").exists
+    for find in (find_model, Run.find, Run.find_resumable):
+        with pytest.raises(CharlmError, match=r"locked.*: cannot be read \(Permission denied\)$"):
+            find("locked")

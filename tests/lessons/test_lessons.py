@@ -14,7 +14,7 @@ import pytest
 
 from charlm.config import CELLS
 from charlm.errors import CorpusError
-from charlm.lessons import LESSONS, LessonOptions, Say
+from charlm.lessons import LESSONS, LessonOptions, Say, digit_data
 from charlm.lessons.digit_data import load_digits
 from charlm.lessons.drawn_digits import draw_digits
 from charlm.training.batches import pad_front
@@ -232,6 +232,17 @@ def test_mnist_is_read_from_plain_and_compressed_files(mnist: Path) -> None:
 def test_missing_mnist_file_is_named(mnist: Path) -> None:
     (mnist / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(CorpusError, match=r"t10k-labels-idx1-ubyte not found, neither plain nor \.gz"):
+        load_digits(LessonOptions(data=mnist))
+
+
+def test_a_folder_that_the_system_rejects_is_an_error() -> None:
+    with pytest.raises(CorpusError, match=r"^data x+/train-images-idx3-ubyte: cannot be read \(File name too long\)$"):
+        load_digits(LessonOptions(data=Path("x" * 300)))
+
+
+def test_a_compressed_mnist_file_is_read_up_to_a_limit(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digit_data, "MAX_IDX_BYTES", 20_000)
+    with pytest.raises(CorpusError, match=r"train-images-idx3-ubyte\.gz: cannot be read, or is damaged"):
         load_digits(LessonOptions(data=mnist))
 
 

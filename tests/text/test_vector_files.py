@@ -1,6 +1,7 @@
 import gzip
 import io
 import sys
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,6 +116,16 @@ def test_gensim_writes_what_is_read(rng: np.random.Generator) -> None:
 def test_what_cannot_be_read_is_named(content: bytes, message: str) -> None:
     with pytest.raises(VectorsError, match=f"^v.txt: {message}"):
         read(content)
+
+
+def test_blank_lines_are_skipped_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small compressed file may have billions of them."""
+    monkeypatch.setattr(packed_files, "BLOCK_BYTES", 1 << 16)
+    Path("v.gz").write_bytes(gzip.compress(b"the 1 2 3\n" + b"\n" * 30_000_000 + b"cat 1 x 3\n", compresslevel=1))
+    began = time.process_time()
+    with pytest.raises(VectorsError, match="line 30,000,002: 'x' is not"):
+        VectorFile(Path("v.gz")).read(["the", "cat"])
+    assert time.process_time() - began < 2  # 8 seconds line by line
 
 
 def test_an_unwanted_vector_may_be_invalid() -> None:
