@@ -4,7 +4,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from charlm.config import SampleConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
+from charlm.engine.item_sampler import ItemSampler, KnownItems, format_of_model, separator_of_model
 from charlm.engine.novelty import Comparison, NoveltyFilter
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import MODEL_FILE, Run, find_model
@@ -22,6 +23,8 @@ from charlm.engine.scores import Score
 from charlm.engine.training_text import load_training_text
 from charlm.engine.word_scores import word_scores
 from charlm.errors import ConfigError
+from charlm.item_config import DEFAULT_ITEMS, ItemConfig
+from charlm.text.items import LINE, ItemFormat
 from charlm.text.line_ends import fold_line_ends
 from charlm.text.spans import token_texts
 from charlm.text.tokenizer import UNKNOWN_ID
@@ -183,7 +186,7 @@ class Model:
             novel: Number of consecutive characters of the training text that are never repeated, from 1 to 1000.
             **settings: Other fields of `charlm.config.SampleConfig`, named as there: `top_k`, `top_p`, `min_p`,
                 `typical_p`, `repeat_penalty`, `repeat_last`, `lines`, `stop` (a string or several), `greedy`,
-                `allow_unknown`.
+                `allow_unknown`, `ban` (a string or several that are never written), `keep_stop`.
 
         Returns:
             The text, or an iterator over its pieces.
@@ -202,16 +205,64 @@ class Model:
             '\nI will not see thee all the world to see\n'
         """
         config = _sample_config({**settings, "length": length, "temperature": temperature, "seed": seed}, stream=stream)
+        pieces = (piece for (piece,) in self._sampler(config, novel).stream(prompt) if piece)
+        return pieces if stream else "".join(pieces)
+
+    def items(
+        self,
+        items: int = DEFAULT_ITEMS,
+        prompt: str = "",
+        *,
+        temperature: float = SampleConfig.temperature,
+        seed: int | None = None,
+        novel: int | None = None,
+        **settings: Any,
+    ) -> Iterator[str]:
+        """Generate whole items of a list, such as names. For a model of a text, an item is a line.
+
+        Args:
+            items: Number of items.
+            prompt: Beginning of every item; part of the results.
+            temperature: As for `generate`.
+            seed: As for `generate`.
+            novel: As for `generate`.
+            **settings: Conditions, fields of `charlm.item_config.ItemConfig`: `unique`, `new` (not in the training
+                list), `min_chars`, `max_chars`, `match` (a regular expression), `tries`. Also the other settings of
+                `generate`; `length` limits each item.
+
+        Returns:
+            An iterator over the items, without separators.
+
+        Raises:
+            ConfigError: If a setting is out of range.
+            TypeError: If a setting does not exist.
+            SamplingError: If too many items in a row do not satisfy the conditions.
+
+        Example:
+            >>> model = charlm.load("shakespeare")
+            >>> list(model.items(1, "ROMEO", match=":$", seed=3))
+            ['ROMEO:']
+        """
+        conditions = {spec.name: settings.pop(spec.name) for spec in fields(ItemConfig) if spec.name in settings}
+        item_config = ItemConfig(**conditions, items=items)
+        config = _sample_config({**settings, "temperature": temperature, "seed": seed}, stream=True)
+        form, max_tokens = format_of_model(self.metadata)
+        form, known = form or ItemFormat(kind=LINE, separator="\n"), None
+        if item_config.new:
+            training_items = form.split([load_training_text(self.path, self.metadata)])
+            known = KnownItems(training_items, Comparison.of_model(self._checkpoint.tokenizer))
+        sampler = self._sampler(config, novel)
+        found = ItemSampler(sampler=sampler, form=form, config=item_config, known=known, max_tokens=max_tokens)
+        return (prompt + text for _, text in found.stream([prompt]))
+
+    def _sampler(self, config: SampleConfig, novel: int | None) -> Sampler:
+        """Return a sampler that repeats no run of `novel` characters of the training text."""
         novelty = None
         if novel is not None:
             training_text = load_training_text(self.path, self.metadata)
             novelty = NoveltyFilter(training_text, novel, Comparison.of_model(self._checkpoint.tokenizer))
-        pieces = (
-            piece
-            for (piece,) in Sampler(network=self._network, config=config, novelty_filter=novelty).stream(prompt)
-            if piece
-        )
-        return pieces if stream else "".join(pieces)
+        separator = separator_of_model(self.metadata)
+        return Sampler(network=self._network, config=config, novelty_filter=novelty, separator=separator)
 
     def score(self, text: str) -> Score:
         """Return the score of a text: its negative log-likelihood, and the measures derived from it.
@@ -396,15 +447,16 @@ def train(
 
 
 def _sample_config(settings: dict[str, Any], *, stream: bool) -> SampleConfig:
-    """Return the settings of one sampled text, in which a single stop string may stand for a sequence.
+    """Return the settings of one sampled text, in which a single string may stand for a sequence of them.
 
     Raises:
         ConfigError: If the settings are for several texts or for a search, or the text would have no end.
     """
     if settings.get("beam") is not None or settings.get("count", 1) != 1:
         raise ConfigError("generate returns one sampled text: omit beam and count", fields=["beam", "count"])
-    stop = settings.pop("stop", ())
-    config = SampleConfig(**settings, stop=(stop,) if isinstance(stop, str) else tuple(stop))
+    texts = {name: settings.pop(name, ()) for name in ("stop", "ban")}
+    several: dict[str, Any] = {name: (text,) if isinstance(text, str) else tuple(text) for name, text in texts.items()}
+    config = SampleConfig(**settings, **several)
     if config.limit < 0 and not (stream or config.lines or config.stop):
         raise ConfigError(
             "length -1 has no end: set lines or stop, or use stream=True", fields=["length", "lines", "stop"]

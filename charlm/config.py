@@ -413,12 +413,17 @@ class SampleConfig(Settings):
         None, "Random seed: the same seed gives the same text.", "--seed", minimum=0, below=2**63, group=ENDING
     )
     stop: tuple[str, ...] = ()
-    """Strings that end a sample and are not part of it."""
+    """Strings that end a sample and are not part of it, unless `keep_stop` is set."""
+    ban: tuple[str, ...] = ()
+    """Strings that are never written."""
+    keep_stop: bool = setting(False, "Write the text that stopped a sample too.", "--keep-stop", group=ENDING)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if "" in self.stop:
             raise ConfigError("stop: an empty string would end every sample immediately", fields=["stop"])
+        if any(not text or len(text) > MAX_NOVELTY_CHARS for text in self.ban):
+            raise ConfigError(f"ban: a text must have from 1 to {MAX_NOVELTY_CHARS} characters", fields=["ban"])
         if self.beam is not None:
             self._check_beam(self.beam)
 
@@ -447,9 +452,12 @@ class SampleConfig(Settings):
     def limit(self) -> int:
         """Maximum number of tokens to generate; -1 for no limit."""
         if self.length is None:
-            return DEFAULT_LENGTH if self.lines is None else -1
+            return DEFAULT_LENGTH if self.lines is None else MAX_LINE_TOKENS * self.lines
         return self.length
 
 
 DEFAULT_LENGTH = 500
 """Number of tokens of a sample if neither `length` nor `lines` is set."""
+
+MAX_LINE_TOKENS = 10_000
+"""Maximum mean number of tokens per line if `lines` is set and `length` is not: a model may never write a newline."""

@@ -9,6 +9,7 @@
     +-- TrainingError        training cannot continue
     |   +-- PeerLostError    another process of a distributed training has ended
     +-- NoveltyError         no training text to compare with, or no new text is possible
+    +-- SamplingError        no text satisfies the conditions of sampling
 
 A message says what is wrong, where, and what to do. It names settings and arguments as in Python. The attribute
 `fields` lists these names, so that a front end can replace them: the command line turns `hidden_size` into `--hidden`.
@@ -25,6 +26,7 @@ __all__ = [
     "NoveltyError",
     "PeerLostError",
     "RunError",
+    "SamplingError",
     "TrainingError",
     "VectorsError",
 ]
@@ -110,3 +112,7 @@ class PeerLostError(TrainingError):
 
 class NoveltyError(CharlmError):
     """There is no training text to compare with, or every continuation would repeat it."""
+
+
+class SamplingError(CharlmError):
+    """No text, or no more, satisfies the conditions of sampling."""

@@ -24,7 +24,9 @@ from charlm.cli.options import (
 from charlm.cli.streams import write_text
 
 if TYPE_CHECKING:
+    from charlm.engine.item_sampler import KnownItems
     from charlm.engine.novelty import Comparison, CopiedRun, NoveltyFilter
+    from charlm.text.items import ItemFormat
 
 MAX_SHOWN_CHARS = 200
 """Maximum length of the copied run that is printed, in characters; --json prints all of it."""
@@ -94,6 +96,16 @@ def open_novelty_filter(
 
     text, comparison = _text_to_compare(model, corpus, max_input, quiet=quiet)
     return NoveltyFilter(text, length, comparison)
+
+
+def open_known_items(
+    model: Path, corpus: tuple[str, ...], form: "ItemFormat", *, max_input: int, quiet: bool
+) -> "KnownItems":
+    """Return the items of the corpus, or those of the training text if no corpus is given."""
+    from charlm.engine.item_sampler import KnownItems
+
+    text, comparison = _text_to_compare(model, corpus, max_input, quiet=quiet)
+    return KnownItems(form.split([text]), comparison)
 
 
 def _text_to_compare(

@@ -1,7 +1,8 @@
 """Command `charlm sample`."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +21,29 @@ from charlm.cli.options import (
     settings_options,
     threads_option,
 )
+from charlm.cli.sample_items import open_item_sampler, write_items
 from charlm.cli.streams import stdin_lines, write_text
 from charlm.cli.threads import limit_threads
-from charlm.config import DEFAULT_LENGTH, ENDING, MAX_NOVELTY_CHARS, PENALTY, SampleConfig
+from charlm.config import DEFAULT_LENGTH, DRAWING, ENDING, MAX_LINE_TOKENS, MAX_NOVELTY_CHARS, PENALTY, SampleConfig
 from charlm.errors import ConfigError
+from charlm.item_config import ItemConfig
 from charlm.text.escapes import ESCAPES_HELP
 from charlm.text.line_ends import fold_line_ends
 
 if TYPE_CHECKING:
     from charlm.engine.generation import Generation
+    from charlm.engine.item_sampler import ItemSampler
     from charlm.engine.sampler import Sampler
 
 PROMPT = "Prompt"
 """Heading of the options that give the prompt."""
 
 DEFAULTS = {
-    "length": f"{DEFAULT_LENGTH}; no limit with --lines",
+    "length": f"{DEFAULT_LENGTH}; {MAX_LINE_TOKENS:,} per line with --lines; four times the longest item of a list",
+    "items": "10 for a model of a list, unless a length or a number of lines is given",
+    "min_chars": "no limit",
+    "max_chars": "no limit",
+    "match": "off",
     "lines": "no limit",
     "seed": "random",
     **dict.fromkeys(("top_k", "typical_p", "top_p", "min_p", "beam"), "off"),
@@ -64,6 +72,7 @@ SEPARATOR = "-" * 8
     group=PROMPT,
     help="File whose whole text is the prompt, including its last newline; - is stdin.",
 )
+@option("--no-prompt", is_flag=True, group=PROMPT, help="Do not print the prompt.")
 @option(
     "-i",
     "--interactive",
@@ -84,8 +93,8 @@ SEPARATOR = "-" * 8
     multiple=True,
     metavar="CORPUS",
     group=PENALTY,
-    help="Text that --novel compares with, as for charlm train; may be given several times.  [default: the training "
-    "text stored with the model]",
+    help="Text that --novel and --new compare with, as for charlm train; may be given several times.  [default: the "
+    "training text stored with the model]",
 )
 @option(
     "--stop",
@@ -95,6 +104,15 @@ SEPARATOR = "-" * 8
     group=ENDING,
     help="Stop before this text; may be given several times. Escape sequences are those of --prime.",
 )
+@option(
+    "--ban",
+    type=EscapedText(),
+    multiple=True,
+    metavar="TEXT",
+    group=DRAWING,
+    help="Never write this text; may be given several times. Escape sequences are those of --prime.",
+)
+@settings_options(ItemConfig, DEFAULTS)
 @json_option
 @max_input_option
 @threads_option
@@ -114,6 +132,9 @@ def sample(
     prints one JSON object per sample: prompt, text, seed, number of tokens, mean log-probability per token in nats, and
     the reason for the end (length, lines or stop).
 
+    A model of a list, such as names, writes whole items, each as soon as it is complete, unless -n, --lines, --count,
+    --beam or --stop asks for a text.
+
     \b
     Example:
       charlm sample --temp 0.8 -n 500
@@ -121,6 +142,7 @@ def sample(
       charlm sample -n -1 | head -100
       charlm sample --prime - --lines 1 --json < prompts.txt
       charlm sample --novel 30
+      charlm sample -m names --items 20 --new --unique --max-chars 8
     """
     from charlm.engine.runs import find_model
 
@@ -128,14 +150,16 @@ def sample(
     config = SampleConfig.pick(options)
     prompts = [""] if interactive else _given_prompts(prompt, prompt_file, options["max_input"])
     limit_threads(threads, path, num_sequences=len(prompts) * config.count)  # before any import of NumPy
-    sampler = _open_sampler(path, config, options, with_nll=as_json)
+    sampler, metadata = _open_sampler(path, config, options, with_nll=as_json)
+    items = open_item_sampler(path, sampler, metadata, options)
+    output = _Output(as_json=as_json, with_prompt=not options["no_prompt"], quiet=options["quiet"])
     if interactive:
-        _run_session(sampler)
+        _run_session(sampler, items, output)
         return
     if prompt_file is not None:
         prompts = [_read_prompt_file(prompt_file, options["max_input"], quiet=options["quiet"])]
     note_unknown(sampler.network.tokenizer.unknown_in(fold_line_ends("".join(prompts))), quiet=options["quiet"])
-    _write_samples(sampler, prompts, as_json=as_json)
+    _write_samples(sampler, items, prompts, output)
 
 
 def _given_prompts(prompt: str | None, prompt_file: str | None, max_input: int) -> list[str]:
@@ -161,56 +185,94 @@ def _read_prompt_file(prompt_file: str, max_input: int, *, quiet: bool) -> str:
     return read_whole((prompt_file,), max_input, quiet=quiet)
 
 
-def _open_sampler(path: Path, config: SampleConfig, options: Mapping[str, Any], *, with_nll: bool) -> "Sampler":
-    """Load the model, and the training text if `novel` is set."""
+def _open_sampler(
+    path: Path, config: SampleConfig, options: Mapping[str, Any], *, with_nll: bool
+) -> "tuple[Sampler, dict[str, Any]]":
+    """Load the model, and the training text if `novel` is set. Return the sampler and the metadata of the model."""
     from charlm.cli.novelty import open_novelty_filter
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.item_sampler import separator_of_model
     from charlm.engine.rnn import RecurrentNetwork
     from charlm.engine.sampler import Sampler
 
-    network, novelty_filter = RecurrentNetwork.load(path), None
+    checkpoint, novelty_filter = load_checkpoint(path), None
     if options["novel"] is not None:
         novelty_filter = open_novelty_filter(
             path, options["corpus"], options["novel"], max_input=options["max_input"], quiet=options["quiet"]
         )
-    return Sampler(network=network, config=config, novelty_filter=novelty_filter, with_nll=with_nll)
+    sampler = Sampler(
+        network=RecurrentNetwork(checkpoint),
+        config=config,
+        novelty_filter=novelty_filter,
+        with_nll=with_nll,
+        separator=separator_of_model(checkpoint.metadata),
+    )
+    return sampler, checkpoint.metadata
 
 
-def _run_session(sampler: "Sampler") -> None:
+def _run_session(sampler: "Sampler", items: "ItemSampler | None", output: "_Output") -> None:
     """Read prompts and commands from stdin until it ends."""
     from charlm.cli.interact import Session
 
     if sys.stdin.isatty():
         click.echo("Type a prompt. :help lists the commands, Ctrl-D ends the session.", err=True)
-    Session(sampler, lambda changed, prompt: _write_samples(changed, [prompt], as_json=False)).run()
+
+    def write(changed: "Sampler", prompt: str) -> None:
+        _write_samples(changed, None if items is None else replace(items, sampler=changed), [prompt], output)
+
+    Session(sampler, write).run()
 
 
-def _write_samples(sampler: "Sampler", prompts: Sequence[str], *, as_json: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Output:
+    """Form of the output.
+
+    Attributes:
+        as_json: Whether to write JSON.
+        with_prompt: Whether to write the prompt before its continuation.
+        quiet: Whether to print no notes.
+    """
+
+    as_json: bool
+    with_prompt: bool
+    quiet: bool
+
+
+def _write_samples(sampler: "Sampler", items: "ItemSampler | None", prompts: Sequence[str], output: _Output) -> None:
     """Generate the samples of all prompts and write them to stdout.
 
     Raises:
         ConfigError: If a text without an end would have to be complete before it or another text can be written.
     """
+    if items is not None:
+        if output.as_json:
+            _write_json(items.stream(prompts))
+        else:
+            write_items(items, prompts, with_prompt=output.with_prompt)
+        return
     config = sampler.config
     endless = config.limit < 0 and not config.lines and not config.stop
-    if endless and (as_json or len(prompts) * config.count > 1):
+    if endless and (output.as_json or len(prompts) * config.count > 1):
         raise ConfigError(
             "length -1: without a limit, only one sample can be generated, and not as JSON; set a limit, lines or stop",
             fields=["length", "lines", "stop"],
         )
-    if as_json:
-        _write_json(sampler, prompts)
+    if output.as_json and config.beam is not None:
+        _write_json(_search(sampler, prompts), searches=True)
+    elif output.as_json:
+        _write_json(sampler.complete(sampler.start(prompts)))
     elif config.beam is not None:
         for index, (generation, text) in enumerate(_search(sampler, prompts)):
-            _write_sample(f"{SEPARATOR}\n" * (index > 0) + generation.prompt + text)
+            _write_sample(f"{SEPARATOR}\n" * (index > 0) + generation.prompt * output.with_prompt + text)
     else:
-        _write_first_immediately(sampler, prompts)
+        _write_first_immediately(sampler, prompts, output)
 
 
-def _write_first_immediately(sampler: "Sampler", prompts: Sequence[str]) -> None:
+def _write_first_immediately(sampler: "Sampler", prompts: Sequence[str], output: _Output) -> None:
     """Write the first sample token by token, and the others after it. All are generated at the same time."""
     generations = sampler.start(prompts)
-    later_samples: list[list[str]] = [[generation.prompt] for generation in generations[1:]]
-    last_written = prompts[0]
+    later_samples: list[list[str]] = [[generation.prompt * output.with_prompt] for generation in generations[1:]]
+    last_written = prompts[0] * output.with_prompt
     write_text(last_written)
     for first, *others in sampler.generate(generations):
         if first:
@@ -224,18 +286,24 @@ def _write_first_immediately(sampler: "Sampler", prompts: Sequence[str]) -> None
     for pieces in later_samples:
         _write_sample(f"{SEPARATOR}\n{''.join(pieces)}")
     sys.stdout.flush()
+    if sampler.config.length is None and any(generation.cut_before_newline for generation in generations):
+        note(f"ended after {sampler.config.limit:,} tokens, before the last newline", quiet=output.quiet)
 
 
 def _write_sample(text: str) -> None:
     write_text(text if text.endswith("\n") else f"{text}\n")
 
 
-def _write_json(sampler: "Sampler", prompts: Sequence[str]) -> None:
-    """Write one line per sample, in order, as soon as the sample and all before it are complete."""
+def _write_json(samples: "Iterable[tuple[Generation, str]]", *, searches: bool = False) -> None:
+    """Write one line per sample, as soon as it arrives.
+
+    Args:
+        samples: Generations, and their texts without the prompt.
+        searches: Whether they are the results of a search, which has no seeds.
+    """
     import json
 
-    searches = sampler.config.beam is not None
-    for generation, text in _search(sampler, prompts) if searches else _complete_samples(sampler, prompts):
+    for generation, text in samples:
         facts = {
             "prompt": generation.prompt,
             "text": text,
@@ -246,21 +314,6 @@ def _write_json(sampler: "Sampler", prompts: Sequence[str]) -> None:
         }
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()
-
-
-def _complete_samples(sampler: "Sampler", prompts: Sequence[str]) -> Iterator[tuple["Generation", str]]:
-    """Yield the samples and their texts in order, each as soon as it and all before it are complete."""
-    generations = sampler.start(prompts)
-    texts: list[list[str]] = [[] for _ in generations]
-    num_complete = 0
-    for new_pieces in sampler.generate(generations):
-        for pieces, piece in zip(texts, new_pieces, strict=True):
-            pieces.append(piece)
-        while num_complete < len(generations) and generations[num_complete].ended_by:
-            yield generations[num_complete], "".join(texts[num_complete])
-            num_complete += 1
-    for generation, pieces in zip(generations[num_complete:], texts[num_complete:], strict=True):
-        yield generation, "".join(pieces)
 
 
 def _search(sampler: "Sampler", prompts: Sequence[str]) -> Iterator[tuple["Generation", str]]:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from charlm.config import SampleConfig
 from charlm.engine.decoding import log_softmax
+from charlm.engine.exclusions import Exclusions
 from charlm.engine.generation import Generation
 from charlm.engine.novelty import NoveltyFilter
 from charlm.engine.prompts import read_prompts
@@ -56,7 +57,7 @@ def beam_search(
 
     Args:
         network: The model.
-        config: `beam`, `length`, `lines`, `stop` and `allow_unknown`.
+        config: `beam`, `length`, `lines`, `stop`, `ban` and `allow_unknown`.
         prompt: The prompt.
         novelty_filter: Filter that excludes repetitions of the training text.
 
@@ -65,8 +66,9 @@ def beam_search(
 
     Raises:
         NoveltyError: If every extension would repeat the training text.
+        SamplingError: If every extension would write a banned text.
     """
-    width = config.beam or 1
+    width, exclusions = config.beam or 1, Exclusions(novelty_filter=novelty_filter, ban=config.ban)
     stepper, outputs = read_prompts(network, [prompt])
     growing = [Hypothesis(Generation(network.tokenizer, config, prompt, seed=0), "")]
     ended: list[Hypothesis] = []
@@ -74,7 +76,7 @@ def beam_search(
         nlls = -log_softmax(network.logits(outputs))
         if not config.allow_unknown:
             nlls[:, UNKNOWN_ID] = np.inf
-        unfinished, newly_ended = _separate_ended(_extend(growing, nlls, width, novelty_filter))
+        unfinished, newly_ended = _separate_ended(_extend(growing, nlls, width, exclusions))
         ended += newly_ended
         ended = sorted(ended, key=_nll)[:width]
         if not unfinished or (
@@ -85,6 +87,8 @@ def beam_search(
         stepper.select(np.array([extension.parent for extension in unfinished]))
         outputs = stepper.step(np.array([extension.token_id for extension in unfinished]))
     if config.limit and not ended:
+        if novelty_filter is None:
+            raise exclusions.error(growing[0].generation.tail)
         raise NoveltyError(
             f"novel: each of the {width} hypotheses can only continue by repeating the training text; use a larger "
             "value, or a larger beam",
@@ -98,7 +102,7 @@ def _nll(hypothesis: Hypothesis) -> float:
 
 
 def _extend(
-    growing: list[Hypothesis], nlls: npt.NDArray[np.float64], width: int, novelty_filter: NoveltyFilter | None
+    growing: list[Hypothesis], nlls: npt.NDArray[np.float64], width: int, exclusions: Exclusions
 ) -> list[_Extension]:
     """Return the most probable extensions of hypotheses by one token.
 
@@ -106,7 +110,7 @@ def _extend(
         growing: B hypotheses.
         nlls: Negative log-likelihoods of their next tokens, (B, V), in nats.
         width: Maximum number of extensions.
-        novelty_filter: Filter that excludes repetitions of the training text.
+        exclusions: Texts that must not be written.
     """
     totals = nlls + np.array([[parent.generation.nll_nats] for parent in growing])
     extensions: list[_Extension] = []
@@ -115,7 +119,7 @@ def _extend(
         if len(extensions) == width or not np.isfinite(totals[row, token_id]):
             break
         generation = growing[row].generation
-        if novelty_filter is None or not novelty_filter.repeats(generation.tail, generation.decode_next(token_id)):
+        if not exclusions or not exclusions.excludes(generation.tail, generation.decode_next(token_id)):
             longer = generation.fork()
             text = growing[row].text + longer.append(token_id, float(nlls[row, token_id]))
             extensions.append(_Extension(row, token_id, Hypothesis(longer, text)))

@@ -35,6 +35,7 @@ class Generation:
         num_tokens: Number of generated tokens.
         nll_nats: Negative log-likelihood of the generated tokens, in nats.
         ended_by: Setting that has ended the text; empty before the end.
+        stop_text: Stop string that has ended the text; empty if there is none.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: SampleConfig, prompt: str, seed: int) -> None:
@@ -47,10 +48,12 @@ class Generation:
         self.num_tokens = 0
         self.nll_nats = 0.0
         self.ended_by: EndReason = ""
+        self.stop_text = ""
         self._tokenizer = tokenizer
         self._limit = config.limit
         self._window: deque[int] = deque(ids[-DECODING_WINDOW:].tolist(), maxlen=DECODING_WINDOW)
         self._stop = config.stop
+        self._keeps_stop = config.keep_stop
         self._held_back = ""
         self._lines_left = config.lines
 
@@ -58,6 +61,11 @@ class Generation:
     def nats_per_token(self) -> float:
         """Mean negative log-likelihood of the generated tokens, in nats per token."""
         return self.nll_nats / max(1, self.num_tokens)
+
+    @property
+    def cut_before_newline(self) -> bool:
+        """True if the maximum length has ended the text before its last newline."""
+        return self.ended_by == "length" and self._lines_left is not None
 
     def fork(self) -> "Generation":
         """Return a copy that can be continued with other tokens. Both share one source of random numbers."""
@@ -113,10 +121,11 @@ class Generation:
     def _until_stop(self, text: str) -> str:
         """Return the text up to a stop string, and hold back an end that may be the beginning of one."""
         text = self._held_back + text
-        starts = [start for start in map(text.find, self._stop) if start >= 0]
-        if starts:
+        found = [(start, stop) for stop in self._stop if (start := text.find(stop)) >= 0]
+        if found:
+            start, self.stop_text = min(found)
             self.ended_by = "stop"
-            return text[: min(starts)]
+            return text[:start] + self.stop_text * self._keeps_stop
         num_held = 0 if self.ended_by else max(_overlap(text, stop) for stop in self._stop)
         self._held_back = text[len(text) - num_held :]
         return text[: len(text) - num_held]

@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from charlm.config import SampleConfig
 from charlm.engine.decoding import draw, log_softmax, penalise_repeats, relative_probabilities
+from charlm.engine.exclusions import Exclusions
 from charlm.engine.generation import Generation
 from charlm.engine.novelty import NoveltyFilter
 from charlm.engine.prompts import read_prompts
-from charlm.engine.rnn import Array, RecurrentNetwork
-from charlm.errors import NoveltyError
-from charlm.text.tokenizer import UNKNOWN_ID
+from charlm.engine.rnn import Array, RecurrentNetwork, Stepper
+from charlm.errors import ConfigError
+from charlm.text.line_ends import fold_line_ends
+from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
 
 NUM_SEEDS = 2**31
 """Number of seeds from which one is drawn if none is set. A seed has at most ten digits, so that it is easy to type."""
@@ -40,24 +42,35 @@ class Sampler:
         config: Settings of generation.
         novelty_filter: Filter that excludes repetitions of the training text.
         with_nll: Whether the negative log-likelihood of the generated text is summed up.
+        separator: Text after which the model starts from the zero state, because it was trained on a list; or None.
     """
 
     network: RecurrentNetwork
     config: SampleConfig
     novelty_filter: NoveltyFilter | None = None
     with_nll: bool = False
+    separator: str | None = None
 
     def start(self, prompts: Sequence[str]) -> list[Generation]:
         """Return the texts to generate: `count` for each prompt, in order, with consecutive seeds.
 
         If no seed is set, the first one is random.
+
+        Raises:
+            ConfigError: If the texts have no end because the model knows no newline, or cannot write a stop string.
         """
-        seed = secrets.randbelow(NUM_SEEDS) if self.config.seed is None else self.config.seed
+        check_end(self.network.tokenizer, self.config)
+        seed = self.first_seed()
         repeated = [prompt for prompt in prompts for _ in range(self.config.count)]
-        return [
-            Generation(self.network.tokenizer, self.config, prompt, seed + index)
-            for index, prompt in enumerate(repeated)
-        ]
+        return [self.new_generation(prompt, seed + index) for index, prompt in enumerate(repeated)]
+
+    def first_seed(self) -> int:
+        """Return the seed of the first text: the one that is set, or a random one."""
+        return secrets.randbelow(NUM_SEEDS) if self.config.seed is None else self.config.seed
+
+    def new_generation(self, prompt: str, seed: int) -> Generation:
+        """Return a text to generate."""
+        return Generation(self.network.tokenizer, self.config, prompt, seed)
 
     def stream(self, prompt: str = "") -> Iterator[list[str]]:
         """Generate the samples of one prompt; see `generate`."""
@@ -78,7 +91,9 @@ class Sampler:
         """
         if self.config.limit == 0:
             return
-        stepper, outputs = read_prompts(self.network, [generation.prompt for generation in generations])
+        stepper, outputs = read_prompts(
+            self.network, [self._read_part(generation.prompt) for generation in generations]
+        )
         active = list(range(len(generations)))
         while True:
             ids, nlls = self._choose(self.network.logits(outputs), [generations[index] for index in active])
@@ -94,6 +109,43 @@ class Sampler:
                 ids = ids[unfinished]
                 stepper.select(np.array(unfinished))
             outputs = stepper.step(ids)
+            if self.separator is not None:
+                ended = [row for row, index in enumerate(active) if generations[index].tail.endswith(self.separator)]
+                if ended:
+                    stepper, outputs = self._restart(stepper, outputs, ended)
+
+    def complete(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
+        """Generate texts; yield them in order, each as soon as it and all before it are complete, without the prompt.
+
+        Args:
+            generations: New texts, from `start`.
+        """
+        texts: list[list[str]] = [[] for _ in generations]
+        num_complete = 0
+        for new_pieces in self.generate(generations):
+            for pieces, piece in zip(texts, new_pieces, strict=True):
+                pieces.append(piece)
+            while num_complete < len(generations) and generations[num_complete].ended_by:
+                yield generations[num_complete], "".join(texts[num_complete])
+                num_complete += 1
+        for generation, pieces in zip(generations[num_complete:], texts[num_complete:], strict=True):
+            yield generation, "".join(pieces)
+
+    def _read_part(self, prompt: str) -> str:
+        """Return the part of a prompt that the state depends on: for a list, the part after the last separator."""
+        if self.separator is None:
+            return prompt
+        return fold_line_ends(prompt).rpartition(self.separator)[2]
+
+    def _restart(self, stepper: Stepper, outputs: Array, rows: Sequence[int]) -> tuple[Stepper, Array]:
+        """Set the state of some texts to that before an item; return the new stepper and the last outputs, (B, H)."""
+        first, first_outputs = read_prompts(self.network, [""])
+        state = stepper.state()
+        for part, first_part in zip(state, first.state(), strict=True):
+            part[:, rows] = first_part
+        outputs = outputs.copy()
+        outputs[rows] = first_outputs
+        return Stepper(self.network, state), outputs
 
     def _choose(self, logits: Array, generations: Sequence[Generation]) -> tuple[npt.NDArray[np.intp], Sequence[float]]:
         """Choose the next token of each text.
@@ -119,20 +171,25 @@ class Sampler:
     def _draw(self, logits: Array, generations: Sequence[Generation]) -> npt.NDArray[np.intp]:
         """Draw the next token of each text, (B,), from logits, (B, V).
 
-        A token that would repeat the training text is excluded, and another one is drawn for this text.
+        A token that would repeat the training text, or write a banned text, is excluded, and another one is drawn for
+        this text.
 
         Raises:
-            NoveltyError: If all tokens of a text are excluded.
+            NoveltyError: If all tokens of a text are excluded, at least some because of the training text.
+            SamplingError: If all tokens of a text are excluded because of banned texts.
         """
         ids = self._draw_any(logits, generations)
-        if self.novelty_filter is None:
+        exclusions = Exclusions(novelty_filter=self.novelty_filter, ban=self.config.ban)
+        if not exclusions:
             return ids
-        repeats = _repeating_rows(self.novelty_filter, ids, generations, range(len(ids)))
-        while repeats:
-            logits[repeats, ids[repeats]] = -np.inf
-            _check_possible(self.novelty_filter, logits, generations, repeats)
-            ids[repeats] = self._draw_any(logits[repeats], [generations[row] for row in repeats])
-            repeats = _repeating_rows(self.novelty_filter, ids, generations, repeats)
+        excluded = _excluded_rows(exclusions, ids, generations, range(len(ids)))
+        while excluded:
+            logits[excluded, ids[excluded]] = -np.inf
+            for row in excluded:
+                if not np.isfinite(logits[row]).any():
+                    raise exclusions.error(generations[row].tail)
+            ids[excluded] = self._draw_any(logits[excluded], [generations[row] for row in excluded])
+            excluded = _excluded_rows(exclusions, ids, generations, excluded)
         return ids
 
     def _draw_any(self, logits: Array, generations: Sequence[Generation]) -> npt.NDArray[np.intp]:
@@ -141,33 +198,29 @@ class Sampler:
         return draw(relative_probabilities(logits, self.config), numbers)
 
 
-def _repeating_rows(
-    novelty_filter: NoveltyFilter,
-    ids: npt.NDArray[np.intp],
-    generations: Sequence[Generation],
-    rows: Sequence[int],
+def _excluded_rows(
+    exclusions: Exclusions, ids: npt.NDArray[np.intp], generations: Sequence[Generation], rows: Sequence[int]
 ) -> list[int]:
-    """Return the rows, out of those given, whose text would repeat the training text with its next token."""
+    """Return the rows, out of those given, whose next token is excluded."""
     return [
-        row
-        for row in rows
-        if novelty_filter.repeats(generations[row].tail, generations[row].decode_next(int(ids[row])))
+        row for row in rows if exclusions.excludes(generations[row].tail, generations[row].decode_next(int(ids[row])))
     ]
 
 
-def _check_possible(
-    novelty_filter: NoveltyFilter, logits: Array, generations: Sequence[Generation], rows: Sequence[int]
-) -> None:
-    """Check that each of these rows has a token that is not excluded.
+def check_end(tokenizer: Tokenizer, config: SampleConfig) -> None:
+    """Check that a text whose length is not limited can end.
 
     Raises:
-        NoveltyError: If a row has none.
+        ConfigError: If the model has no token with a newline, or with a character of a stop string.
     """
-    length = novelty_filter.length
-    for row in rows:
-        if not np.isfinite(logits[row]).any():
-            raise NoveltyError(
-                f"novel {length}: every token after {generations[row].tail[-length:]!r} would repeat {length} "
-                "characters of the training text; use a larger value",
-                fields=["novel"],
-            )
+    ends = [("lines", "\n")] if config.lines is not None and (config.length is None or config.length < 0) else []
+    ends += [("stop", text) for text in config.stop] if config.limit < 0 else []
+    if not ends:
+        return
+    known = set[str]().union(*(tokenizer.decode([index]) for index in range(1, tokenizer.vocab_size)))
+    if not any(known.issuperset(text) for _, text in ends):
+        name, text = ends[0]
+        raise ConfigError(
+            f"{name}: the model cannot write {text!r}, so that the text has no end; set length",
+            fields=[name, "length"],
+        )

@@ -176,5 +176,5 @@ def test_errors_name_the_settings_that_contradict_each_other(settings: dict[str,
 
 def test_the_length_is_unlimited_by_default_only_if_lines_is_set() -> None:
     assert SampleConfig().limit == 500
-    assert SampleConfig(lines=3).limit == -1
+    assert SampleConfig(lines=3).limit == 30_000
     assert SampleConfig(lines=3, length=7).limit == 7
