@@ -27,6 +27,9 @@ MAX_INPUT_CHARS = 2**26
 MAX_BATCH_LINES = 128
 """Maximum number of lines that are scored in parallel."""
 
+TABLE_FORMATS = ("tsv", "csv", "jsonl", "plain")
+"""Formats of tables: tab-separated or comma-separated with quotation marks, JSON lines, tab-separated without them."""
+
 DECODING_ERRORS = ("strict", "replace", "ignore", "surrogateescape")
 """Ways to handle bytes that are not valid in the encoding, by Python's names."""
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from charlm.config import DECODING_ERRORS, MAX_INPUT_CHARS, MAX_THREADS
+from charlm.config import DECODING_ERRORS, MAX_INPUT_CHARS, MAX_THREADS, TABLE_FORMATS
 from charlm.settings import Rule, Settings
 from charlm.text.escapes import unescape
 from charlm.text.printable import escape_unprintable
@@ -134,6 +134,13 @@ max_input_option = option(
     default=MAX_INPUT_CHARS,
     show_default=True,
     help="Maximum length in characters of a text that must be in memory as a whole.",
+)
+table_option = option(
+    "--table",
+    type=click.Choice(TABLE_FORMATS),
+    group="Input",
+    help="Format of the input of --field: tab-separated (tsv) or comma-separated (csv) with quotation marks, JSON "
+    "lines, or tab-separated without quotation marks (plain).  [default: by the name of the file, or tsv]",
 )
 corpus_option = option(
     "--corpus",

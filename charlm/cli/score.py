@@ -1,99 +1,40 @@
 """Command `charlm score`."""
 
-import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlm.cli.options import (
+    EscapedText,
     GroupedCommand,
     command,
     encoding_option,
     errors_option,
     json_option,
-    model_option,
-    noter,
+    note,
     number,
     option,
     quiet_option,
+    table_option,
     threads_option,
     wait_note,
 )
-from charlm.cli.score_columns import BITS_PER_CHAR, COLUMNS, LOG_RATIO, TEXT, describe, parse_columns
+from charlm.cli.score_columns import COLUMNS, DEFAULT_COLUMNS, describe
+from charlm.cli.score_options import ScoreOptions, mixture_weights, parse_mix
 from charlm.cli.threads import limit_threads
 from charlm.cli.unknown_note import note_unknown_tokens
 from charlm.config import MAX_BATCH_LINES
-from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
     from charlm.cli.score_views import View
     from charlm.engine.scorer import Scorer
     from charlm.text.tokenizer import Tokenizer
 
-WEIGHT_TOLERANCE = 1e-9
-"""Rounding error allowed in a sum of weights."""
-
-OUTPUT, FILTER, COMPARISON = "Output", "Filter", "Other models"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
-    """Values of the command's arguments and options."""
-
-    files: tuple[str, ...]
-    model: str | None
-    total: bool
-    columns: str | None
-    per_token: bool
-    per_word: bool
-    unit: str | None
-    no_header: bool
-    color: str | None
-    page: str | None
-    above: float | None
-    below: float | None
-    vs: tuple[str, ...]
-    mix: tuple[str, ...]
-    as_json: bool
-    encoding: str
-    errors: str
-    threads: int | None
-    quiet: bool
-
-    def check(self) -> None:
-        """Check that the options can be combined.
-
-        Raises:
-            click.UsageError: If two of them cannot be combined.
-        """
-        outputs = {
-            "--total": self.total,
-            "--per-token": self.per_token,
-            "--per-word": self.per_word,
-            "--color": self.color,
-            "--html": self.page,
-        }
-        row_options = {"--format": self.columns, "--above": self.above, "--below": self.below}
-        given_outputs = [flag for flag, value in outputs.items() if value]
-        given_row_options = [flag for flag, value in row_options.items() if value is not None]
-        clashes = [*zip(given_outputs, given_row_options, strict=False), *pairwise(given_outputs)]
-        if not (self.per_token or self.per_word):
-            for flag, value in {"--unit": self.unit, "--no-header": self.no_header}.items():
-                if value:
-                    raise click.UsageError(f"{flag} needs --per-token or --per-word")
-        if len(self.vs) > 1:
-            raise click.UsageError("--vs is given more than once; it compares with one model")
-        if self.vs:
-            clashes += [(flag, "--vs") for flag in given_outputs if flag != "--total"]
-        for first, second in clashes:
-            raise click.UsageError(f"{first} and {second} cannot be combined")
+INPUT, OUTPUT, FILTER, COMPARISON = "Input", "Output", "Filter", "Other models"
 
 
 class ScoreCommand(GroupedCommand):
@@ -112,17 +53,60 @@ class ScoreCommand(GroupedCommand):
             formatter.write_dl(describe(list(COLUMNS.values())))
 
 
-@command(cls=ScoreCommand)
+@command(cls=ScoreCommand, groups=(INPUT, OUTPUT, FILTER, COMPARISON))
 @click.argument("files", nargs=-1)
-@model_option
+@option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="FILE|RUN",
+    help="Model file, folder of a run, or name of a run in ./checkpoints. With several -m, print for each line the "
+    "model that gives it the highest probability.  [default: the newest run there, or else the included model]",
+)
+@option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME|N",
+    group=INPUT,
+    help="Score this column of a table, or this key of JSON lines, and print all columns with the scores after them. "
+    "With a name, the first record is the header. A number counts columns from 1. A newline within a field is read as "
+    "a space.",
+)
+@table_option
+@option(
+    "--pairs",
+    is_flag=True,
+    group=INPUT,
+    help="Compare two texts per line, separated by a tab, or the columns of two --field. A note shows in how many "
+    "pairs the first text is more probable.",
+)
+@option(
+    "--context",
+    type=EscapedText(),
+    metavar="TEXT",
+    group=INPUT,
+    help="Score each line as the continuation of this text, which itself does not count. Nothing is inserted between "
+    "them.",
+)
+@option("--context-field", metavar="NAME|N", group=INPUT, help="As --context, with the text of a column.")
+@option(
+    "--separator",
+    type=EscapedText(),
+    metavar="TEXT",
+    group=INPUT,
+    help="Text between --context-field and the scored column, such as a space.  [default: nothing]",
+)
 @option("--total", is_flag=True, group=OUTPUT, help="Score the whole text as one stream and print its totals.")
+@option("--by-line", is_flag=True, group=OUTPUT, help="With --total: score each line independently and print the sums.")
 @option(
     "--format",
     "columns",
     metavar="COLUMNS",
     group=OUTPUT,
     help="Columns to print, separated by commas. The columns are listed below.  "
-    f"[default: {BITS_PER_CHAR},{TEXT}; with --vs {LOG_RATIO},{TEXT}]",
+    f"[default: {'; '.join(','.join(names) for names in DEFAULT_COLUMNS.values())}]",
 )
 @option(
     "--per-token",
@@ -157,6 +141,14 @@ class ScoreCommand(GroupedCommand):
 @option("--above", type=number, metavar="X", group=FILTER, help="Print only lines whose first number is above X.")
 @option("--below", type=number, metavar="X", group=FILTER, help="Print only lines whose first number is below X.")
 @option(
+    "--quantile",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="X",
+    group=FILTER,
+    help="Print only the best lines: a share X of all, such as 0.2, with the lowest first number, or the highest "
+    "if that is better. Rows are kept in a temporary file until all lines have been scored.",
+)
+@option(
     "--vs", multiple=True, metavar="FILE|RUN", group=COMPARISON, help="Print the log-likelihood ratio to another model."
 )
 @option(
@@ -190,7 +182,9 @@ def score(ctx: click.Context, /, **values: Any) -> None:
       charlm score --total hamlet.txt
       charlm score --above 3 --format text log.txt
       charlm score -m shakespeare --vs python mixed.txt
-      charlm score --color poem.txt
+      charlm score -m english -m german -m french mails.txt
+      charlm score --field text --quantile 0.2 crawl.tsv > best.tsv
+      charlm score --per-word poem.txt > words.tsv
     """
     options = ScoreOptions(**values)
     options.check()
@@ -207,22 +201,16 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
         False if lines are filtered and no line has passed.
     """
     from charlm.cli.score_views import show_lines, show_total
-    from charlm.text.lines import read_lines
-    from charlm.text.sources import STDIN
 
-    blocks = read_lines(
-        options.files or (STDIN,),
-        encoding=options.encoding,
-        errors=options.errors,
-        report=noter(quiet=options.quiet),
-    )
-    passed = True
-    if options.total:
-        counts = show_total(scorers, blocks, as_json=options.as_json)
+    if options.total and not options.by_line:
+        counts = show_total(scorers, options.blocks(), as_json=options.as_json)
+        passed = True
     else:
         view = _open_view(scorers[0].tokenizer, options)
-        counts = show_lines(scorers, blocks, view)
+        counts = show_lines(scorers, options.blocks(), view, texts_per_row=2 if options.pairs else 1)
         passed = not view.nothing_passed
+        if view.summary:
+            note(view.summary, quiet=options.quiet)
     if counts.num_unknown and not (options.total and options.as_json):  # the JSON of --total has this number
         note_unknown_tokens(scorers[0], counts.num_unknown, counts.num_tokens, quiet=options.quiet)
     return passed
@@ -231,18 +219,21 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
 def _open_view(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
     """Return the view that the options choose."""
     from charlm.cli.score_tables import TokenTable, WordTable
-    from charlm.cli.score_views import RowView, ScoreFilter
+    from charlm.cli.score_views import RecordView, RowView, ScoreFilter, TotalView
 
     unit, header = options.unit or "bits", not options.no_header
+    if options.total:
+        return TotalView(as_json=options.as_json)
     if options.per_token:
-        return TokenTable(tokenizer, unit, with_entropy=not options.mix, header=header, as_json=options.as_json)
+        return TokenTable(tokenizer, unit, with_entropy=options.has_entropy, header=header, as_json=options.as_json)
     if options.per_word:
         return WordTable(tokenizer, unit, header=header, as_json=options.as_json)
     if options.color or options.page:
         return _open_heatmap(tokenizer, options)
-    num_models = 1 + len(options.vs)
-    columns = parse_columns(options.columns, num_models=num_models, all_by_default=options.as_json)
-    return RowView(columns, ScoreFilter(above=options.above, below=options.below), as_json=options.as_json)
+    score_filter = ScoreFilter(above=options.above, below=options.below, quantile=options.quantile)
+    if options.fields:
+        return RecordView(options.parsed_columns(), score_filter, models=options.models)
+    return RowView(options.parsed_columns(), score_filter, as_json=options.as_json, models=options.models)
 
 
 def _open_heatmap(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
@@ -258,54 +249,25 @@ def _open_heatmap(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
 
 
 def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
-    """Return the scorer of the model or mixture, and the scorer of the model to compare with if there is one.
+    """Return the scorers of the models, or of their mixture, and of the model to compare with if there is one.
 
     The number of threads is set before NumPy is imported.
     """
     from charlm.engine.runs import find_model
 
-    path = find_model(options.model)
-    num_sequences = 1 if options.total else MAX_BATCH_LINES
-    threads = limit_threads(options.threads, path, num_sequences=num_sequences, independent=not options.total)
+    path, *more = [find_model(name) for name in options.models or (None,)]
+    is_stream = options.total and not options.by_line
+    num_sequences = 1 if is_stream else MAX_BATCH_LINES
+    threads = limit_threads(options.threads, path, num_sequences=num_sequences, independent=not is_stream)
     from charlm.engine.rnn import RecurrentNetwork
     from charlm.engine.scorer import Mixture, ModelScorer
 
     def open_model(path: Path) -> ModelScorer:
-        return ModelScorer(RecurrentNetwork.load(path), threads, with_entropy=options.per_token and not options.mix)
+        return ModelScorer(RecurrentNetwork.load(path), threads, with_entropy=options.has_entropy)
 
-    mixed = [_parse_mix(mix) for mix in options.mix]
+    mixed = [parse_mix(mix) for mix in options.mix]
     first: Scorer = open_model(path)
     if mixed:
         others = [open_model(find_model(name)) for name, _ in mixed]
         first = Mixture([first, *others], mixture_weights([weight for _, weight in mixed]))
-    return [first, *(open_model(find_model(name)) for name in options.vs)]
-
-
-def _parse_mix(mix: str) -> tuple[str, float]:
-    """Split a value of `--mix` into the name of the model and its weight.
-
-    Raises:
-        ConfigError: If the value is not a name, a colon and a weight from 0 to 1.
-    """
-    name, _, weight_text = mix.rpartition(":")
-    try:
-        weight = float(weight_text)
-    except ValueError:
-        weight = -1.0
-    if not name or not 0 <= weight <= 1:
-        raise ConfigError(
-            f"mix {mix}: must be a model, a colon and a weight from 0 to 1, such as shakespeare:0.3", fields=["mix"]
-        )
-    return name, weight
-
-
-def mixture_weights(weights: Sequence[float]) -> list[float]:
-    """Return the weights of all models of a mixture; the first model has what the given weights leave.
-
-    Raises:
-        ConfigError: If the given weights add up to more than 1.
-    """
-    rest = 1 - math.fsum(weights)
-    if rest < -WEIGHT_TOLERANCE:
-        raise ConfigError(f"mix: the weights add up to {math.fsum(weights):g}; at most 1 is possible", fields=["mix"])
-    return [max(0.0, rest), *weights]
+    return [first, *map(open_model, more), *(open_model(find_model(name)) for name in options.vs)]

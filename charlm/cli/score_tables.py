@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-from charlm.cli.score_views import Row, View
+from charlm.cli.score_inputs import Row
+from charlm.cli.score_views import View
 from charlm.cli.streams import write_text
 from charlm.engine.scores import TokenScores
 from charlm.engine.word_scores import word_scores

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from charlm.engine.scorer import Scorer, StreamScorer
 from charlm.engine.scores import Score, TokenScores
 from charlm.errors import CorpusError
-from charlm.text.lines import Lines
+from charlm.text.lines import LONG_LINE, Lines
+
+EMPTY = "the text is empty; there is nothing to score"
 
 
 class ScoredPart(NamedTuple):
@@ -19,10 +21,12 @@ class ScoredPart(NamedTuple):
     Attributes:
         scores: The scores by each model, in the order of the models.
         ends_line: Whether the line ends here.
+        starts_line: Whether the line starts here.
     """
 
     scores: Sequence[TokenScores]
-    ends_line: bool
+    ends_line: bool = True
+    starts_line: bool = True
 
 
 class LineScorer:
@@ -57,14 +61,21 @@ class LineScorer:
         if self._streams:
             first, num_parts = lines.pop(0), 1
             part = self._score_part(first, ends_line=bool(lines) or not block.ends_mid_line)
-            yield _with_returns(part, 0 in block.with_return)
+            yield _with_returns(part._replace(starts_line=False), 0 in block.with_return)
         continued = lines.pop() if block.ends_mid_line and lines else None
-        scored = zip(*(scorer.score_lines(lines) for scorer in self._scorers), strict=True)
-        for index, scores in enumerate(scored, start=num_parts):
+        for index, scores in enumerate(self._score_lines(lines), start=num_parts):
             yield _with_returns(self._count(scores, ends_line=True), index in block.with_return)
         if continued is not None:
             self._streams = [scorer.start_stream() for scorer in self._scorers]
             yield self._score_part(continued, ends_line=False)
+
+    def _score_lines(self, lines: Sequence[str]) -> Iterator[Sequence[TokenScores]]:
+        """Score whole lines. A batch with a long line would need much memory for padding."""
+        if max(map(len, lines), default=0) < 2 * LONG_LINE:
+            yield from zip(*(scorer.score_lines(lines) for scorer in self._scorers), strict=True)
+            return
+        for line in lines:
+            yield [scorer.start_stream().feed(line) for scorer in self._scorers]
 
     def _score_part(self, text: str, *, ends_line: bool) -> ScoredPart:
         """Score a part of the line that continues."""
@@ -84,7 +95,7 @@ def _with_returns(part: ScoredPart, num_returns: int) -> ScoredPart:
     """Return a scored part with the number of carriage returns in its line end."""
     if not num_returns:
         return part
-    return ScoredPart([replace(scores, num_returns=num_returns) for scores in part.scores], part.ends_line)
+    return part._replace(scores=[replace(scores, num_returns=num_returns) for scores in part.scores])
 
 
 def score_stream(scorers: Sequence[Scorer], blocks: Iterable[Lines]) -> list[Score]:
@@ -107,5 +118,5 @@ def score_stream(scorers: Sequence[Scorer], blocks: Iterable[Lines]) -> list[Sco
         fed = [replace(stream.feed(text), num_returns=num_returns) for stream in streams]
         scores = [score + part.score for score, part in zip(scores, fed, strict=True)]
     if not scores[0].num_chars:
-        raise CorpusError("the text is empty; there is nothing to score")
+        raise CorpusError(EMPTY)
     return scores

@@ -51,23 +51,41 @@ def read_lines(
         CorpusError: If a text is missing or unreadable, or its bytes are not valid in the encoding.
         ConfigError: If the encoding is unknown.
     """
-    decoding = Decoding(encoding=encoding, errors=errors, allow_nul=True)
     unfinished: Lines | None = None  # the end of a text, which gets a newline if another text follows
-    for source in (source for spec in specs for source in open_texts(spec, decoding, report)):
-        number = 1
-        for lines in split_lines(source.read(BLOCK_BYTES)):
+    for _, blocks in read_texts(specs, encoding=encoding, errors=errors, report=report):
+        for lines in blocks:
             if unfinished is not None:
                 unfinished[-1] += "\n"
                 yield unfinished
                 unfinished = None
-            lines.source, lines.first_number = source.name, number
-            number += len(lines) - lines.ends_mid_line
             if lines.ends_mid_line or lines[-1].endswith("\n"):
                 yield lines
             else:
                 unfinished = lines
     if unfinished is not None:
         yield unfinished
+
+
+def read_texts(
+    specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict", report: Report = ignore
+) -> Iterator[tuple[str, Iterator[Lines]]]:
+    """Read texts line by line, and yield the name of each text with its lines; see `read_lines`.
+
+    Read all lines of a text before the next text is read. The last line of a text may have no newline.
+    """
+    decoding = Decoding(encoding=encoding, errors=errors, allow_nul=True)
+    for spec in specs:
+        for source in open_texts(spec, decoding, report):
+            yield source.name, _numbered(source.name, split_lines(source.read(BLOCK_BYTES)))
+
+
+def _numbered(source: str, blocks: Iterable[Lines]) -> Iterator[Lines]:
+    """Yield the lines of a text, with the name of the text and the numbers of the lines."""
+    number = 1
+    for lines in blocks:
+        lines.source, lines.first_number = source, number
+        number += len(lines) - lines.ends_mid_line
+        yield lines
 
 
 def split_lines(texts: Iterable[str]) -> Iterator[Lines]:

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from charlm.cli import main
-from charlm.cli.score_columns import COLUMNS, TOTAL_FIGURES, describe, parse_columns
+from charlm.cli.score_columns import COLUMNS, TOTAL_FIGURES, Mode, describe, parse_columns
+from charlm.cli.score_inputs import line_blocks
 from charlm.cli.score_views import RowView, ScoreFilter, show_lines
 from charlm.engine.checkpoint import save_checkpoint
 from charlm.engine.rnn import RecurrentNetwork
@@ -91,7 +92,7 @@ def test_json_has_all_columns_of_one_model(charlm: Charlm, model_file: Path) -> 
     row = json.loads(charlm("score", "--json", stdin='"\\\t\n').stdout)
     assert row["text"] == '"\\\t'
     assert row["bits_per_char"] == pytest.approx(row["nats"] / 4 / math.log(2))
-    assert list(row) == [column.json_key for column in COLUMNS.values() if not column.needs_second_model]
+    assert list(row) == [column.json_key for column in COLUMNS.values() if column.mode is None]
 
 
 def test_json_total_has_all_figures_of_two_models(charlm: Charlm, model_file: Path, other_file: Path) -> None:
@@ -304,8 +305,8 @@ def test_memory_use_does_not_grow_with_the_length_of_a_line(tmp_path: Path, monk
     with (tmp_path / "out.txt").open("w") as out:
         monkeypatch.setattr("sys.stdout", out)
         tracemalloc.start()
-        view = RowView(parse_columns("tokens,text", num_models=1), ScoreFilter(), as_json=False)
-        show_lines([FreeScorer()], read_lines([str(tmp_path / "line.txt")]), view)
+        view = RowView(parse_columns("tokens,text", Mode.ONE), ScoreFilter(), as_json=False)
+        show_lines([FreeScorer()], line_blocks(read_lines([str(tmp_path / "line.txt")])), view)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert (tmp_path / "out.txt").stat().st_size == size + len("30000000\t\n")

@@ -1,5 +1,6 @@
 """Tests of `charlm score --per-token` and `--per-word`."""
 
+import functools
 import io
 import json
 import math
@@ -34,12 +35,22 @@ TOKENIZERS = {
 LINES = ['  To be, "or" not\tto be  ', "", 'said "I\\n', "cat(dog) zebra%%"]
 
 
+def checkpoint_of(name: str) -> Checkpoint:
+    """Return a small untrained model with a tokenizer."""
+    tokenizer = TOKENIZERS[name]
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=8, embedding_dim=8)
+    return Checkpoint(config=config, tokenizer=tokenizer, tensors=LanguageModel(config).to_tensors())
+
+
+@functools.cache
+def network_of(name: str) -> RecurrentNetwork:
+    return RecurrentNetwork(checkpoint_of(name))
+
+
 @pytest.fixture(params=TOKENIZERS)
 def network(request: pytest.FixtureRequest, tmp_path: Path) -> RecurrentNetwork:
     """Each kind of model, as the run `tiny`."""
-    tokenizer = TOKENIZERS[request.param]
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=8, embedding_dim=8)
-    checkpoint = Checkpoint(config=config, tokenizer=tokenizer, tensors=LanguageModel(config).to_tensors())
+    checkpoint = checkpoint_of(request.param)
     save_checkpoint(tmp_path / "checkpoints" / "tiny" / "model.safetensors", checkpoint)
     return RecurrentNetwork(checkpoint)
 
