@@ -259,11 +259,20 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
     is_stream = options.total and not options.by_line
     num_sequences = 1 if is_stream else MAX_BATCH_LINES
     threads = limit_threads(options.threads, path, num_sequences=num_sequences, independent=not is_stream)
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.item_sampler import separator_of_model
     from charlm.engine.rnn import RecurrentNetwork
     from charlm.engine.scorer import Mixture, ModelScorer
 
     def open_model(path: Path) -> ModelScorer:
-        return ModelScorer(RecurrentNetwork.load(path), threads, with_entropy=options.has_entropy)
+        checkpoint = load_checkpoint(path)
+        if is_stream and separator_of_model(checkpoint.metadata) is not None:
+            note(
+                f"{path} was trained on items that are read by themselves: it scores them worse in one stream than "
+                "with --by-line",
+                quiet=options.quiet,
+            )
+        return ModelScorer(RecurrentNetwork(checkpoint), threads, with_entropy=options.has_entropy)
 
     mixed = [parse_mix(mix) for mix in options.mix]
     first: Scorer = open_model(path)

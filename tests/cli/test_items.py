@@ -229,3 +229,11 @@ def test_a_text_that_never_writes_its_newline_ends(monkeypatch: pytest.MonkeyPat
     done = invoke("sample", "--lines", "2", "--ban", r"\n")
     assert len(done.stdout) == 101
     assert done.stderr == "Note: ended after 100 tokens, before the last newline\n"
+
+
+def test_a_score_of_items_as_one_stream_has_a_note(twelve: Path) -> None:
+    note = "was trained on items that are read by themselves"
+    assert note in invoke("score", "-m", twelve, "--total", stdin="Ana\nRoy\n").stderr
+    assert invoke("score", "-m", twelve, "--total", "--by-line", stdin="Ana\nRoy\n").stderr == ""
+    assert invoke("score", "-m", twelve, stdin="Ana\nRoy\n").stderr == ""
+    assert invoke("score", "-m", "shakespeare", "--total", stdin="Ana\nRoy\n").stderr == ""
