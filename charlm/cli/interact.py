@@ -18,15 +18,22 @@ from charlm.text.printable import escape_unprintable
 if TYPE_CHECKING:
     from charlm.engine.sampler import Sampler
 
-HELP = """\
+HELP = '''\
   TEXT          continue TEXT; an empty line starts at the start of a line
+  """           begin or end a prompt of several lines
   :again        continue the last prompt with the next seed
   :seed N       use seed N for the next text      :n N        generate N tokens
   :temp X       set the temperature               :lines N    stop after N newlines
   :NAME VALUE   set another option of charlm sample, as in :top-k 20; without VALUE, restore its default
   :greedy       always take the most probable token, or sample again
   :show         show the settings                 :help       show this help
-  Ctrl-C stops a text, Ctrl-D ends the session."""
+  :quit         end the session, as :q and Ctrl-D do; Ctrl-C stops a text'''
+
+QUOTES = '"""'
+"""Mark that begins and ends a prompt of several lines."""
+
+QUIT = (":q", ":quit", ":exit")
+"""Commands that end the session."""
 
 
 class Session:
@@ -42,18 +49,29 @@ class Session:
         self._write = write
         self._prompt = ""
         self._seed = sampler.start([""])[0].seed
+        self._lines: list[str] | None = None  # of a prompt of several lines that has not ended
 
     def run(self) -> None:
         """Answer lines until the input ends. Errors and Ctrl-C end only the current text."""
-        for line in _read_lines():
+        for line in _read_lines(lambda: "> " if self._lines is None else "... "):
+            if line is None:
+                self._lines = None
+                continue
+            if self._lines is None and line.strip() in QUIT:
+                return
             try:
                 self._answer(line)
             except CharlmError as error:
                 click.echo(f"Error: {escape_unprintable(error.worded(_names()))}", err=True)
             except KeyboardInterrupt:
                 click.echo()
+        if self._lines is not None:
+            click.echo(f"Error: the input ended within a prompt of several lines; end it with {QUOTES}", err=True)
 
     def _answer(self, line: str) -> None:
+        if self._lines is not None or line.startswith(QUOTES):
+            self._collect(line)
+            return
         if not line.startswith(":"):
             self._prompt = line
             self._generate()
@@ -69,6 +87,20 @@ class Session:
             self._seed = int(value)
         else:
             self._sampler = replace(self._sampler, config=_changed(self._sampler.config, name, value.strip()))
+
+    def _collect(self, line: str) -> None:
+        """Add a line to a prompt of several lines, and answer the prompt if the line ends it."""
+        if self._lines is None:
+            self._lines, line = [], line.removeprefix(QUOTES)
+            if not line:
+                return
+        ends = line.endswith(QUOTES)
+        line = line.removesuffix(QUOTES)
+        if line or not ends:
+            self._lines.append(line)
+        if ends:
+            self._prompt, self._lines = "\n".join(self._lines), None
+            self._generate()
 
     def _generate(self) -> None:
         """Generate a text with the next seed. The seed is printed, so that the text can be generated again."""
@@ -119,20 +151,27 @@ def _names() -> dict[str, str]:
     return {**flag_names(click.get_current_context().command), **commands}
 
 
-def _read_lines() -> Iterator[str]:
-    """Yield lines from a terminal, with editing and history, or from a pipe."""
+def _read_lines(marker: Callable[[], str]) -> Iterator[str | None]:
+    """Yield lines from a terminal, with editing and history, or from a pipe.
+
+    Args:
+        marker: Returns what a terminal shows before the next line.
+
+    Yields:
+        The lines without their newlines; None if Ctrl-C was pressed instead of entering a line.
+    """
     if not sys.stdin.isatty():
         yield from stdin_lines()
         return
     with suppress(ImportError):  # not available on every system; once imported, input() uses it
         import readline  # noqa: F401
     while True:
+        line: str | None = None
         try:
-            line = input("> ")
+            line = input(marker())
         except EOFError:
             click.echo(err=True)
             return
         except KeyboardInterrupt:
             click.echo(err=True)
-            continue
         yield line

@@ -215,7 +215,7 @@ def _run_session(sampler: "Sampler", items: "ItemSampler | None", output: "_Outp
     from charlm.cli.interact import Session
 
     if sys.stdin.isatty():
-        click.echo("Type a prompt. :help lists the commands, Ctrl-D ends the session.", err=True)
+        click.echo("Type a prompt. :help lists the commands, :quit ends the session.", err=True)
 
     def write(changed: "Sampler", prompt: str) -> None:
         _write_samples(changed, None if items is None else replace(items, sampler=changed), [prompt], output)

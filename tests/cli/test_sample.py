@@ -155,6 +155,19 @@ def test_interactive_commands_from_a_pipe(charlm: Charlm, model_file: Path) -> N
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("command", [":q", ":quit", " :exit "])
+def test_interactive_session_ends_by_a_command(charlm: Charlm, model_file: Path, command: str) -> None:
+    done = charlm("sample", "-i", "-n", 0, stdin=f"one\n{command}\ntwo\n")
+    assert (done.returncode, done.stdout) == (0, "one\n")
+
+
+def test_interactive_prompt_may_have_several_lines(charlm: Charlm, model_file: Path) -> None:
+    script = 'To\n"""To be\n:quit\n\nor not"""\n"""\nfirst\nsecond\n"""\n"""one"""\n"""open\n'
+    done = charlm("sample", "-i", "-n", 0, stdin=script)
+    assert done.stdout == "To\nTo be\n:quit\n\nor not\nfirst\nsecond\none\n"
+    assert done.stderr.splitlines()[-1].startswith("Error: the input ended within a prompt of several lines")
+
+
 def test_ctrl_d_ends_an_interactive_session_at_a_terminal(model_file: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen([*CHARLM, "sample", "-i", "-n", "5"], stdin=theirs, stdout=theirs, stderr=theirs)
