@@ -2,14 +2,7 @@
 
 Here a network of dense layers reads the whole image at once: 784 pixels, a
 layer of 300 units, a layer of 100 units, and the logits of ten digits. Batch
-normalisation follows each of the two layers. For each unit, let m and v be the
-mean and the variance of its values x in the batch. Then it computes
-
-    y = a (x - m) / sqrt(v + 1e-5) + b
-
-where a and b are weights. So the inputs of the next layer keep the same mean
-and variance while the weights below change, and training is faster. At test
-time, running averages of m and v replace those of the batch.
+normalisation follows each of the two layers, and training is faster.
 
 Shapes: B images in a batch, R = 28 rows, C = 28 columns.
 """
@@ -34,6 +27,15 @@ INTRODUCTION = """\
 Two networks of dense layers, {layers} -> 10 units, classify images of
 digits. One has batch normalisation after each of its two hidden layers, the
 other has not. Both start with the same weights.
+
+For each unit, let m and v be the mean and the variance of its values x in a
+batch of images. Batch normalisation computes
+
+  y = a (x - m) / sqrt(v + 1e-5) + b
+
+with weights a and b. So the inputs of the next layer keep the same mean and
+variance while the weights below change. At test time, running averages of m and
+v replace those of the batch.
 
 The data are {training:,} images of {name} for training and {test:,} for testing.
 The table shows the share of the test images that are classified correctly after

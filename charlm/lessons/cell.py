@@ -42,7 +42,8 @@ output Y from the input X of this step and from its own previous output:
   Y1 = tanh(Y0 Wy + X1 Wx + b)       second step
 
 This lesson computes both steps for four sequences, with 3 inputs per step and
-5 units. Each row of X and of Y belongs to one sequence.
+5 units. X0 is the first step of each sequence and X1 the second. Row b of X0,
+X1, Y0 and Y1 belongs to sequence b.
 """
 CONCLUSION = """
 Look at the second row of Y1. The input of this sequence at the second step is

@@ -27,7 +27,7 @@ MNIST_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 
-NUM_DRAWN, NUM_QUICK = 10_000, 1_000
+NUM_DRAWN, NUM_QUICK = 10_000, 2_000
 """Number of training images to draw, and number of training images of a quick lesson."""
 
 MAX_IDX_BYTES = 2**26

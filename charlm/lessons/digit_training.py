@@ -14,7 +14,7 @@ from charlm.lessons import Say
 from charlm.lessons.digit_data import Digits
 
 BATCH_SIZE = 150
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3
 """Learning rate of Adam at the start. It falls linearly to 0."""
 
 

@@ -4,12 +4,7 @@ A model reads tokens as ids, which are integers. All sequences of a batch must
 have the same length. Here short sequences are padded with zeros at the start,
 and long ones are cut at the start, so the last token of each is always kept.
 
-Then each id becomes a vector, its embedding: a row of the matrix W. This is the
-product of the id's one-hot vector and W:
-
-    one_hot(id) W = W[id]
-
-The right-hand side only looks up a row, so it needs no multiplication.
+Then each id becomes a vector, its embedding: a row of the matrix W.
 
 Shapes: B = 4 sequences, T = 5 time steps, V = 6 tokens, E = 3, H = 4 units.
 """
@@ -17,25 +12,34 @@ Shapes: B = 4 sequences, T = 5 time steps, V = 6 tokens, E = 3, H = 4 units.
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.lessons import LessonOptions, Say
-from charlm.lessons.arrays import format_matrix, format_row
+from charlm.lessons.arrays import format_matrix, format_row, max_difference
 from charlm.training.batches import pad_front
 from charlm.training.network import Classifier, RecurrentCore
 
-SEQUENCES = [[1, 2, 4, 2, 3], [0, 1, 2], [4, 5, 2, 1], [5, 2, 1, 3, 4, 1, 2, 3, 4, 5]]
+SEQUENCES = [[1, 2, 4, 2, 3], [1, 2], [4, 5, 2, 1], [5, 2, 1, 3, 4, 1, 2, 3, 4, 5]]
 LENGTH, VOCAB_SIZE, EMBEDDING_DIM, UNITS = 5, 6, 3, 4
 
 INTRODUCTION = """\
 A model reads tokens as ids, which are integers. In a batch all sequences have
 the same length. Here are four sequences of ids, made {length} long: short ones are
-padded with zeros at the start, long ones are cut at the start.
+padded with zeros at the start, long ones are cut at the start. The id 0 stands
+for padding only.
 """
 EMBEDDING = """
 Each of the {tokens} tokens has an embedding: a vector of {dim} numbers, one row of the
-matrix W. The numbers are random at first, and training changes them.
+matrix W. The numbers are random at first, and training changes them. The
+product of an id's one-hot vector and W only looks up a row:
+
+  one_hot(id) W = W[id]
+"""
+MASK = """
+Padding has to be masked: a layer that reads it as tokens changes its state. The
+last output for the second sequence, which has {length} tokens, compared with that of
+the sequence alone:
 """
 CLASSIFIER = """
 An LSTM of {units} units reads the embeddings, and a linear layer on its last output
@@ -81,9 +85,28 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     meanings = ("(B, T)", "(B, T, E)", "(B, T, H)", "(B, classes)", "(B, classes), if each step also has a number")
     for (name, tensor), meaning in zip(shapes.items(), meanings, strict=True):
         say(f"  {name:12}  {tuple(tensor.shape)!s:9}   {meaning}")
+    differences = compare_padding(say, model.core, embedding, ids[1])
     say(CONCLUSION)
     return {
         "padded": padded.tolist(),
         "look_up_is_product": equal,
+        "padding": differences,
         "shapes": {name: list(tensor.shape) for name, tensor in shapes.items()},
     }
+
+
+def compare_padding(say: Say, core: RecurrentCore, embedding: nn.Embedding, padded: Tensor) -> dict[str, float]:
+    """Return how far padding changes the last output of a sequence, (T,), that is padded at the start."""
+    tokens = padded[padded != 0]
+    length = len(tokens)
+    alone = core(embedding(tokens[None]))[0][0, -1]  # (H,)
+    at_end = F.pad(tokens, (0, len(padded) - length))
+    masked = core(embedding(at_end[None]), lengths=torch.tensor([length]))[0][0, length - 1]
+    differences = {
+        "read": max_difference(alone, core(embedding(padded[None]))[0][0, -1]),
+        "masked": max_difference(alone, masked),
+    }
+    say(MASK.format(length=length))
+    say(f"  zeros at the start, read as tokens            difference {differences['read']:.3f}")
+    say(f"  zeros at the end, masked by the true length   difference {differences['masked']:.3f}")
+    return differences

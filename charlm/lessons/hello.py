@@ -40,16 +40,18 @@ The letters of {text!r} have the ids {ids}.
 Each line is one training step: the cross-entropy loss in nats per letter, and
 the most probable letters.
 
+At first all 6 tokens (the letters {letters} and the unknown token) are about
+equally probable, so the loss starts near ln 6 = 1.79.
+
 step    loss  predicted"""
 SUCCESS = """
 After {step} steps the model has predicted 'ihello' five times in a row. Look at the
 letter h in the inputs: it is followed once by i and once by e. The model can
-tell the two apart only by its state. At first all 6 tokens (5 letters and the
-unknown token) are about equally probable, so the loss starts near ln 6 = 1.79.
+tell the two apart only by its state.
 
 The same with the commands of charlm:
   charlm train hello
-  charlm sample --prime h -n 6 --temp 0"""
+  charlm sample -m hello --prime h -n 6 --temp 0"""
 FAILURE = """
 After {step} steps the model predicts {predicted!r}, not 'ihello'. Look at the last
 losses: training needs more steps. Try another seed: charlm lesson hello --seed 2"""
@@ -70,6 +72,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
 
     letters = {
         "ids": ", ".join(f"{letter}={index}" for index, letter in enumerate(tokenizer.tokens) if index),
+        "letters": " ".join(tokenizer.tokens[1:]),
         "inputs": tokenizer.decode(inputs[0]),
         "targets": tokenizer.decode(targets[0]),
     }

@@ -1,11 +1,8 @@
 """The cross-entropy loss of a sequence.
 
 At each step a model computes a number for each possible token, its logit. The
-softmax turns the logits z into probabilities, and the loss of the step is the
-negative logarithm of the true token's probability p:
-
-    softmax(z)[v] = exp(z[v]) / sum of exp(z[w]) over all tokens w
-    loss          = -ln(p)
+softmax turns the logits into probabilities, and the loss of the step is the
+negative logarithm of the true token's probability p.
 
 The loss is 0 if p is 1, and ln 2 = 0.693 if p is 1/2. Its unit is the nat. The
 loss of a sequence is the mean over its steps, in nats per token. The mean can
@@ -34,8 +31,11 @@ EXAMPLES = {
 TARGETS = torch.ones(1, 3, dtype=torch.int64)  # (B, T)
 
 INTRODUCTION = """\
-A model gives each possible token a logit. The softmax turns logits into
-probabilities p, and the loss of a step is -ln(p) of the true token.
+A model gives each possible token v a logit z[v]. The softmax turns logits into
+probabilities, and the loss of a step depends on the true token's probability:
+
+  p[v] = exp(z[v]) / sum of exp(z[w]) over all tokens w
+  loss = -ln(p[true token])
 
 Here are three steps with two tokens, 0 and 1. The true token is 1 each time.
 The loss of the sequence is the mean over the steps, in nats per token:
@@ -67,7 +67,8 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
         say(f"  {'  '.join(f'[{x:.1f} {y:.1f}]' for x, y in steps):31}    {losses[name]:.6f}   {name}")
 
     say("")
-    say("The first sequence again, with different weights of its three steps:")
+    say("The first sequence again, as a weighted mean of its three steps. A weight of 0")
+    say("leaves a step out, for instance a padded one:")
     say("")
     say("  weights   loss")
     weighted = {}

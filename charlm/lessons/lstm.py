@@ -1,21 +1,5 @@
 """The gates of an LSTM, and why they help with long distances.
 
-An LSTM has a hidden state h, which is its output, and a cell state c. Three
-gates, numbers between 0 and 1, control how the cell state changes:
-
-    i = sigmoid(x Wi + h Ui + bi)   input gate: how much of g is added to c
-    f = sigmoid(x Wf + h Uf + bf)   forget gate: how much of c is kept
-    o = sigmoid(x Wo + h Uo + bo)   output gate: how much of c is shown in h
-    g = tanh(x Wg + h Ug + bg)      candidate: the new content
-    c = f * c + i * g
-    h = o * tanh(c)
-
-Training sends a gradient backward through the steps. In a plain RNN each step
-multiplies it by a matrix and by the slope of tanh, so it shrinks quickly: it
-vanishes. In an LSTM the direct way through c multiplies it only by f. The bias
-bf sets the first value of f: sigmoid(0) = 0.50, sigmoid(1) = 0.73, and
-sigmoid(2) = 0.88. Training then changes it.
-
 Shapes: B = 1 sequence, T = 4 time steps, I = 2 inputs, H = 3 units.
 """
 
@@ -32,17 +16,26 @@ WIDE = 50
 DISTANCES = (1, 10, 25, 50, 100)
 
 GATES = """\
-An LSTM has a hidden state h and a cell state c. At each step it computes
+An LSTM has a hidden state h, its output, and a cell state c. Three gates,
+numbers between 0 and 1, control how c changes. At each step it computes
 
-  gates      i = sigmoid(...)   f = sigmoid(...)   o = sigmoid(...)
-  candidate  g = tanh(...)
-  states     c = f * c + i * g                     h = o * tanh(c)
+  i = sigmoid(x Wi + h Ui + bi)   input gate: how much of g is added to c
+  f = sigmoid(x Wf + h Uf + bf)   forget gate: how much of c is kept
+  o = sigmoid(x Wo + h Uo + bo)   output gate: how much of c is shown in h
+  g = tanh(x Wg + h Ug + bg)      candidate: the new content
+  c = f * c + i * g
+  h = o * tanh(c)
 
-where ... is a weighted sum of the input x and the previous h. Here are four
-steps of an LSTM with {units} units, computed from these equations. 'Difference' is
-the maximum difference from PyTorch's LSTM with the same weights.
+from the input x and the states h and c of the step before. Here are four steps
+of an LSTM with {units} units, computed from these equations. 'Difference' is the
+maximum difference from PyTorch's LSTM with the same weights.
 """
 GRADIENTS = """
+Training sends a gradient backward through the steps. In a plain RNN each step
+multiplies it by a matrix and by the slope of tanh, so it shrinks quickly. In an
+LSTM the direct way through c multiplies it only by f. The bias bf sets f before
+training: sigmoid(0) = 0.50, sigmoid(1) = 0.73, sigmoid(2) = 0.88.
+
 A layer learns from an earlier input only if its output has a gradient with
 respect to this input. The table shows the norm of this gradient, for inputs
 1 to 100 steps before the output, in untrained layers of {units} units. The LSTM

@@ -1,15 +1,7 @@
 """Forecasting a time series with one and with three layers.
 
-The series is a wave that grows with time t:
-
-    w(t) = t sin(t) / 3 + 2 sin(5 t)
-
-A model reads 20 values, at intervals of 0.1, and forecasts the next value at
-each step. This is the task of a language model with numbers in place of tokens.
-So the loss is the mean squared error instead of the cross-entropy.
-
-The units use max(0, x), called ReLU, instead of tanh. The values of the wave
-are large, and tanh hardly distinguishes large numbers.
+The loss is the mean squared error. The units use max(0, x), called ReLU,
+instead of tanh, which hardly distinguishes large numbers.
 
 Shapes: B = 50 windows, T = 20 time steps, one input and one output per step.
 """
@@ -27,8 +19,7 @@ from charlm.training.network import CoreOptions, Forecaster, RecurrentCore
 END, INTERVAL, STEPS = 30.0, 0.1, 20
 UNITS, BATCHES, BATCH_SIZE = 100, 1500, 50
 DEPTHS = {1: "1 layer", 3: "3 layers"}
-SHOWN = 12.2
-"""Time at which the printed window starts."""
+SHOWN = 12.2  # time at which the printed window starts
 
 INTRODUCTION = """\
 A model reads {steps} values of the wave w(t) = t sin(t) / 3 + 2 sin(5 t), at
@@ -37,13 +28,13 @@ trained: one layer and three stacked layers of {units} units each. Both train on
 {batches:,} batches of {batch_size} random windows of the wave.
 
 The mean squared error over the whole wave, which has a variance of 18:
-
 batches  layers   error"""
 CONCLUSION = """
 Look at the first lines of the window, then at the last. At the first step a
-model has read one value. The wave has this value both on the way up and on the
-way down, so the first forecast is inaccurate. With more values the model knows
-the direction and the forecasts improve. To draw a picture of the wave:
+model has read one value, which the wave has on the way up and on the way down.
+With more values it knows the direction, and the forecasts improve. Then look at
+the second table: errors grow if a model reads its own forecasts, as a language
+model does when it generates text. To draw a picture of the wave:
   charlm lesson series --plot wave.png"""
 
 
@@ -62,7 +53,7 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     """Train both models on the same windows, and compare them on the whole wave and on one window."""
     batches = 150 if options.quick else BATCHES
     say(INTRODUCTION.format(steps=STEPS, interval=INTERVAL, units=UNITS, batches=batches, batch_size=BATCH_SIZE))
-    errors, forecasts = {}, {}
+    errors, forecasts, own = {}, {}, {}
     inputs, targets = windows(torch.tensor([SHOWN]))  # (1, T, 1) each
     for layers, name in DEPTHS.items():
         torch.manual_seed(options.seed)
@@ -71,16 +62,31 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
             errors[name] = error
             say(f"{batch:7,}  {layers:6d}  {error:6.4f}")
         forecasts[name] = model(inputs)[0].flatten().tolist()
-
+        own[name] = continue_alone(model, targets)
     times = [SHOWN + INTERVAL * (step + 1) for step in range(STEPS)]
-    say("")
-    say(f"The window that starts at t = {SHOWN}: the wave, and its forecasts from the values")
-    say("before:")
-    say("     t     wave   1 layer  3 layers")
-    for time, true, *guesses in zip(times, targets.flatten().tolist(), *forecasts.values(), strict=True):
-        say(f"  {time:4.1f}  {true:7.2f}  {guesses[0]:8.2f}  {guesses[1]:8.2f}")
+    true = targets.flatten().tolist()
+    say(f"\nThe window that starts at t = {SHOWN}, and the forecasts from the values before:")
+    print_forecasts(say, times, true, forecasts)
+    later = torch.tensor(times) + INTERVAL * STEPS
+    say(f"\nThe {STEPS} values after it. Each forecast is the next input of the model:")
+    print_forecasts(say, later.tolist(), wave(later).tolist(), own)
     say(CONCLUSION)
-    return {"mse": errors, "times": times, "wave": targets.flatten().tolist(), "forecasts": forecasts}
+    return {"mse": errors, "times": times, "wave": true, "forecasts": forecasts, "own": own}
+
+
+@torch.no_grad()
+def continue_alone(model: Forecaster, window: Tensor) -> list[float]:
+    """Return T values after a window, (1, T, 1), in which each forecast is appended to the window."""
+    for _ in range(STEPS):
+        window = torch.cat([window[:, 1:], model(window)[0][:, -1:]], dim=1)
+    return window.flatten().tolist()
+
+
+def print_forecasts(say: Say, times: list[float], values: list[float], forecasts: dict[str, list[float]]) -> None:
+    """Print a table of the wave and the forecasts of both models."""
+    say("     t     wave   1 layer  3 layers")
+    for time, true, *guesses in zip(times, values, *forecasts.values(), strict=True):
+        say(f"  {time:4.1f}  {true:7.2f}  {guesses[0]:8.2f}  {guesses[1]:8.2f}")
 
 
 def train(say: Say, model: Forecaster, batches: int) -> Iterator[tuple[int, float]]:

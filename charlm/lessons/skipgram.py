@@ -2,19 +2,9 @@
 
 The skip-gram model has a vector for each word, and uses the vector of a word w
 to predict the words within two places of w. Words with similar neighbours get
-similar vectors. The score of a word v as a neighbour of w is
-
-    s(v) = vector(w) . output(v) + bias(v)
-
-A softmax would need the scores of all 10,000 words for each prediction. Noise-
-contrastive estimation (NCE) needs only a few. It draws K noise words from a
-known distribution q, and trains the model to distinguish the true neighbour
-from the noise words:
-
-    P(v is the true neighbour) = sigmoid(s(v) - ln(K q(v)))
-
-The loss is the cross-entropy of this classification. With more noise words its
-gradient approaches the gradient of the softmax.
+similar vectors. A softmax would need the scores of all 10,000 words for each
+prediction. Noise-contrastive estimation (NCE) needs only a few. With more noise
+words its gradient approaches the gradient of the softmax.
 
 Shapes: B = 2048 pairs of words, V words, E = 50 numbers, K = 64 noise words.
 """
@@ -45,7 +35,14 @@ INTRODUCTION = """\
 This lesson trains one vector per word, so that the vector predicts the words
 within two places of it. Words with similar neighbours get similar vectors. A
 softmax over all words would be slow, so the loss compares the true neighbour
-with a few random noise words: noise-contrastive estimation (NCE).
+with K random noise words, drawn from q: noise-contrastive estimation (NCE).
+The score of a word v as a neighbour of w, and the probability that v is the
+true neighbour and not a noise word, are
+
+  s(v) = vector(w) . output(v) + bias(v)
+  P(v) = sigmoid(s(v) - ln(K q(v)))
+
+The loss is -ln P of the true neighbour, plus -ln(1 - P) of each noise word.
 """
 TRAINING = """
 Now the plays of Shakespeare, with {length:,} words. The {vocab:,} most frequent words

@@ -3,10 +3,7 @@
 The sequences of a batch are stored in one tensor of shape (B, T, I): B
 sequences, T time steps, I inputs per step. All sequences in a tensor have the
 same length T. A shorter sequence is padded to this length, and its true length
-is given separately. The padding must not change the result:
-
-    outputs[b, t] = 0                            for t >= lengths[b]
-    state[b]      = outputs[b, lengths[b] - 1]   output of the last real step
+is given separately. The padding must not change the result.
 
 Shapes: B = 4 sequences, T = 2 time steps, I = 3 inputs, H = 5 units, L = 1.
 """
@@ -26,7 +23,10 @@ INTRODUCTION = """\
 A layer reads all sequences of a batch together, as one tensor of shape
 (B, T, I): B sequences, T time steps, I inputs per step. Shorter sequences are
 padded to length T, and their true lengths are given too. For a padded step,
-the output must be zero and the hidden state must not change.
+the output must be zero and the hidden state must not change:
+
+  outputs[b, t] = 0                            for t >= lengths[b]
+  state[b]      = outputs[b, lengths[b] - 1]   output of the last real step
 
 Here are the sequences of the lesson cell again, with the same weights, as one
 tensor of shape {shape} with lengths {lengths}. Each line is one
