@@ -14,6 +14,7 @@ ROOT_MODULES = {
     "charlm.config",
     "charlm.errors",
     "charlm.item_config",
+    "charlm.memory",
     "charlm.settings",
 }
 """Modules beside the folders; they import nothing but each other and the standard library."""

@@ -96,8 +96,12 @@ class LazyGroup(click.Group):
             _let_process_0_report_first(error)
             click.echo(f"Error: {escape_unprintable(self._worded(ctx, error))}", err=True)
             ctx.exit(error.exit_code)
-        except MemoryError:
-            click.echo("Error: not enough memory; use smaller settings or a shorter text", err=True)
+        except (OSError, MemoryError, ImportError, RuntimeError) as error:
+            from charlm.cli.failures import describe_failure
+
+            if isinstance(error, click.exceptions.Exit | click.Abort) or not (message := describe_failure(error)):
+                raise
+            click.echo(f"Error: {escape_unprintable(message)}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)

@@ -1,6 +1,7 @@
 """Standard streams of the process: text encoding, closed streams, and output that cannot be written."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,72 @@ from charlm.config import MAX_INPUT_CHARS
 from charlm.errors import CorpusError
 from charlm.text.printable import escape_unprintable_lines
 
+STREAMS = ("stdin", "stdout", "stderr")
+"""Names of the standard streams, in the order of their descriptors."""
+
+
+class OutputError(OSError):
+    """Standard output cannot be written."""
+
+
+class _Wrapper(io.TextIOWrapper):
+    """Text stream that takes the place of another one.
+
+    Args:
+        stream: The other one.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(
+            stream.buffer,
+            encoding="utf-8",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        self._replaced = stream  # deleting it would close the buffer
+
+
+class _Results(_Wrapper):
+    """Standard output, whose failures differ in kind from those of other files."""
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from None
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        try:
+            super().flush()
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from None
+
+
+class _Messages(_Wrapper):
+    """Standard error. Messages that cannot be written are lost, because a command can do its work without them."""
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        with suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with suppress(OSError):
+            super().flush()
+
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
     """Prepare the standard streams, and write all output at the end; see `output_errors`."""
     _replace_closed_streams()
+    for name, kind in (("stdout", _Results), ("stderr", _Messages)):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream.fileno() == STREAMS.index(name):
+            setattr(sys, name, kind(stream))
     for stream in (sys.stdout, sys.stderr, sys.stdin):
         # Text passes unchanged in every locale: as UTF-8, without translation of newlines or of invalid bytes.
         if hasattr(stream, "reconfigure"):
@@ -37,15 +99,12 @@ def output_errors() -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
+    except OutputError as error:
         _discard_output()
         if error.errno == errno.EPIPE:
             sys.exit(0)
-        with suppress(OSError):
-            sys.stderr.write(f"Error: standard output: {(error.strerror or str(error)).lower()}\n")
-            sys.stderr.flush()
+        sys.stderr.write(f"Error: standard output: {(error.strerror or str(error)).lower()}\n")
+        sys.stderr.flush()
         sys.exit(1)
 
 
@@ -80,14 +139,16 @@ def stdin_lines(max_input: int = MAX_INPUT_CHARS, *, in_all: bool = False) -> It
 
 
 def _replace_closed_streams() -> None:
-    """Open streams for descriptors that were closed when the process started; using them is an `OSError`.
+    """Open streams for descriptors that were closed when the process started.
+
+    Reading and writing results is an `OSError`. Messages are discarded.
 
     A file that is opened later would otherwise get such a descriptor, and output would be written to that file.
     """
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+    for descriptor, name in enumerate(STREAMS):
         if getattr(sys, name) is None:
             # Reading what is open for writing fails as reading a closed stream does, and the other way round.
-            flags = os.O_WRONLY if name == "stdin" else os.O_RDONLY
+            flags = os.O_RDONLY if name == "stdout" else os.O_WRONLY
             opened = os.open(os.devnull, flags)
             assert opened == descriptor, "the lowest free descriptor is taken"
             setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115

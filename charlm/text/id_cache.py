@@ -53,8 +53,11 @@ ABANDONED_SECONDS = 3600
 
 
 def cache_folder() -> Path:
-    """Return charlm's folder in the user's cache folder."""
-    home = Path.home()
+    """Return charlm's folder in the user's cache folder; in the working folder if the user has no home."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # as in a container that runs with the number of an unknown user
+        home = Path()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", home)) / "charlm" / "cache"
     if sys.platform == "darwin":

@@ -5,7 +5,6 @@ Each process has its own streams of the text. Gradients are averaged before ever
 same weights.
 """
 
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from charlm.errors import ConfigError, PeerLostError
-from charlm.training.launch import rank_and_count
+from charlm.training.launch import local_rank, rank_and_count
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def find_device(name: str) -> torch.device:
             fields=["device"],
         )
     if name == "cuda":
-        _select_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+        _select_gpu(local_rank())
     return torch.device(name)
 
 

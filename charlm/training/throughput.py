@@ -10,7 +10,6 @@ its number of threads follow from the width of the model and from the capabiliti
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,9 +18,9 @@ import torch
 from torch import nn
 
 from charlm.config import ModelConfig, Precision, TrainConfig
-from charlm.engine.checkpoint import num_parameters
 from charlm.errors import ConfigError
 from charlm.training.distributed import Workers
+from charlm.training.memory_check import check_memory
 from charlm.training.network import LanguageModel
 from charlm.training.optimizer import make_optimizer
 from charlm.training.recipe import MIN_BF16_UNITS, MIN_SPEEDUP, UNITS_PER_THREAD
@@ -31,9 +30,6 @@ MAX_TIMED_UPDATES = 3
 
 MAX_TIMED_SECONDS = 0.4
 """Duration in seconds after which no further update is timed."""
-
-BYTES_PER_PARAMETER = 5 * 4
-"""Memory per parameter in bytes: weight, gradient, two moments and average, each a float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +86,8 @@ class Machine:
         Raises:
             ConfigError: If the model does not fit into memory, or the requested number format is not supported.
         """
-        check_memory(model_config)
+        if self.device.type == "cpu":
+            check_memory(model_config, config)
         if config.precision == "bf16" and not can_train_in_bf16(self.device):
             raise ConfigError("precision bf16: not supported by this processor; use auto or fp32", fields=["precision"])
 
@@ -140,24 +137,6 @@ class Machine:
     def seconds_used(self) -> float:
         """Return the number of seconds since the training began, the maximum over all processes."""
         return self.workers.all_reduce_max([self.clock() - self.started], self.device)[0]
-
-
-def check_memory(config: ModelConfig) -> None:
-    """Check that a model can be trained in the memory of this machine. Otherwise, the system would kill the process.
-
-    Raises:
-        ConfigError: If it needs more memory than the machine has.
-    """
-    num_bytes = num_parameters(config) * BYTES_PER_PARAMETER
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if num_bytes > memory:
-        raise ConfigError(
-            f"training a model of {num_parameters(config):,} parameters needs {num_bytes / 2**30:,.0f} GiB of memory, "
-            f"and this machine has {memory / 2**30:,.0f} GiB; reduce hidden_size or num_layers",
-            fields=["hidden_size", "num_layers"],
-        )
 
 
 def _has_fast_bf16(device: torch.device) -> bool:

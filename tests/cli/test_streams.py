@@ -1,38 +1,75 @@
 import contextlib
 import os
-import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
-from charlm.cli import COMMANDS
+from charlm.cli import COMMANDS, main
 from charlm.engine.checkpoint import save_checkpoint
 from tests.conftest import make_checkpoint
+from tests.server import CLOSED, NO_READER, Server
 
-EXAMPLES = {
-    "train": "train hello --steps 1 --hidden 4 -q",
-    "sample": "sample -n 5",
-    "score": "score words.txt",
-    "next": "next",
-    "novelty": "novelty words.txt --corpus hello",
-    "info": "info",
-    "vectors": "vectors export",
-    "plot": "plot",
-    "corpus": "corpus",
-    "lesson": "lesson",
+pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs fork and /dev/full")
+
+FORMS = {
+    "train": ["words.txt --steps 1 --hidden 4 --name new --force", "words.txt --plan"],
+    "sample": [
+        "-n 5 --seed 1",
+        "-n 5 --seed 1 --json",
+        "-n 5 --seed 1 --count 2",
+        "-n 5 --beam 2",
+        "-i -n 5 --seed 1",
+        "--prime - -n 5 --seed 1",
+        "--prime-file words.txt -n 5 --seed 1",
+    ],
+    "score": [
+        "words.txt",
+        "words.txt --json",
+        "words.txt --total",
+        "words.txt --total --json",
+        "words.txt --per-token",
+        "words.txt --color",
+        "words.txt --color=always",
+        "words.txt --vs tiny",
+        "words.txt --mix tiny:0.5",
+    ],
+    "next": ["", "--json"],
+    "novelty": ["words.txt --corpus hello", "words.txt --corpus hello --json"],
+    "info": ["", "--json"],
+    "vectors": ["export", "nearest T", "nearest T --json"],
+    "plot": ["", "-o losses.svg"],
+    "corpus": ["", "hello", "--json"],
+    "lesson": ["", "--json", "loss", "loss --json", "loss --source"],
 }
-"""A command line that prints something, for every command."""
+"""Command lines that print something, for every command."""
 
 OUTPUT = [
-    *EXAMPLES.values(),
+    *(f"{command} {form}".strip() for command, forms in FORMS.items() for form in forms),
     *(f"{command} --help" for command in COMMANDS),
     "--help",
     "--version",
-    "score --total words.txt",
 ]
-INPUT = ["score", "score --total", "novelty --corpus hello", "train - --steps 1", "sample --prime -", "sample -i"]
+INPUT = [
+    "score",
+    "score --total",
+    "novelty --corpus hello",
+    "train - --steps 1",
+    "sample --prime -",
+    "sample --prime-file -",
+    "sample -i",
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()
 
 
 @pytest.fixture(autouse=True)
@@ -41,48 +78,130 @@ def _files(model_file: Path) -> None:
     model_file.with_name("log.jsonl").write_text('{"step": 1, "seconds": 1, "train_nats": 2.5}\n' * 2, encoding="utf-8")
 
 
-def shell(command: str, redirection: str) -> "subprocess.CompletedProcess[str]":
-    line = f"{shlex.quote(sys.executable)} -m charlm {command} {redirection}"
-    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, encoding="utf-8", check=False, timeout=120)
+def test_every_command_has_examples() -> None:
+    assert FORMS.keys() == COMMANDS.keys()
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        if isinstance(command, click.Group):
+            assert command.commands.keys() <= {form.split()[0] for form in FORMS[name]}
 
 
-def test_every_command_has_an_example() -> None:
-    assert EXAMPLES.keys() == COMMANDS.keys()
+def stdin_of(command: str) -> str:
+    """Return the file that a command reads as standard input."""
+    return "words.txt" if command.startswith("sample") else "/dev/null"
 
 
-@pytest.mark.parametrize("command", OUTPUT)
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_a_full_device_is_one_line_and_exit_code_1(command: str) -> None:
-    done = shell(command, "> /dev/full")
-    assert (done.returncode, done.stderr) == (1, "Error: standard output: no space left on device\n")
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        ({"stdout": "/dev/full"}, "no space left on device"),
+        ({"stdout": CLOSED}, "bad file descriptor"),
+        ({"max_file_bytes": 200_000}, "file too large"),
+    ],
+    ids=["full", "closed", "limited"],
+)
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
+    attack: dict[str, Any], reason: str, server: Server
+) -> None:
+    for command in OUTPUT:
+        done = server.run(command, stdin=stdin_of(command), **attack)
+        last_line = done.stderr.splitlines()[-1]
+        assert (command, done.returncode, last_line) == (command, 1, f"Error: standard output: {reason}")
+        assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", EXAMPLES.values())
-@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_closed_output_is_one_line_and_exit_code_1(command: str) -> None:
-    done = shell(command, ">&-")
-    assert (done.returncode, done.stderr) == (1, "Error: standard output: bad file descriptor\n")
+def test_messages_that_cannot_be_written_are_lost_and_the_results_stay(server: Server) -> None:
+    for command in OUTPUT:
+        usual = server.run(command, stdin=stdin_of(command))
+        assert usual.returncode == 0, (command, usual.stderr)
+        for stderr in ("/dev/full", CLOSED, NO_READER):
+            done = server.run(command, stdin=stdin_of(command), stderr=stderr)
+            assert (command, done.returncode) == (command, 0)
+            assert done.stdout == usual.stdout or "--plan" in command  # the measured speed differs
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", CLOSED])
+@pytest.mark.parametrize(("command", "code"), [("score missing.txt", 1), ("score --bogus", 2), ("vectors", 2)])
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(
+    command: str, code: int, stderr: str, server: Server
+) -> None:
+    assert server.run(command, stderr=stderr).returncode == code
 
 
 @pytest.mark.parametrize("command", INPUT)
-@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_closed_input_is_one_line_and_exit_code_1(command: str) -> None:
-    done = shell(command, "<&-")
+def test_closed_input_is_one_line_and_exit_code_1(command: str, server: Server) -> None:
+    done = server.run(command, stdin=CLOSED)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "Error: standard input: cannot be read (Bad file descriptor)"
     assert "Traceback" not in done.stderr
 
 
+def test_a_reader_that_has_ended_ends_the_command_quietly(server: Server) -> None:
+    for command in OUTPUT:
+        done = server.run(command, stdin=stdin_of(command), stdout=NO_READER)
+        assert (command, done.returncode) == (command, 0)
+        assert "Error" not in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["sample -n -1", "--help", "vectors export", "corpus python"])
-@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_a_reader_that_has_enough_ends_the_command_quietly(command: str) -> None:
-    line = f"{shlex.quote(sys.executable)} -m charlm {command}"
+    line = f"{sys.executable} -m charlm {command}"
     script = f"set -o pipefail; {line} | head -c 10 > /dev/null; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, encoding="utf-8", check=False, timeout=120)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+SURROUNDINGS: list[dict[str, str | None]] = [
+    {"COLUMNS": "20", "LINES": "5"},
+    {"COLUMNS": "1", "LINES": "1"},
+    {"COLUMNS": "0"},
+    {"COLUMNS": "wide"},
+    {"TERM": "dumb", "NO_COLOR": "1"},
+    {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0"},
+    {"HOME": None, "XDG_CACHE_HOME": None},
+    {"RANK": "first"},
+    {"RANK": "1"},
+    {"WORLD_SIZE": ""},
+]
+"""Environments in which every command works."""
+
+
+@pytest.mark.parametrize("environment", SURROUNDINGS, ids=lambda environment: " ".join(environment))
+def test_every_command_works_in_unusual_surroundings(environment: dict[str, str | None], server: Server) -> None:
+    for command in [f"{name} {FORMS[name][0]}".strip() for name in COMMANDS]:
+        done = server.run(command, stdin=stdin_of(command), environment=environment)
+        assert (command, done.returncode, done.stderr.count("Error")) == (command, 0, 0)
+        assert done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE 'two': the environment variable must be a number from 1 to 65536"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE '0': the environment variable must be a number"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE 2: the environment variable RANK is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE 2: the environment variable MASTER_ADDR is not set"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+            "RANK '2': the environment variable must be a number from 0 to 1",
+        ),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "http"},
+            "MASTER_PORT 'http': the environment variable must be a number from 0 to 65535",
+        ),
+    ],
+    ids=str,
+)
+def test_variables_of_torchrun_that_are_not_complete_are_an_error(
+    environment: dict[str, str | None], message: str, server: Server
+) -> None:
+    done = server.run("train words.txt --steps 1 --hidden 4 -q", environment=environment)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["sample -n 40 --seed 1 --temp 5 -m hostile", "score -m hostile hostile.txt"])
 def test_a_terminal_gets_printable_characters_and_a_pipe_the_text_unchanged(command: str) -> None:
     text = "\x1b[36m\x1b]0;title\x07"

@@ -201,3 +201,13 @@ def test_reading_mapped_ids_in_blocks_frees_memory() -> None:
     before = resident()
     assert sum(int(np.count_nonzero(block == 0)) for block in in_blocks(mapped)) == len(mapped)
     assert resident() - before < 3 * BLOCK_IDS
+
+
+def test_cache_of_a_user_without_a_home_is_in_the_working_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert cache_folder() == Path(".cache/charlm")
