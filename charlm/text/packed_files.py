@@ -87,9 +87,11 @@ class PackedFile:
 
 def _copy_of_stdin() -> BinaryIO:
     """Copy standard input to a temporary file, so that it can be read again."""
-    try:
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the object that holds it
-        shutil.copyfileobj(sys.stdin.buffer, copy)
-    except OSError as error:
-        raise VectorsError(f"standard input: cannot be copied to a temporary file ({error.strerror})") from None
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        except OSError as error:
+            raise VectorsError(f"standard input: cannot be copied to a temporary file ({error.strerror})") from None
+        stack.pop_all()  # the object that holds the file closes it
     return copy
