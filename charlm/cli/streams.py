@@ -75,7 +75,7 @@ def standard_streams() -> Iterator[None]:
     _replace_closed_streams()
     for name, kind in (("stdout", _Results), ("stderr", _Messages)):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and stream.fileno() == STREAMS.index(name):
+        if isinstance(stream, io.TextIOWrapper) and _descriptor(stream) == STREAMS.index(name):
             setattr(sys, name, kind(stream))
     for stream in (sys.stdout, sys.stderr, sys.stdin):
         # Text passes unchanged in every locale: as UTF-8, without translation of newlines or of invalid bytes.
@@ -152,6 +152,13 @@ def _replace_closed_streams() -> None:
             opened = os.open(os.devnull, flags)
             assert opened == descriptor, "the lowest free descriptor is taken"
             setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
+
+
+def _descriptor(stream: io.TextIOWrapper) -> int | None:
+    """Return the descriptor of a stream; None for a stream in memory, as in tests."""
+    with suppress(OSError, ValueError):
+        return stream.fileno()
+    return None
 
 
 def _discard_output() -> None:

@@ -36,6 +36,9 @@ import numpy as np
 np.savez(f"rank{workers.rank}.npz", **grads)
 """
 
+LAUNCHED = {"RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+"""Environment variables that torchrun sets besides WORLD_SIZE."""
+
 
 WAITS_FOREVER = """
 import torch
@@ -183,6 +186,8 @@ def test_each_process_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("WORLD_SIZE", "3")
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)
@@ -197,6 +202,8 @@ def test_several_processes_cannot_use_mps(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert find_device("auto") == torch.device("mps")
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert find_device("auto") == torch.device("cpu")
     with pytest.raises(ConfigError, match="device mps: not available for several processes"):
