@@ -1,9 +1,11 @@
-"""Creation of matplotlib figures. matplotlib is an optional dependency."""
+"""Creation and saving of matplotlib figures. matplotlib is an optional dependency."""
 
 from pathlib import Path
 from typing import Any
 
 import click
+
+from charlm.atomic import atomic_write
 
 
 def new_figure(path: Path, option: str) -> Any:  # noqa: ANN401 - the types of matplotlib are optional
@@ -31,3 +33,22 @@ def new_figure(path: Path, option: str) -> Any:  # noqa: ANN401 - the types of m
     if not path.parent.is_dir():
         raise click.UsageError(f"{option} {path}: there is no folder {path.parent}")
     return figure
+
+
+def save_figure(figure: Any, path: Path, option: str) -> None:  # noqa: ANN401 - the types of matplotlib are optional
+    """Save a figure in the format of the suffix of its path.
+
+    Args:
+        figure: Figure from `new_figure`.
+        path: File to write.
+        option: Option that gave the path, for the message.
+
+    Raises:
+        click.ClickException: If the file cannot be written. An image that was there before stays as it was.
+    """
+    try:
+        with atomic_write(path) as file:
+            figure.savefig(file, format=path.suffix.removeprefix("."))
+    except OSError as error:
+        message = f"{option} {path}: cannot be written ({error.strerror}); nothing was changed"
+        raise click.ClickException(message) from None

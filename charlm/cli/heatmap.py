@@ -11,10 +11,13 @@ import math
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
+from charlm.atomic import atomic_write
 from charlm.cli.score_views import View
 from charlm.engine.scores import TokenScores
-from charlm.errors import ConfigError
+from charlm.errors import CharlmError
 from charlm.text.spans import token_texts
 from charlm.text.tokenizer import Tokenizer
 
@@ -154,34 +157,53 @@ class PageHeatmap(View):
         page: File to write.
 
     Raises:
-        ConfigError: If the file cannot be written.
+        CharlmError: If the file cannot be written. A page that was there before stays as it was.
     """
 
     def __init__(self, tokenizer: Tokenizer, page: str) -> None:
         self._tokenizer = tokenizer
-        try:
-            self._file = open(page, "w", encoding="utf-8")  # noqa: SIM115 - closed by `end`
-        except OSError as error:
-            raise ConfigError(f"page {page}: cannot be written ({error.strerror})", fields=["page"]) from None
+        self._page = page
+        self._stack = ExitStack()
+        with self._errors():
+            self._file = self._stack.enter_context(atomic_write(Path(page)))
         rules = [f".s{level} {{ background: {colour} }}" for level, colour in enumerate(PAGE_COLOURS)]
         rules += [".s4, .s5 { color: #fff }", ".s5 { font-weight: bold; text-decoration: underline }"]
         legend = " ".join(f'<span class="s{level}"> {label} </span>' for level, label in enumerate(LABELS))
-        self._file.write(PAGE_HEAD.format(rules="\n".join(rules), legend=legend))
+        self._write(PAGE_HEAD.format(rules="\n".join(rules), legend=legend))
 
     def add(self, scores: Sequence[TokenScores]) -> None:
         """Write the next part of a line."""
         for text, bits in surprisals(self._tokenizer, scores[0]):
             shown = html.escape("".join(visible(char) if char != "\t" else char for char in text))
-            self._file.write(f'<span class="s{level_of(bits)}" title="{bits:.2f}">{shown}</span>')
+            self._write(f'<span class="s{level_of(bits)}" title="{bits:.2f}">{shown}</span>')
 
     def end_line(self) -> None:
         """End the line."""
-        self._file.write("\n")
+        self._write("\n")
 
     def end(self) -> None:
-        """End the page and close the file."""
-        self._file.write("</pre>\n</html>\n")
-        self._file.close()
+        """End the page and put it in its place."""
+        self._write("</pre>\n</html>\n")
+        with self._errors():
+            self._stack.close()
+
+    def close(self) -> None:
+        """Delete the page unless it has ended."""
+        error = InterruptedError("the page is not complete")
+        self._stack.__exit__(type(error), error, None)
+
+    def _write(self, text: str) -> None:
+        with self._errors():
+            self._file.write(text.encode("utf-8"))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CharlmError(
+                f"page {self._page}: cannot be written ({error.strerror}); nothing was changed", fields=["page"]
+            ) from None
 
 
 def _coloured(text: str, level: int) -> str:

@@ -1,5 +1,6 @@
 """Command `charlm info`."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,9 +48,19 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
         **checkpoint.metadata,
     }
     if as_json:
-        click.echo(json.dumps({**facts, "tokenizer": checkpoint.tokenizer.to_dict()}, indent=2))
+        everything = {**facts, "tokenizer": checkpoint.tokenizer.to_dict()}
+        click.echo(json.dumps(_finite(everything), indent=2, allow_nan=False))
     else:
         print_table(_rows(facts))
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a value in which None stands for numbers that JSON does not have, such as infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def _spelling_facts(checkpoint: "Checkpoint") -> dict[str, Any]:

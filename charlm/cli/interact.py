@@ -25,7 +25,7 @@ HELP = '''\
   :seed N       use seed N for the next text      :n N        generate N tokens
   :temp X       set the temperature               :lines N    stop after N newlines
   :NAME VALUE   set another option of charlm sample, as in :top-k 20; without VALUE, restore its default
-  :greedy       always take the most probable token, or sample again
+  :greedy       always take the most probable token, or sample again; 1 is on, 0 is off
   :show         show the settings                 :help       show this help
   :quit         end the session, as :q and Ctrl-D do; Ctrl-C stops a text'''
 
@@ -123,7 +123,8 @@ def _changed(config: SampleConfig, name: str, value: str) -> SampleConfig:
     Args:
         config: The settings.
         name: Name of an option without its dashes.
-        value: New value; empty for the default. An on-off option has no value; it is switched on or off.
+        value: New value; empty for the default. An on-off option is on with 1, off with 0, and switched
+            without a value.
 
     Raises:
         ConfigError: If there is no such option, or the value is not a number or is out of range.
@@ -139,7 +140,9 @@ def _changed(config: SampleConfig, name: str, value: str) -> SampleConfig:
         except ValueError:
             raise ConfigError(f":{name} {value}: not a number") from None
         if hints[spec.name] is bool:
-            parsed = not getattr(config, spec.name)
+            if value not in ("", "0", "1"):
+                raise ConfigError(f":{name} {value}: must be 1 for on, or 0 for off")
+            parsed = value == "1" if value else not getattr(config, spec.name)
         return replace(config, **{spec.name: parsed})
     raise ConfigError(f":{name}: no such command; :help lists them")
 

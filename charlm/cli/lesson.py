@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlm.cli.figure import new_figure
+from charlm.cli.figure import new_figure, save_figure
 from charlm.cli.options import command, json_option, option, settings_options
 from charlm.cli.status import StatusLine
 from charlm.lessons import LESSONS, LessonOptions, Say
@@ -51,12 +51,9 @@ def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **o
         return
     figure = None if plot is None else new_figure(plot, "--plot")  # before the lesson, which may take minutes
     module, figures = _run(name, options, as_json)
-    if figure is not None:
+    if plot is not None:
         module.draw(figure, figures)
-        try:
-            figure.savefig(plot)
-        except OSError as error:
-            raise click.ClickException(f"--plot {plot}: cannot be written ({error.strerror})") from None
+        save_figure(figure, plot, "--plot")
 
 
 def _list_lessons(as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from charlm.cli.figure import new_figure
+from charlm.cli.figure import new_figure, save_figure
 from charlm.cli.options import command, option
 
 if TYPE_CHECKING:
@@ -80,7 +80,4 @@ def _save_image(curves: list["Curve"], label: str, out: Path) -> None:
         )
     axes.legend()
     axes.grid(alpha=0.3)
-    try:
-        figure.savefig(out)
-    except OSError as error:
-        raise click.BadParameter(f"{out}: cannot be written ({error.strerror})", param_hint="--out") from None
+    save_figure(figure, out, "--out")

@@ -175,7 +175,10 @@ def train(
     ):
         status.clear()
         quiet = quiet or not training.machine.workers.is_first
-        signal_number = _show_plan(training) if plan_only else _train(training, status, quiet=quiet)
+        if plan_only:
+            _show_plan(training)
+            return
+        signal_number = _train(training, status, quiet=quiet)
     if signal_number:
         click.get_current_context().exit(128 + signal_number)
 
@@ -203,15 +206,14 @@ def _prepare(
     return prepare_new(request, announce, dry_run=plan_only)
 
 
-def _show_plan(training: "Training") -> int:
-    """Print the notes and the plan. Return 0, because no signal has ended the command."""
+def _show_plan(training: "Training") -> None:
+    """Print the notes and the plan."""
     from charlm.cli.plan_view import print_plan
 
     if training.machine.workers.is_first:
         for message in training.notes:
             note(message)
         print_plan(training)
-    return 0
 
 
 def _train(training: "Training", status: StatusLine, *, quiet: bool) -> int:

@@ -9,6 +9,7 @@ words its gradient approaches the gradient of the softmax.
 Shapes: B = 2048 pairs of words, V words, E = 50 numbers, K = 64 noise words.
 """
 
+import io
 import re
 from collections import Counter
 from functools import partial
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from charlm.atomic import atomic_write
 from charlm.engine.runs import RUNS
 from charlm.lessons import LessonOptions, Say
 from charlm.lessons.nce_gradients import compare_gradients
@@ -79,8 +81,10 @@ def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     pairs = {word: nearest_words(vector=centred[words.index(word)], leave_out={word}) for word in SHOWN}
     neighbours = {word: [other for other, _ in found] for word, found in pairs.items()}
     say("\n".join(f"  {word:8} {', '.join(near)}" for word, near in neighbours.items()))
-    with path.open("w", encoding="utf-8") as file:
-        write_vectors(file, words, vectors.numpy())
+    with atomic_write(path) as file:
+        text_file = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        write_vectors(text_file, words, vectors.numpy())
+        text_file.detach()
     say(CONCLUSION.format(path=path))
     return {"toy": gradients, "words": len(text), "neighbours": neighbours, "file": str(path)}
 

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -82,3 +83,16 @@ def test_control_sequences_in_a_file_name_are_escaped_in_errors() -> None:
     path.write_bytes(b"none")
     done = CliRunner().invoke(main, ["info", "-m", str(path)])
     assert done.stderr == "Error: bad\\x1b[2J.safetensors: not a model file, or truncated\n"
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    _, plain = make_checkpoint()
+    metadata = {"metrics": {"val_nats": math.inf, "history": [math.nan, -math.inf, 1.5], "epoch": 2}}
+    save_checkpoint(
+        Path("odd.safetensors"),
+        Checkpoint(config=plain.config, tokenizer=plain.tokenizer, tensors=plain.tensors, metadata=metadata),
+    )
+    done = CliRunner().invoke(main, ["info", "odd.safetensors", "--json"], catch_exceptions=False)
+    facts = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert facts["metrics"] == {"val_nats": None, "history": [None, None, 1.5], "epoch": 2}
+    assert CliRunner().invoke(main, ["info", "odd.safetensors"], catch_exceptions=False).exit_code == 0

@@ -202,6 +202,9 @@ def test_on_off_settings_change_with_each_interactive_command(charlm: Charlm, mo
     done = charlm("sample", "-i", stdin=":allow-unk\n:show\n:allow-unk\n:greedy\n:show\n")
     assert done.stderr.count("allow_unknown True") == 1
     assert done.stderr.count("greedy True") == 1
+    done = charlm("sample", "-i", stdin=":greedy 0\n:show\n:greedy 1\n:greedy 1\n:show\n:greedy yes\n:greedy 2\n")
+    assert done.stderr.count("greedy True") == 1
+    assert done.stderr.endswith("Error: :greedy yes: not a number\nError: :greedy 2: must be 1 for on, or 0 for off\n")
 
 
 def test_threads_are_limited_before_numpy_is_imported_for_a_prompt_file(model_file: Path, tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_html_page_is_self_contained_and_escapes_the_text(charlm: Charlm, model_
         (["--mix", "tiny:0.6", "--mix", "tiny:0.5"], 2, "--mix: the weights add up to 1.1"),
         (["--vs", "tiny", "--vs", "tiny"], 2, "--vs is given more than once"),
         (["--vs", "nothing"], 1, "nothing: no model file"),
-        (["--html", "no/such/folder/x"], 2, "--html no/such/folder/x: cannot be written"),
+        (["--html", "no/such/folder/x"], 1, "--html no/such/folder/x: cannot be written"),
         (["--total"], 1, "nothing to score"),
         (["nothing.txt"], 1, "nothing.txt"),
     ],

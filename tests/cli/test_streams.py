@@ -155,6 +155,37 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(command: str) -> None
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "option"),
+    [("score words.txt --html page.html", "page.html", "--html"), ("plot --out losses.svg", "losses.svg", "--out")],
+)
+def test_a_file_that_cannot_be_written_stays_as_it_was(command: str, name: str, option: str, server: Server) -> None:
+    Path(name).write_text("before", encoding="utf-8")
+    files = set(Path.cwd().iterdir())
+    done = server.run(command, max_file_bytes=400)
+    error = f"Error: {option} {name}: cannot be written (File too large); nothing was changed"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, error)
+    assert Path(name).read_text(encoding="utf-8") == "before"
+    assert set(Path.cwd().iterdir()) == files
+
+
+@pytest.mark.parametrize("name", ["missing/page.html", ".", "x" * 300])
+def test_a_page_at_an_impossible_place_is_one_line(name: str, server: Server) -> None:
+    done = server.run(f"score words.txt --html {name}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: --html {name}: cannot be written (")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_page_is_not_replaced_if_the_text_cannot_be_read(server: Server) -> None:
+    Path("page.html").write_text("before", encoding="utf-8")
+    Path("words.txt").write_bytes(b"To be\n" + b"\xff\n")
+    files = set(Path.cwd().iterdir())
+    assert server.run("score words.txt --errors strict --html page.html").returncode == 1
+    assert Path("page.html").read_text(encoding="utf-8") == "before"
+    assert set(Path.cwd().iterdir()) == files
+
+
 SURROUNDINGS: list[dict[str, str | None]] = [
     {"COLUMNS": "20", "LINES": "5"},
     {"COLUMNS": "1", "LINES": "1"},
