@@ -120,7 +120,9 @@ model_option = option(
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 quiet_option = option("-q", "--quiet", is_flag=True, help="Print no notes and no progress on stderr.")
-encoding_option = option("--encoding", default="utf-8", show_default=True, help="Encoding of the text.")
+encoding_option = option(
+    "--encoding", default="utf-8", show_default=True, help="Encoding of texts without a byte order mark."
+)
 threads_option = option(
     "--threads",
     type=click.IntRange(1, MAX_THREADS),

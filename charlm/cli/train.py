@@ -134,9 +134,9 @@ def train(
     """Train a model on a text.
 
     CORPUS is a file, a folder, a pattern, - for standard input, or a name listed by `charlm corpus`. Several are read
-    one after the other. By default, the last tenth of the text is used for validation only. The model with the lowest
-    validation loss is written to ./checkpoints/NAME/model.safetensors, and its path is printed. Ctrl-C saves and stops;
-    --resume continues.
+    one after the other, each from a new line. By default, the last tenth of the text is used for validation only.
+    The model with the lowest validation loss is written to ./checkpoints/NAME/model.safetensors, and its path is
+    printed. Ctrl-C saves and stops; --resume continues.
 
     Settings that are not given are chosen automatically, from the length of the text, the training length, and the
     measured speed of this machine. --plan shows them. The training length is one of --minutes, --epochs and --steps.
