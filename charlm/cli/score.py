@@ -11,6 +11,7 @@ import click
 from charlm.cli.options import (
     EscapedText,
     GroupedCommand,
+    Number,
     command,
     encoding_option,
     errors_option,
@@ -142,7 +143,7 @@ class ScoreCommand(GroupedCommand):
 @option("--below", type=number, metavar="X", group=FILTER, help="Print only lines whose first number is below X.")
 @option(
     "--quantile",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Number(0, 1, min_open=True),
     metavar="X",
     group=FILTER,
     help="Print only the best lines: a share X of all, such as 0.2, with the lowest first number, or the highest "
