@@ -96,18 +96,19 @@ def _run(name: str, options: dict[str, Any], as_json: bool) -> "tuple[ModuleType
 
     from charlm.training.request import set_environment
 
+    settings = LessonOptions.pick(options)  # checked before PyTorch is started
     with StatusLine(quiet=as_json) as status:
         status.show("starting PyTorch")
         set_environment()
         import torch
 
         torch.set_flush_denormal(True)
-        threads = options["threads"] or LESSONS[name].threads
+        threads = settings.threads or LESSONS[name].threads
         if threads is not None:
             torch.set_num_threads(threads)
         module = importlib.import_module(f"charlm.lessons.{name}")
         say = Say(lambda text: None) if as_json else Say(_line_printer(status), status.show_if_due)
-        figures: dict[str, Any] = module.run(say, LessonOptions.pick(options))
+        figures: dict[str, Any] = module.run(say, settings)
     following = dict(zip(LESSONS, list(LESSONS)[1:], strict=False)).get(name)
     if as_json:
         click.echo(json.dumps(figures))
