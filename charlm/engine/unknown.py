@@ -22,8 +22,8 @@ class WordCounts(Counter[str]):
     """Approximate numbers of occurrences of the most frequent words, in bounded memory."""
 
     def add(self, words: Iterable[str]) -> None:
-        """Count words."""
-        self.update(words)
+        """Count words. A token without text of its own, such as an accent that case folding has split off, is none."""
+        self.update(filter(None, words))
         if len(self) > MAX_COUNTED_WORDS:
             frequent = self.most_common(MAX_COUNTED_WORDS // 2)
             self.clear()

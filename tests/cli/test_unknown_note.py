@@ -70,6 +70,7 @@ def test_counts_of_many_words_keep_the_most_frequent(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("charlm.engine.unknown.MAX_COUNTED_WORDS", 10)
     counts = WordCounts()
     for number in range(100):
-        counts.add([str(number), "often", "often", "sometimes"])
+        counts.add([str(number), "often", "often", "sometimes", ""])
         assert len(counts) <= 10
     assert counts.most_common(2) == [("often", 200), ("sometimes", 100)]
+    assert "" not in counts
