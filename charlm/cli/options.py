@@ -137,13 +137,19 @@ max_input_option = option(
     show_default=True,
     help="Maximum length in characters of a text that must be in memory as a whole.",
 )
-table_option = option(
-    "--table",
-    type=click.Choice(TABLE_FORMATS),
-    group="Input",
-    help="Format of the input of --field: tab-separated (tsv) or comma-separated (csv) with quotation marks, JSON "
-    "lines, or tab-separated without quotation marks (plain).  [default: by the name of the file, or tsv]",
-)
+
+
+def table_option(group: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--table`, the format of a table, under a heading of the help."""
+    return option(
+        "--table",
+        type=click.Choice(TABLE_FORMATS),
+        group=group,
+        help="Format of the input of --field: tab-separated (tsv) or comma-separated (csv) with quotation marks, JSON "
+        "lines, or tab-separated without quotation marks (plain).  [default: by the name of the file, or tsv]",
+    )
+
+
 corpus_option = option(
     "--corpus",
     multiple=True,

@@ -75,7 +75,7 @@ class ScoreCommand(GroupedCommand):
     "With a name, the first record is the header. A number counts columns from 1. A newline within a field is read as "
     "a space.",
 )
-@table_option
+@table_option(INPUT)
 @option(
     "--pairs",
     is_flag=True,

@@ -20,6 +20,7 @@ from charlm.cli.options import (
     option,
     quiet_option,
     settings_options,
+    table_option,
     threads_option,
     warn,
 )
@@ -94,6 +95,15 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNIN
     group=MODEL,
     help="Initialise the embeddings from word vectors in GloVe's or word2vec's format; plain, .gz or .zip.",
 )
+@option(
+    "--field",
+    metavar="NAME|N",
+    group=TEXT,
+    help="Train on this column of a table, or on this key of JSON lines: each record is a line. With a name, the first "
+    "record is the header. A number counts columns from 1. A newline within a field is read as a space. It applies to "
+    "--validation too.",
+)
+@table_option(TEXT)
 @settings_options(TokenizerConfig, AUTOMATIC)
 @option(
     "--cache",
@@ -124,6 +134,8 @@ def train(
     pretrained: str | None,
     glove: Path | None,
     cache: Path | None,
+    field: str | None,
+    table: str | None,
     device: str,
     encoding: str,
     errors: str,
@@ -165,7 +177,13 @@ def train(
         pretrained=pretrained,
         name=name,
         force=force,
-        text=TextOptions(encoding=_if_given("encoding", encoding), errors=_if_given("errors", errors), cache=cache),
+        text=TextOptions(
+            encoding=_if_given("encoding", encoding),
+            errors=_if_given("errors", errors),
+            cache=cache,
+            field=field,
+            table=table,
+        ),
         hardware=Hardware(device=device, threads=threads, started=started),
         command=shlex.join(["charlm", *sys.argv[1:]]),
     )

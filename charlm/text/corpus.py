@@ -18,6 +18,7 @@ from charlm.errors import ConfigError, CorpusError
 from charlm.text.decoder import Decoding
 from charlm.text.ids import Ids
 from charlm.text.line_ends import fold_line_ends, join_line_ends
+from charlm.text.records import Table
 from charlm.text.sources import READ_BYTES, join_texts, open_texts, read_block, short_name
 
 MAX_PIECE_CHARS = 1 << 22
@@ -59,6 +60,7 @@ class CorpusReader:
         encoding: Encoding of the texts.
         errors: Treatment of bytes that are not valid in the encoding, one of `charlm.config.DECODING_ERRORS`.
         folder: Folder for a temporary file; the system's if None.
+        table: The field to read, each record on a line of its own; None to read whole texts.
 
     Attributes:
         name: A short name, suitable as a folder name.
@@ -81,11 +83,18 @@ class CorpusReader:
     """
 
     def __init__(
-        self, specs: Sequence[str], *, encoding: str = "utf-8", errors: str = "strict", folder: Path | None = None
+        self,
+        specs: Sequence[str],
+        *,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        folder: Path | None = None,
+        table: Table | None = None,
     ) -> None:
         decoding = Decoding(encoding=encoding, errors=errors)
         self.notes: list[str] = []
-        self._sources = [source for spec in specs for source in open_texts(spec, decoding, self.notes.append)]
+        sources = [source for spec in specs for source in open_texts(spec, decoding, self.notes.append)]
+        self._sources = sources if table is None else list(map(table.select, sources))
         self._folder = folder
         self._blocks: list[str] | None = []  # in memory; None if the text is too long
         self._temp_file: BinaryIO | None = None

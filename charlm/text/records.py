@@ -8,11 +8,13 @@ has one JSON object per line.
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from charlm.errors import CorpusError
-from charlm.text.lines import Lines
+from charlm.config import TABLE_FORMATS
+from charlm.errors import ConfigError, CorpusError
+from charlm.text.lines import Lines, split_lines
+from charlm.text.sources import Source
 
 SEPARATORS = {"csv": ",", "tsv": "\t", "plain": "\t"}
 """Separators of columns by format."""
@@ -61,6 +63,9 @@ class Table:
             table is its header. With numbers only, there is no header.
         format: One of `charlm.config.TABLE_FORMATS`, or None to choose it by the name of the file.
 
+    Raises:
+        ConfigError: If there is no such format.
+
     Example:
         >>> lines = Lines(["id,text\n", '1,"to be, or"\n'])
         >>> ((record,),) = Table(("text",), "csv").records("example.csv", [lines])
@@ -70,6 +75,10 @@ class Table:
 
     fields: tuple[str, ...]
     format: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in (None, *TABLE_FORMATS):
+            raise ConfigError(f"table {self.format}: must be one of {', '.join(TABLE_FORMATS)}", fields=["table"])
 
     def records(self, source: str, blocks: Iterable[Lines]) -> Iterator[Records]:
         """Read the records of one text.
@@ -98,6 +107,15 @@ class Table:
                 batch = Records()
         if batch or batch.header is not None:
             yield batch
+
+    def select(self, source: Source) -> Source:
+        """Return a text that consists of the chosen fields of another text, each on a line of its own."""
+
+        def read(block_bytes: int) -> Iterator[str]:
+            for records in self.records(source.name, split_lines(source.read(block_bytes))):
+                yield "".join(f"{text}\n" for record in records for text in record.texts)
+
+        return replace(source, read=read)
 
     def _format_of(self, source: str) -> str:
         stem = source.lower().removesuffix(".gz")

@@ -12,6 +12,7 @@ from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 from charlm.errors import ConfigError, CorpusError
 from charlm.text.corpus import CorpusReader
 from charlm.text.id_cache import cache_folder
+from charlm.text.records import Table
 from charlm.text.sources import STDIN
 from charlm.training.launch import rank_and_count
 
@@ -40,11 +41,15 @@ class TextOptions:
         encoding: Encoding of the texts; None for UTF-8, or for the encoding of the run if it is resumed.
         errors: Treatment of invalid bytes; None for `strict`, or for the treatment of the run if it is resumed.
         cache: Folder for the ids of texts too long for memory; None for the user's cache.
+        field: Column of a table or key of JSON lines to train on; None to train on whole texts.
+        table: Format of the table, one of `charlm.config.TABLE_FORMATS`; None to choose it by the name of the file.
     """
 
     encoding: str | None = None
     errors: str | None = None
     cache: Path | None = None
+    field: str | None = None
+    table: str | None = None
 
     @property
     def cache_folder(self) -> Path:
@@ -138,10 +143,14 @@ def open_corpus(specs: Sequence[str], encoding: str, errors: str, options: TextO
 
     Raises:
         CorpusError: If it is missing, or several processes would have to share standard input.
+        ConfigError: If the format of a table is given without a field.
     """
+    if options.table is not None and options.field is None:
+        raise ConfigError("table needs field: name the column to train on", fields=["table", "field"])
     if STDIN in specs and rank_and_count()[1] > 1:
         raise CorpusError("standard input cannot be shared by several processes: give a file")
-    return CorpusReader(specs, encoding=encoding, errors=errors, folder=options.cache_folder)
+    table = None if options.field is None else Table((options.field,), options.table)
+    return CorpusReader(specs, encoding=encoding, errors=errors, folder=options.cache_folder, table=table)
 
 
 def set_environment() -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from charlm.config import DECODING_ERRORS, TokenizerConfig, TrainConfig
@@ -140,8 +140,9 @@ class _Origin:
 
 def _is_provenance(recorded: object) -> bool:
     match recorded:
-        case {"sources": [str(), *sources], "sha256": str(), "encoding": str(), "errors": str(errors)}:
-            return all(isinstance(source, str) for source in sources) and errors in DECODING_ERRORS
+        case {"sources": [str(), *sources], "sha256": str(), "encoding": str(), "errors": str(errors), **others}:
+            texts = [*sources, others.get("field", ""), others.get("table", "")]
+            return all(isinstance(text, str) for text in texts) and errors in DECODING_ERRORS
     return False
 
 
@@ -151,12 +152,16 @@ def _check_unchanged(request: Request, run: Run, saved: Checkpoint, origin: _Ori
         **request.settings,
         "encoding": request.text.encoding,
         "errors": request.text.errors,
+        "field": request.text.field,
+        "table": request.text.table,
         "name": request.name,
     }
     known = {
         **asdict(saved.config),
         **asdict(origin.train_config),
         **asdict(origin.tokenizer_config),
+        "field": None,
+        "table": None,
         **origin.corpus,
         "name": run.name,
     }
@@ -197,7 +202,8 @@ def _same_text(request: Request, recorded: Mapping[str, Any], run: Run, specs: S
             f"{run.path}: started with a text from standard input; set corpus to - and provide the text there again",
             fields=["corpus"],
         )
-    text = open_corpus(specs, recorded["encoding"], recorded["errors"], request.text)
+    options = replace(request.text, field=recorded.get("field"), table=recorded.get("table"))
+    text = open_corpus(specs, recorded["encoding"], recorded["errors"], options)
     text.read_through()
     if text.sha256 != recorded["sha256"] and not request.force:
         raise CorpusError(

@@ -364,6 +364,10 @@ def _initial_weights(
 def _describe(request: Request, sources: TextSources, dataset: Dataset) -> dict[str, Any]:
     """Return the metadata of a new model: version, command, texts, tokenization."""
     reading = {"encoding": request.text.encoding or "utf-8", "errors": request.text.errors or "strict"}
+    if request.text.field is not None:
+        reading["field"] = request.text.field
+        if request.text.table is not None:
+            reading["table"] = request.text.table
     texts = {"corpus": sources.corpus, "validation": sources.validation}
     return {
         "charlm": __version__,
