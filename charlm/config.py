@@ -80,34 +80,43 @@ class TokenizerConfig(Settings):
     split: str = setting(
         "words",
         "How a word tokenizer splits text: `words` separates words, numbers and punctuation; `whitespace` splits at "
-        "whitespace only, for text that is already tokenized.",
+        "whitespace only, for text that is already tokenized, and does not keep which whitespace it was.",
         "--split",
         choices=("words", "whitespace"),
         group=TOKENS,
     )
     max_vocab: int | None = setting(
         None,
-        "Maximum vocabulary size in words, including the unknown token.",
+        "Maximum vocabulary size in words or characters, including the unknown token.",
         "--vocab-size",
         minimum=8,
         maximum=MAX_VOCAB,
         group=TOKENS,
     )
     min_count: int | None = setting(
-        None, "Drop words that occur fewer than N times.", "--min-count", minimum=1, maximum=10**9, group=TOKENS
+        None,
+        "Drop words or characters that occur fewer than N times.",
+        "--min-count",
+        minimum=1,
+        maximum=10**9,
+        group=TOKENS,
     )
     lowercase: bool = setting(False, "Convert text to lower case.", "--lowercase/--no-lowercase", group=TOKENS)
+    normalize: str = setting(
+        "none",
+        "Unicode normal form that text is converted to: NFC composes letters and marks, NFKC also replaces "
+        "compatibility characters, such as full-width letters.",
+        "--normalize",
+        choices=("NFC", "NFKC", "none"),
+        group=TOKENS,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tokenizer == "word":
-            return
-        for spec in fields(self)[1:]:
-            if getattr(self, spec.name) != spec.default:
-                raise ConfigError(
-                    f"{spec.name} applies to words only: set tokenizer to word, or omit it",
-                    fields=[spec.name, "tokenizer"],
-                )
+        if self.tokenizer != "word" and self.split != TokenizerConfig.split:
+            raise ConfigError(
+                "split applies to words only: set tokenizer to word, or omit it", fields=["split", "tokenizer"]
+            )
 
 
 MODEL, REGULARISATION = "Model", "Regularisation"

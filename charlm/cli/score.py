@@ -214,6 +214,12 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
             note(view.summary, quiet=options.quiet)
     if counts.num_unknown and not (options.total and options.as_json):  # the JSON of --total has this number
         note_unknown_tokens(scorers[0], counts.num_unknown, counts.num_tokens, quiet=options.quiet)
+    if any(getattr(scorer.tokenizer, "split", "") == "whitespace" for scorer in scorers):
+        note(
+            "a model that splits text at whitespace does not score which whitespace it is: its bits per character and "
+            "per byte are exact only for words with single spaces between them",
+            quiet=options.quiet,
+        )
     return passed
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from charlm.config import MAX_NOVELTY_CHARS
 from charlm.errors import ConfigError
 from charlm.text.characters import code_points
+from charlm.text.folding import Folding
 from charlm.text.tokenizer import Tokenizer
 
 CONTEXT_FACTOR = 2
@@ -92,19 +93,22 @@ class Comparison:
 
     Attributes:
         lowercase: Whether upper and lower case are equal.
+        normalize: Unicode normal form in which texts are compared, one of `charlm.text.folding.NORMAL_FORMS`.
         single_spaces: Whether all whitespace between two words of a line is equal, and none counts at the ends of a
             line.
     """
 
     lowercase: bool = False
     single_spaces: bool = False
+    normalize: str = "none"
 
     @classmethod
     def of_model(cls, tokenizer: Tokenizer) -> "Comparison":
         """Return the differences that a tokenizer does not preserve, so that its model cannot reproduce them."""
         return cls(
-            lowercase=getattr(tokenizer, "lowercase", False),
+            lowercase=tokenizer.folding.lowercase,
             single_spaces=getattr(tokenizer, "split", "") == "whitespace",
+            normalize=tokenizer.folding.normalize,
         )
 
     def apply(self, text: str) -> tuple[Points, npt.NDArray[np.intp] | None]:
@@ -113,15 +117,24 @@ class Comparison:
         Returns:
             Code points, (N,), and the index of each in the text, (N,); None in place of indices that count up from 0.
         """
+        text, begins = self._normalized(text)
         if self.lowercase:
             text = text.replace(DOTTED_I, "i").lower()
         points = code_points(text)
         if not self.single_spaces:
-            return points, None
+            return points, begins
         indices = _indices_of_single_spaces(points)
         points = points[indices]
         points[np.isin(points, BLANKS)] = ord(" ")
-        return points, indices
+        return points, indices if begins is None else begins[indices]
+
+    def _normalized(self, text: str) -> tuple[str, npt.NDArray[np.intp] | None]:
+        """Return a text in the normal form, and the index of each of its characters in the text; None if unchanged."""
+        folding = Folding(normalize=self.normalize)
+        normalized = folding.fold(text)
+        if normalized == text:
+            return text, None
+        return normalized, np.array(folding.original_ends(text, range(len(normalized))), dtype=np.intp)
 
     def points(self, text: str) -> Points:
         """Return the first result of `apply`."""

@@ -72,7 +72,7 @@ def word_scores(tokenizer: Tokenizer, scores: TokenScores) -> list[WordScore]:
 
 def _token_ends(tokenizer: Tokenizer, scores: TokenScores) -> npt.NDArray[np.intp]:
     """Return the position at which each token ends, without whitespace that belongs to no token of its own."""
-    if tokenizer.kind == "char":
+    if tokenizer.kind == "char" and not tokenizer.folding.is_active:
         return np.arange(1, len(scores.ids) + 1)
     texts = token_texts(tokenizer, scores.text, scores.ids.tolist())
     ends = np.cumsum([len(text) for text in texts], dtype=np.intp)

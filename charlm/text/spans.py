@@ -1,9 +1,7 @@
 """Alignment of tokens with their text: which part of a text each token stands for."""
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer, WordTokenizer
 from charlm.text.word_rules import WordRule
@@ -17,7 +15,8 @@ def token_texts(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[str
     r"""Split a text into one part for each of its tokens; joined, the parts are the text.
 
     The whitespace before a word belongs to the word. The part of `JOIN`, which stands for a missing space, is empty.
-    Whitespace that no token stands for, at the end of a text that is split at whitespace, belongs to the last token.
+    Whitespace that no token stands for, at the end of a text that is split at whitespace, belongs to the last token. If
+    several tokens stand for one character of a text that is folded, the first one has it and the others are empty.
 
     Args:
         tokenizer: The tokenizer.
@@ -31,17 +30,17 @@ def token_texts(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[str
         >>> token_texts(words, text, words.encode(text))
         ['The', ' CAT', '', '(', 'a', ' dog', ')', ' sat']
     """
-    if tokenizer.kind == "char":
+    if tokenizer.kind == "char" and not tokenizer.folding.is_active:
         return list(text)
-    folded = text.lower() if getattr(tokenizer, "lowercase", False) else text
+    folded = tokenizer.folding.fold(text)
     tokens = [None if token_id == UNKNOWN_ID else tokenizer.tokens[token_id] for token_id in ids]
     if isinstance(tokenizer, WordTokenizer):
         ends = list(_word_ends(tokens, folded, tokenizer.rule))
+    elif tokenizer.kind == "char":
+        ends = list(range(1, len(folded) + 1))
     else:
         ends = list(_whitespace_ends(tokens, folded))
-    if len(folded) != len(text):  # some capital letters have two characters in lower case
-        positions = list(accumulate((len(char.lower()) for char in text), initial=0))
-        ends = [bisect_left(positions, end) for end in ends]
+    ends = tokenizer.folding.original_ends(text, ends)
     if ends:
         ends[-1] = len(text)
     return [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]

@@ -1,8 +1,8 @@
 """Tokenizers: text to token ids and back.
 
 A tokenizer is a list of tokens, whose indices are the ids, and a rule that splits text into tokens. Id 0 is the unknown
-token, which replaces every token that is not in the vocabulary. `decode(encode(text)) == text` for every text whose
-tokens are in the vocabulary.
+token, which replaces every token that is not in the vocabulary. `decode(encode(text)) == folding.fold(text)` for every
+text whose tokens are in the vocabulary; without folding, that is the text itself.
 """
 
 import itertools
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from charlm.config import TokenizerConfig
 from charlm.errors import CheckpointError
 from charlm.text.characters import UNKNOWN_CHAR, CharTokenizer
+from charlm.text.folding import NORMAL_FORMS, Folding
 from charlm.text.ids import UNKNOWN_ID, Ids, smallest_dtype
 from charlm.text.word_rules import NEWEST_WORD_RULE, WORD_RULES
 from charlm.text.words import (
@@ -57,9 +58,11 @@ class Tokenizer(Protocol):
         cut_anywhere: Whether a text may be cut anywhere and its parts encoded separately. If False, it may be cut only
             after newlines.
         tokens: The vocabulary. The index of a token is its id.
+        folding: Changes of a text before it is encoded.
     """
 
     kind: str
+    folding: Folding
     cut_anywhere: bool
     tokens: Sequence[str]
 
@@ -104,6 +107,7 @@ class SpacedTokenizer:
         no_space_after: Ids of tokens after which no space is implied.
         texts: Text of those tokens that do not decode to themselves.
         lowercase: Whether text is converted to lower case before it is split.
+        normalize: Unicode normal form that text is converted to before, one of `charlm.text.folding.NORMAL_FORMS`.
 
     Attributes:
         rare_words: Words of a text that are not in the vocabulary that was built from it, and the number of times that
@@ -125,13 +129,14 @@ class SpacedTokenizer:
         texts: Mapping[str, str],
         *,
         lowercase: bool,
+        normalize: str,
     ) -> None:
         if not tokens or tokens[0] != UNKNOWN_WORD or len(set(tokens)) != len(tokens) or "" in tokens:
             raise ValueError(f"the tokens of a word vocabulary must be distinct, and the first must be {UNKNOWN_WORD}")
         if any(not 0 < index < len(tokens) for index in (*no_space_before, *no_space_after)):
             raise ValueError("a token id is out of range")
         self.tokens: Sequence[str] = tuple(tokens)
-        self.lowercase = lowercase
+        self.folding = Folding(lowercase, normalize)
         self.rare_words: Mapping[str, int] = {}
         self._index = {token: index for index, token in enumerate(tokens)}
         self._space_before = np.ones(len(tokens), dtype=np.bool_)
@@ -177,10 +182,11 @@ class SpacedTokenizer:
         return {
             "kind": self.kind,
             "split": self.split,
-            "lowercase": self.lowercase,
+            "lowercase": self.folding.lowercase,
             "tokens": list(self.tokens),
             "no_space_before": np.flatnonzero(~self._space_before).tolist(),
             "no_space_after": np.flatnonzero(~self._space_after).tolist(),
+            **self.folding.to_dict(),
         }
 
     def left_out(self, counts: Mapping[str, int]) -> dict[str, int]:
@@ -195,9 +201,6 @@ class SpacedTokenizer:
         itself = {UNKNOWN_WORD} & counts.keys()
         return {word: counts[word] for word in (*itself, *words)}
 
-    def _normalize(self, text: str) -> str:
-        return text.lower() if self.lowercase else text
-
 
 class WordTokenizer(SpacedTokenizer):
     """Tokenizer whose tokens are words, numbers, punctuation and newlines.
@@ -209,6 +212,7 @@ class WordTokenizer(SpacedTokenizer):
         no_space_before: Ids of tokens before which no space is implied.
         no_space_after: Ids of tokens after which no space is implied.
         lowercase: Whether text is converted to lower case before it is split.
+        normalize: Unicode normal form that text is converted to before, one of `charlm.text.folding.NORMAL_FORMS`.
         word_rule: Number of the rule for splitting text into words, a key of `charlm.text.word_rules.WORD_RULES`.
 
     Attributes:
@@ -232,9 +236,10 @@ class WordTokenizer(SpacedTokenizer):
         no_space_after: Sequence[int],
         *,
         lowercase: bool = False,
+        normalize: str = "none",
         word_rule: int = NEWEST_WORD_RULE,
     ) -> None:
-        super().__init__(tokens, no_space_before, no_space_after, {JOIN: ""}, lowercase=lowercase)
+        super().__init__(tokens, no_space_before, no_space_after, {JOIN: ""}, lowercase=lowercase, normalize=normalize)
         self.rule = WORD_RULES[word_rule]
         if not {JOIN, SPACE, NEWLINE} <= self._index.keys():
             raise ValueError("a word vocabulary must contain the space, the newline and the join token")
@@ -248,6 +253,7 @@ class WordTokenizer(SpacedTokenizer):
         max_vocab: int | None = None,
         min_count: int = 1,
         lowercase: bool = False,
+        normalize: str = "none",
         word_rule: int = NEWEST_WORD_RULE,
     ) -> "WordTokenizer":
         """Return a tokenizer with the vocabulary of a text.
@@ -257,13 +263,14 @@ class WordTokenizer(SpacedTokenizer):
             max_vocab: Maximum vocabulary size, including the unknown token; None for no limit.
             min_count: Minimum number of occurrences of a word in the vocabulary.
             lowercase: Whether text is converted to lower case before it is split.
+            normalize: Unicode normal form that text is converted to before.
             word_rule: Number of the rule for splitting text into words.
         """
-        counts = count_words((text.lower() if lowercase else text for text in texts), WORD_RULES[word_rule])
+        counts = count_words(map(Folding(lowercase, normalize).fold, texts), WORD_RULES[word_rule])
         tokens = most_frequent(counts.tokens, kept=(JOIN, SPACE, NEWLINE), max_size=max_vocab, min_count=min_count)
         before = [index for index, token in enumerate(tokens) if token in counts.no_space_before]
         after = [index for index, token in enumerate(tokens) if token in counts.no_space_after]
-        tokenizer = cls(tokens, before, after, lowercase=lowercase, word_rule=word_rule)
+        tokenizer = cls(tokens, before, after, lowercase=lowercase, normalize=normalize, word_rule=word_rule)
         tokenizer.rare_words = tokenizer.left_out(counts.tokens)
         return tokenizer
 
@@ -273,12 +280,12 @@ class WordTokenizer(SpacedTokenizer):
 
     def encode(self, text: str) -> Ids:
         """Return the ids of the tokens of a text, (number of tokens,), in the smallest unsigned integer type."""
-        parts = [self._encode_block(block) for block in blocks(self._normalize(text))]
+        parts = [self._encode_block(block) for block in blocks(self.folding.fold(text))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def unknown_in(self, text: str) -> list[str]:
         """Return the distinct words of a text that are not in the vocabulary, in the order of their occurrence."""
-        chunks = dict.fromkeys(self._normalize(text).replace(NEWLINE, SPACE).split(SPACE))
+        chunks = dict.fromkeys(self.folding.fold(text).replace(NEWLINE, SPACE).split(SPACE))
         pieces = dict.fromkeys(piece for chunk in chunks for piece in self.rule.cut(chunk))
         return [piece for piece in pieces if self._ids_of(piece) == [UNKNOWN_ID]]
 
@@ -330,6 +337,7 @@ class WhitespaceTokenizer(SpacedTokenizer):
     Args:
         tokens: The vocabulary, beginning with the unknown token. It contains `LINE_END_WORD`.
         lowercase: Whether text is converted to lower case before it is split.
+        normalize: Unicode normal form that text is converted to before, one of `charlm.text.folding.NORMAL_FORMS`.
 
     Raises:
         ValueError: If the vocabulary is invalid.
@@ -337,11 +345,19 @@ class WhitespaceTokenizer(SpacedTokenizer):
 
     split = "whitespace"
 
-    def __init__(self, tokens: Sequence[str], *, lowercase: bool = False) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        *,
+        lowercase: bool = False,
+        normalize: str = "none",
+    ) -> None:
         if LINE_END_WORD not in tokens:
             raise ValueError(f"a vocabulary for splitting at whitespace must contain {LINE_END_WORD}")
         line_end = tokens.index(LINE_END_WORD)
-        super().__init__(tokens, [line_end], [line_end], {LINE_END_WORD: NEWLINE}, lowercase=lowercase)
+        super().__init__(
+            tokens, [line_end], [line_end], {LINE_END_WORD: NEWLINE}, lowercase=lowercase, normalize=normalize
+        )
         # Newlines are looked up by a character that `_split_words` removes from texts, so that <eos> in a text is an
         # unknown word.
         self._lookup = {token: index for token, index in self._index.items() if token != LINE_END_WORD}
@@ -349,12 +365,18 @@ class WhitespaceTokenizer(SpacedTokenizer):
 
     @classmethod
     def from_text(
-        cls, texts: Iterable[str], *, max_vocab: int | None = None, min_count: int = 1, lowercase: bool = False
+        cls,
+        texts: Iterable[str],
+        *,
+        max_vocab: int | None = None,
+        min_count: int = 1,
+        lowercase: bool = False,
+        normalize: str = "none",
     ) -> "WhitespaceTokenizer":
         """Return a tokenizer with the vocabulary of a text. The arguments are those of `WordTokenizer.from_text`."""
-        counts = count_split_words(text.lower() if lowercase else text for text in texts)
+        counts = count_split_words(map(Folding(lowercase, normalize).fold, texts))
         tokens = most_frequent(counts, kept=(LINE_END_WORD,), max_size=max_vocab, min_count=min_count)
-        tokenizer = cls(tokens, lowercase=lowercase)
+        tokenizer = cls(tokens, lowercase=lowercase, normalize=normalize)
         tokenizer.rare_words = tokenizer.left_out(counts)
         return tokenizer
 
@@ -372,7 +394,9 @@ class WhitespaceTokenizer(SpacedTokenizer):
         return [word for word in dict.fromkeys(self._split_words(text)) if word not in self._lookup]
 
     def _split_words(self, text: str) -> list[str]:
-        return self._normalize(text).replace(_NEWLINE_MARK, UNKNOWN_CHAR).replace(NEWLINE, f" {_NEWLINE_MARK} ").split()
+        return (
+            self.folding.fold(text).replace(_NEWLINE_MARK, UNKNOWN_CHAR).replace(NEWLINE, f" {_NEWLINE_MARK} ").split()
+        )
 
 
 _NEWLINE_MARK = "\0"
@@ -391,13 +415,18 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], base: Tokenize
         >>> make_tokenizer(TokenizerConfig(), ["hihello"]).tokens[1:]
         ('e', 'h', 'i', 'l', 'o')
     """
+    limits: dict[str, Any] = {
+        "max_vocab": config.max_vocab,
+        "min_count": config.min_count or 1,
+        "lowercase": config.lowercase,
+        "normalize": config.normalize,
+    }
     if config.tokenizer == "char":
-        return CharTokenizer.from_pieces(texts)
-    limits: dict[str, Any] = {"max_vocab": config.max_vocab, "min_count": config.min_count or 1}
+        return CharTokenizer.from_pieces(texts, **limits)
     if config.split == "whitespace":
-        return WhitespaceTokenizer.from_text(texts, lowercase=config.lowercase, **limits)
+        return WhitespaceTokenizer.from_text(texts, **limits)
     word_rule = base.rule.number if isinstance(base, WordTokenizer) else NEWEST_WORD_RULE
-    return WordTokenizer.from_text(texts, lowercase=config.lowercase, word_rule=word_rule, **limits)
+    return WordTokenizer.from_text(texts, word_rule=word_rule, **limits)
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
@@ -409,22 +438,22 @@ def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
     try:
         match data:
             case {"kind": "char", "chars": str(chars)}:
-                return CharTokenizer(chars)
-            case {"kind": "word", "split": "whitespace", "tokens": [*tokens], "lowercase": bool(lowercase)}:
-                return WhitespaceTokenizer(_strings(tokens), lowercase=lowercase)
+                return CharTokenizer(chars, **_folding(data))
+            case {"kind": "word", "split": "whitespace", "tokens": [*tokens], "lowercase": bool()}:
+                return WhitespaceTokenizer(_strings(tokens), **_folding(data))
             case {
                 "kind": "word",
                 "split": "words",
                 "tokens": [*tokens],
                 "no_space_before": [*before],
                 "no_space_after": [*after],
-                "lowercase": bool(lowercase),
+                "lowercase": bool(),
             }:
                 return WordTokenizer(
                     _strings(tokens),
                     _indices(before),
                     _indices(after),
-                    lowercase=lowercase,
+                    **_folding(data),
                     word_rule=_word_rule(data.get("word_rule", 1)),
                 )
     except ValueError as error:
@@ -442,6 +471,16 @@ def _indices(values: Sequence[Any]) -> list[int]:
     if not all(type(value) is int for value in values):
         raise ValueError("a token id is not an integer")
     return list(values)
+
+
+def _folding(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments for the folding of text. Values are checked, because they are from a file."""
+    lowercase, normalize = data.get("lowercase", False), data.get("normalize", "none")
+    if not isinstance(lowercase, bool):
+        raise ValueError("lowercase is not a boolean")
+    if normalize not in NORMAL_FORMS:
+        raise ValueError("an unknown normal form")
+    return {"lowercase": lowercase, "normalize": normalize}
 
 
 def _word_rule(number: object) -> int:

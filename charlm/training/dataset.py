@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from charlm.config import TokenizerConfig
+from charlm.config import MAX_VOCAB, TokenizerConfig
 from charlm.engine.spelling import SpellingModel
 from charlm.errors import ConfigError, CorpusError
 from charlm.text.corpus import CorpusReader, check_split, split_ids
@@ -120,6 +120,10 @@ class Dataset:
     def notes(self) -> list[str]:
         """Return sentences about items, unknown tokens and the cache."""
         notes = [] if self.items is None else [self.items.note]
+        if self.tokenizer_config.split == "whitespace":
+            notes.append(
+                "text is split at whitespace, which is not kept: bits per character assume single spaces between words"
+            )
         for name, ids in (("training text", self.train_ids), ("validation text", self.val_ids)):
             if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in in_blocks(ids)):
                 notes.append(f"{unknown:,} of {len(ids):,} tokens of the {name} are unknown ({unknown / len(ids):.2%})")
@@ -152,7 +156,9 @@ def read_dataset(
     """
     corpus = sources.corpus
     if config.tokenizer == "char" and tokenizer is None:
-        tokenizer = build_vocabulary(config, corpus.blocks(), base)  # this is also the first pass over the text
+        folds = config.lowercase or config.normalize != "none"
+        texts = corpus.pieces() if folds else corpus.blocks()
+        tokenizer = build_vocabulary(config, texts, base)  # this is also the first pass over the text
     else:
         corpus.read_through()
     config = with_default_min_count(corpus.num_chars, config)
@@ -160,8 +166,7 @@ def read_dataset(
     form = _find_items(sources, config)
     if form is not None:
         split = _encode_items(sources, form, tokenizer, fraction, config, base, spelling)
-    elif config.tokenizer == "char" and sources.validation is None and not corpus.num_returns:
-        assert tokenizer is not None, "built above"
+    elif tokenizer is not None and _has_token_per_char(tokenizer, corpus) and sources.validation is None:
         split = _encode_whole(sources, tokenizer, fraction)
     else:
         split = _encode_parts(sources, tokenizer, fraction, config, base, spelling)
@@ -175,6 +180,11 @@ def read_dataset(
     return dataset
 
 
+def _has_token_per_char(tokenizer: Tokenizer, corpus: CorpusReader) -> bool:
+    """Return True if each character of the original text is a token, so that positions of both are the same."""
+    return tokenizer.kind == "char" and not tokenizer.folding.is_active and not corpus.num_returns
+
+
 def build_vocabulary(config: TokenizerConfig, pieces: Iterable[str], base: Tokenizer | None = None) -> Tokenizer:
     """Return a tokenizer with the vocabulary of a text.
 
@@ -185,7 +195,9 @@ def build_vocabulary(config: TokenizerConfig, pieces: Iterable[str], base: Token
     """
     if base is None:
         return make_tokenizer(config, pieces)
-    return extend_vocabulary(base, make_tokenizer(replace(config, max_vocab=None), pieces, base), config.max_vocab)
+    # The limit applies to both vocabularies together. A large one has no effect, but orders the tokens by frequency.
+    ranked = config if config.max_vocab is None else replace(config, max_vocab=MAX_VOCAB)
+    return extend_vocabulary(base, make_tokenizer(ranked, pieces, base), config.max_vocab)
 
 
 def _encode_whole(sources: TextSources, tokenizer: Tokenizer, fraction: float) -> Dataset:

@@ -26,9 +26,6 @@ from charlm.text.tokenizer import SpacedTokenizer, Tokenizer, tokenizer_from_dic
 SHAPE_FIELDS = ("cell", "num_layers", "hidden_size", "embedding_dim", "skip_connections", "tie_weights")
 """Settings of the model's shape. Weights can be carried over only if all of them stay the same."""
 
-WORD_FIELDS = ("split", "lowercase", "max_vocab", "min_count")
-"""Settings that apply to word tokenizers only."""
-
 MAX_NAMED_TOKENS = 10
 """Number of added tokens that a note names; the others are counted."""
 
@@ -107,7 +104,9 @@ class PretrainedModel:
         data = self.tokenizer.to_dict()
         return {
             **{name: getattr(self.checkpoint.config, name) for name in SHAPE_FIELDS},
-            **{name: data[name] for name in ("split", "lowercase") if name in data},
+            **({"split": data["split"]} if "split" in data else {}),
+            "lowercase": self.tokenizer.folding.lowercase,
+            "normalize": self.tokenizer.folding.normalize,
             "tokenizer": data["kind"],
         }
 
@@ -125,13 +124,8 @@ class PretrainedModel:
             ConfigError: If a setting applies to words and the model has characters, or the maximum vocabulary size is
                 below that of the model.
         """
-        if self.tokenizer.kind == "char":
-            for name in WORD_FIELDS:
-                if settings.get(name) not in (None, getattr(TokenizerConfig, name)):
-                    raise ConfigError(
-                        f"{name} applies to words only, and {self.path} has characters: omit it",
-                        fields=[name],
-                    )
+        if self.tokenizer.kind == "char" and settings.get("split") not in (None, TokenizerConfig.split):
+            raise ConfigError(f"split applies to words only, and {self.path} has characters: omit it", fields=["split"])
         if (settings.get("max_vocab") or math.inf) < self.tokenizer.vocab_size:
             raise ConfigError(
                 f"max_vocab {settings['max_vocab']}: {self.path} has {self.tokenizer.vocab_size} tokens, which are all "

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from unicodedata import category
+from unicodedata import category, normalize
 
 import numpy as np
 
@@ -182,9 +182,13 @@ class SecondReader:
         )
 
     def encode(self, text: str) -> list[int]:
+        form = self.tokenizer.get("normalize", "none")
+        for change in (
+            ((lambda text: text), str.lower) if self.tokenizer.get("lowercase", False) else ((lambda text: text),)
+        ):
+            text = change(text) if form == "none" else normalize(form, change(text))
         if self.tokenizer["kind"] == "char":
             return [self.index.get(char, 0) for char in text]
-        text = text.lower() if self.tokenizer["lowercase"] else text
         return self.encode_split(text) if self.tokenizer["split"] == "whitespace" else self.encode_words(text)
 
     def encode_split(self, text: str) -> list[int]:

@@ -30,6 +30,10 @@ TEXT = f"""{VERSE}He said: "don't (really) wait...  the 3,000.5 cats' n't!!!"
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "chars": lambda: CharTokenizer.from_text(TEXT),
     "chars without newline": lambda: CharTokenizer.from_text("To be or not"),
+    "lowercase NFC chars": lambda: CharTokenizer.from_pieces([TEXT], lowercase=True, normalize="NFC"),
+    "frequent NFKC chars": lambda: CharTokenizer.from_pieces([TEXT], max_vocab=30, normalize="NFKC"),
+    "NFKC words": lambda: WordTokenizer.from_text([TEXT], lowercase=True, normalize="NFKC"),
+    "NFC split": lambda: WhitespaceTokenizer.from_text([TEXT], normalize="NFC"),
     "words": lambda: WordTokenizer.from_text([TEXT]),
     "old words": lambda: WordTokenizer.from_text([TEXT], word_rule=1),
     "frequent words": lambda: WordTokenizer.from_text([TEXT], max_vocab=30),

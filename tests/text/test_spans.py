@@ -14,6 +14,25 @@ TOKENIZERS: dict[str, Tokenizer] = {
     "whitespace": WhitespaceTokenizer.from_text([TEXT]),
     "lower-case whitespace": WhitespaceTokenizer.from_text([TEXT], lowercase=True),
 }
+FOLDING_TOKENIZERS: dict[str, Tokenizer] = {
+    "NFC characters": CharTokenizer.from_pieces([TEXT], normalize="NFC"),
+    "lower-case characters": CharTokenizer.from_pieces([TEXT], lowercase=True),
+    "lower-case NFKC characters": CharTokenizer.from_pieces([TEXT], lowercase=True, normalize="NFKC"),
+    "NFC words": WordTokenizer.from_text([TEXT], normalize="NFC"),
+    "lower-case NFKC words": WordTokenizer.from_text([TEXT], lowercase=True, normalize="NFKC"),
+    "NFKC whitespace": WhitespaceTokenizer.from_text([TEXT], normalize="NFKC"),
+}
+DECOMPOSED = [
+    "e\u0301",
+    "A\u030a",
+    "\u0301",
+    "\ufb01",
+    "\u1100\u1161\u11a8",
+    "\uff76\uff9e",
+    "\u0130\u0323",
+    "\u2167",
+    "\u00a0",
+]
 TEXTS = st.lists(
     st.sampled_from(["the", "The", "CAT", "cat", "dog", "zebra", "a", "don't", "3.14", "<eos>", "<join>", "<unk>"])
     | st.sampled_from(
@@ -48,6 +67,26 @@ def test_parts_are_one_for_each_token_joined_are_the_text_and_name_their_token(n
             assert shown.strip(" \t\x1c").startswith("\n") or index == len(ids) - 1
         elif token_id != UNKNOWN_ID and index < len(ids) - 1:
             assert shown in (token, f" {token}") or (name.endswith("whitespace") and shown.split() == [token])
+
+
+@pytest.mark.parametrize("name", FOLDING_TOKENIZERS)
+@given(
+    text=st.lists(st.sampled_from([*DECOMPOSED, "cat", "The", "dog", " ", ".", "\n"]) | st.characters()).map("".join)
+)
+def test_parts_of_folded_texts_are_one_for_each_token_and_join_to_the_original(name: str, text: str) -> None:
+    tokenizer = FOLDING_TOKENIZERS[name]
+    ids = tokenizer.encode(text).tolist()
+    parts = token_texts(tokenizer, text, ids)
+    assert len(parts) == len(ids)
+    assert "".join(parts) == (text if ids else "")
+
+
+def test_the_part_of_a_composed_character_has_its_marks() -> None:
+    tokenizer = FOLDING_TOKENIZERS["lower-case NFKC characters"]
+    text = "E\u0301te\u0301 \ufb01n"
+    assert token_texts(tokenizer, text, tokenizer.encode(text).tolist()) == [
+        *("E\u0301", "t", "e\u0301", " ", "\ufb01", "", "n")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import re
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from charlm.config import TokenizerConfig
 from charlm.errors import CheckpointError, ConfigError
 from charlm.text import characters, words
+from charlm.text.folding import NORMAL_FORMS, Folding
 from charlm.text.tokenizer import (
     UNKNOWN_ID,
     CharTokenizer,
+    Tokenizer,
     WhitespaceTokenizer,
     WordTokenizer,
     make_tokenizer,
@@ -244,6 +247,57 @@ def test_splitting_at_whitespace_gives_words_and_newlines() -> None:
     assert tokenizer.decode(tokenizer.encode("\n")) == "\n"
 
 
+def test_rare_characters_are_left_out_of_the_vocabulary() -> None:
+    text = "aaaabbbccd\n日本日日"
+    assert CharTokenizer.from_pieces([text], min_count=3).tokens[1:] == ("a", "b", "日", "\n")
+    assert CharTokenizer.from_pieces([text], max_vocab=4).tokens[1:] == ("a", "b", "\n")  # b and 日 are as frequent
+    assert CharTokenizer.from_pieces(["abab", "b"], max_vocab=2).tokens[1:] == ("b",)
+    tokenizer = make_tokenizer(TokenizerConfig(min_count=2, max_vocab=8), [text])
+    assert tokenizer.unknown_in(text) == ["d", "本"]
+    assert tokenizer.decode(tokenizer.encode(text)) == "aaaabbbcc\ufffd\n日\ufffd日日"
+
+
+@given(st.lists(st.text(max_size=40)), st.integers(1, 5), st.none() | st.integers(2, 20))
+def test_the_most_frequent_characters_are_kept(pieces: list[str], min_count: int, max_vocab: int | None) -> None:
+    counts = Counter("".join(pieces))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(characters, "BLOCK_CHARS", 3)
+        tokenizer = CharTokenizer.from_pieces(pieces, min_count=min_count, max_vocab=max_vocab)
+    ranked = sorted(counts, key=lambda char: (-counts[char], char))
+    frequent = [char for char in ranked if counts[char] >= min_count and char != "\n"]
+    expected = frequent[: None if max_vocab is None else max_vocab - 1 - ("\n" in counts)]
+    assert sorted(tokenizer.tokens[1:]) == sorted([*expected, *(["\n"] if "\n" in counts else [])])
+
+
+@given(TEXTS, st.booleans(), st.sampled_from(NORMAL_FORMS))
+def test_folded_text_is_decoded_exactly(text: str, lowercase: bool, normalize: str) -> None:
+    folding = Folding(lowercase, normalize)
+    folded = folding.fold(text)
+    settings = {"lowercase": lowercase, "normalize": normalize}
+    tokenizers: list[Tokenizer] = [
+        CharTokenizer.from_pieces([text], **settings),  # type: ignore[arg-type]
+        WordTokenizer.from_text([text], **settings),  # type: ignore[arg-type]
+    ]
+    for tokenizer in tokenizers:
+        assert tokenizer.decode(tokenizer.encode(text)) == folded
+        again = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
+        assert again.folding == folding
+        np.testing.assert_array_equal(again.encode(text), tokenizer.encode(text))
+        assert again.unknown_in(text) == []
+
+
+def test_a_vocabulary_without_folding_has_no_new_keys() -> None:
+    assert set(CharTokenizer.from_text("a").to_dict()) == {"kind", "chars"}
+    assert "normalize" not in WordTokenizer.from_text(["a"]).to_dict()
+
+
+@pytest.mark.parametrize("damage", [{"lowercase": 1}, {"normalize": "NFX"}, {"normalize": None}, {"normalize": []}])
+def test_an_invalid_folding_is_an_error(damage: dict[str, object]) -> None:
+    for tokenizer in (CharTokenizer.from_text("a"), WordTokenizer.from_text(["a"])):
+        with pytest.raises(CheckpointError):
+            tokenizer_from_dict({**tokenizer.to_dict(), **damage})
+
+
 def test_lowercase_applies_to_the_vocabulary_and_to_encoding() -> None:
     for words_of in (WordTokenizer, WhitespaceTokenizer):
         tokenizer = words_of.from_text(["To BE\n"], lowercase=True)
@@ -313,9 +367,5 @@ def test_clearing_the_chunk_cache_does_not_change_the_ids(monkeypatch: pytest.Mo
 
 
 def test_word_settings_are_refused_for_characters() -> None:
-    with pytest.raises(ConfigError, match="max_vocab applies to words only"):
-        TokenizerConfig(max_vocab=100)
-    with pytest.raises(ConfigError, match="min_count"):
-        TokenizerConfig(tokenizer="word", min_count=0)
-    assert make_tokenizer(TokenizerConfig(), ["ab"]).kind == "char"
-    assert make_tokenizer(TokenizerConfig(tokenizer="word"), ["a b"]).decode([1]) == "a"
+    with pytest.raises(ConfigError, match="split applies to words only"):
+        TokenizerConfig(split="whitespace")

@@ -51,7 +51,7 @@ def test_a_vocabulary_split_at_white_space_stays_one() -> None:
         WhitespaceTokenizer.from_text(["To be\n"], lowercase=True), WhitespaceTokenizer.from_text(["ja\n"])
     )
     assert isinstance(both, WhitespaceTokenizer)
-    assert both.lowercase
+    assert both.folding.lowercase
     assert both.decode(both.encode("TO ja\n")) == "to ja\n"
 
 

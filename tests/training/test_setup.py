@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,31 @@ def test_a_carriage_return_before_a_newline_is_no_token_but_a_character(config: 
     validated = dos.tokenizer.decode(dos.val_ids).replace("\n", "\r\n")
     assert text.endswith(validated)
     assert dos.chars_per_token == len(validated) / len(dos.val_ids)
+
+
+@pytest.mark.parametrize("config", [TokenizerConfig(), WORDS])
+def test_folded_text_is_measured_by_the_characters_of_the_original(config: TokenizerConfig) -> None:
+    text = "E\u0301T\u00c9 OU HIVER\n\ufb01n\n" * 60
+    folding = {"lowercase": True, "normalize": "NFC"}
+    data = dataset_of(text, replace(config, **folding), validation="")  # type: ignore[arg-type]
+    ids = np.concatenate([data.train_ids, data.val_ids])
+    assert data.tokenizer.decode(ids) == "\u00e9t\u00e9 ou hiver\n\ufb01n\n" * 60
+    validated = data.tokenizer.decode(data.val_ids)
+    num_chars = sum(len(line) + 1 + (line.startswith("\u00e9")) for line in validated.splitlines())
+    assert data.chars_per_token == num_chars / len(data.val_ids)
+
+
+def test_only_frequent_characters_are_known() -> None:
+    data = dataset_of("to be or not to be\n" * 30 + "日\n", TokenizerConfig(min_count=2, max_vocab=8))
+    assert len(data.tokenizer.tokens) == 8
+    assert "日" not in data.tokenizer.tokens
+    assert data.tokenizer.unknown_in("日") == ["日"]
+
+
+def test_a_limited_vocabulary_is_extended_by_the_most_frequent_characters() -> None:
+    base = CharTokenizer.from_pieces(["abc\n"])
+    extended = build_vocabulary(TokenizerConfig(max_vocab=8), ["vxyyzzzzwww"], base)
+    assert extended.tokens[1:] == ("\n", "a", "b", "c", "z", "w", "y")
 
 
 def test_a_separate_validation_text_leaves_the_corpus_whole() -> None:
