@@ -43,7 +43,7 @@ class Folding:
 
     @property
     def is_active(self) -> bool:
-        """Whether there is anything to change."""
+        """True if there is anything to change."""
         return self.lowercase or self.normalize != "none"
 
     def fold(self, text: str) -> str:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.engine.checkpoint import Checkpoint
-from charlm.text.tokenizer import UNKNOWN_CHAR, CharTokenizer, Tokenizer, WhitespaceTokenizer, WordTokenizer
+from charlm.text.characters import UNKNOWN_CHAR
+from charlm.text.tokenizer import CharTokenizer, Tokenizer, WhitespaceTokenizer, WordTokenizer
 from charlm.training.finetune import MAX_NAMED_TOKENS, PretrainedModel, expand_tensors, extend_vocabulary, ids_in
 from charlm.training.network import LanguageModel
 from tests.conftest import VERSE, make_checkpoint
