@@ -63,6 +63,10 @@ def test_memory_of_the_model_is_five_numbers_per_parameter() -> None:
             ImportError("libtorch_cpu.so: failed to map segment from shared object"),
             "not enough memory (a library cannot be loaded: libtorch_cpu.so: failed to map segment from shared object)",
         ),
+        (
+            SystemError("<function _find_and_load> returned NULL without setting an exception"),
+            "not enough memory (a library cannot be loaded): this machine has 1.0 GiB; training needs 1 GiB",
+        ),
         (ModuleNotFoundError("No module named 'rich'", name="rich"), "the package rich is missing: pip install rich"),
         (OSError(5, "Input/output error", "file.txt"), "file.txt: input/output error"),
         (OSError(24, "Too many open files"), "too many open files"),

@@ -96,10 +96,11 @@ class LazyGroup(click.Group):
             _let_process_0_report_first(error)
             click.echo(f"Error: {escape_unprintable(self._worded(ctx, error))}", err=True)
             ctx.exit(error.exit_code)
-        except (OSError, MemoryError, ImportError, RuntimeError) as error:
-            from charlm.cli.failures import describe_failure
-
-            if isinstance(error, click.exceptions.Exit | click.Abort) or not (message := describe_failure(error)):
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except (OSError, MemoryError, ImportError, RuntimeError, SystemError) as error:
+            message = _describe_failure(error)
+            if message is None:
                 raise
             click.echo(f"Error: {escape_unprintable(message)}", err=True)
             ctx.exit(1)
@@ -111,6 +112,16 @@ class LazyGroup(click.Group):
         from charlm.cli.options import flag_names
 
         return error.worded(flag_names(self.get_command(ctx, ctx.invoked_subcommand or "")))
+
+
+def _describe_failure(error: Exception) -> str | None:
+    """Return one line for a failure of the system, or None if the error is a defect of the program."""
+    try:
+        from charlm.cli.failures import describe_failure
+
+        return describe_failure(error)
+    except (MemoryError, SystemError):  # there is no memory left even for a detailed message
+        return "not enough memory"
 
 
 @contextmanager

@@ -25,6 +25,8 @@ def describe_failure(error: Exception) -> str | None:
     """
     if isinstance(error, ImportError):
         return _describe_import(error)
+    if isinstance(error, SystemError) and "without setting an exception" in str(error):  # Python itself lacks memory
+        return _describe_memory("a library cannot be loaded", LOADING_NEEDS)
     if _lacks_memory(error):
         return _describe_memory(_short(error), "use smaller settings or a shorter text")
     if isinstance(error, OSError):
