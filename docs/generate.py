@@ -33,7 +33,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-INPUTS = {"lines.txt": "To be, or not to be\nto be to be to be\nqzx jkv wqf\n"}
+INPUTS = {
+    "lines.txt": "To be, or not to be\nto be to be to be\nqzx jkv wqf\n",
+    "pairs.tsv": "The king is dead\tThe king are dead\nI was a queen\tI were a queen\nthou art\tthou is\n",
+    "mix.txt": "The king is in the garden.\nDie Frau ist nicht in dem Haus.\nI have not seen the letter.\n"
+    "Der Hund und die Kinder sind noch nicht da.\n",
+    "german.txt": "Am Morgen ging der alte Mann in den Garten und sah nach den Rosen.\n"
+    "Die Sonne schien, aber der Wind war noch kalt.\n"
+    "Seine Frau rief ihn zum Essen, doch er wollte nicht in das Haus.\n"
+    "Ich habe den Brief gelesen, sagte sie, und ich weiß nicht, was ich tun soll.\n"
+    "Wir haben die ganze Nacht gewartet und niemand ist gekommen.\n"
+    "Er nahm das Buch aus dem Schrank und legte es auf den Tisch.\n"
+    "Die Kinder spielten auf der Straße, bis es dunkel wurde.\n"
+    "Es war nichts zu hören, nur das Wasser unter der Brücke.\n"
+    "Wenn du heute noch kommen willst, musst du dich beeilen.\n"
+    "Sie lachte und gab dem Hund ein Stück Brot.\n",
+    "reviews.csv": 'id,text,stars\n1,"A good play, my lord.",5\n2,"He said ""no"" and\nwent away.",2\n3,asdf jkl,1\n',
+}
 """Input files of the examples, by name."""
 
 BLOCK = re.compile(r"^<!-- generated: (?P<source>[^\n]+) -->\n(?P<body>.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)

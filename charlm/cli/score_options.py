@@ -97,6 +97,8 @@ class ScoreOptions:
                     raise click.UsageError(f"{flag} needs {' or '.join(required)}")
         if len(self.vs) > 1:
             raise click.UsageError("--vs is given more than once; it compares with one model")
+        if self.total and not self.by_line and given & {"--context", "--context-field"}:
+            raise click.UsageError("--context and --total need --by-line: one stream has one beginning")
         num_fields = 2 if self.pairs else 1
         if self.fields and len(self.fields) != num_fields:
             needed = "two columns" if self.pairs else "one column"

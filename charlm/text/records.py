@@ -125,7 +125,7 @@ class Table:
         """Yield the header of a table, or None, alone and then with each of the records."""
         header: str | None = None
         places: list[int] | None = None
-        if all(name.isdecimal() for name in self.fields):
+        if all(map(_is_number, self.fields)):
             places = [int(name) - 1 for name in self.fields]
         for values in _split_columns(lines, SEPARATORS[table_format], quoted=table_format != "plain"):
             number, original = lines.take()
@@ -149,7 +149,7 @@ class Table:
         """Return the index of a column."""
         if name in header:
             return header.index(name)
-        if name.isdecimal() and 0 < int(name) <= len(header):
+        if _is_number(name) and int(name) <= len(header):
             return int(name) - 1
         raise CorpusError(
             f"{source}: no column {name!r} in the header; choose from {', '.join(map(repr, header))}, or set table",
@@ -238,6 +238,11 @@ def _split_columns(lines: _LineFeed, separator: str, *, quoted: bool) -> Iterato
             f"{lines.source}: line {number:,}: {error}; set table to plain if quotation marks have no meaning",
             fields=["table"],
         ) from None
+
+
+def _is_number(name: str) -> bool:
+    """Return True if a name is the number of a column, from 1."""
+    return name.isdecimal() and int(name) > 0
 
 
 def _on_one_line(text: str) -> str:

@@ -246,6 +246,7 @@ def test_quantile_keeps_the_highest_numbers_where_they_are_better(others: dict[s
         (["-m", "a", "-m", "b", "--vs", "c"], "several --model and --vs cannot be combined"),
         (["-m", "a", "-m", "b", "--per-word"], "--per-word and several --model cannot be combined"),
         (["--context", "a", "--context-field", "b"], "--context and --context-field cannot be combined"),
+        (["--context", "a", "--total"], "--context and --total need --by-line"),
         (["--context-field", "b"], "--context-field needs --field"),
         (["--table", "csv"], "--table needs --field"),
         (["--separator", " "], "--separator needs --context-field"),

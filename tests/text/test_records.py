@@ -113,6 +113,7 @@ def test_each_record_is_returned_as_soon_as_its_line_has_arrived() -> None:
     ("fields", "source", "text", "message"),
     [
         (("3",), "a.tsv", "a\tb\n", r"a.tsv: line 1: 2 columns, so that column 3 is missing"),
+        (("0",), "a.tsv", "a\tb\n", r"a.tsv: no column '0' in the header; choose from 'a', 'b'"),
         (("c",), "a.csv", "a,b\n1,2\n", r"a.csv: no column 'c' in the header; choose from 'a', 'b'"),
         (("1",), "a.tsv", 'x\ny\n"to" be\n', r"a.tsv: line 3: .*; set table to plain"),
         (("1",), "a.tsv", 'x\n"to be\n', r"a.tsv: line 2: .*; set table to plain"),
