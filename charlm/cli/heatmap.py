@@ -45,13 +45,15 @@ PAGE_HEAD = """\
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>charlm: surprisal</title>
+<title>{title}</title>
 <style>
+h1 {{ font-size: 1.2em }}
 body {{ font: 16px/1.6 ui-monospace, monospace; max-width: 60em; margin: 2em auto; padding: 0 1em;
   background: #fff; color: #111 }}
 pre {{ font: inherit; white-space: pre-wrap; overflow-wrap: anywhere }}
 {rules}
 </style>
+<h1>{title}</h1>
 <p>Surprisal in bits per character: {legend}</p>
 <pre>
 """
@@ -155,13 +157,15 @@ class PageHeatmap(View):
     Args:
         tokenizer: The model's tokenizer.
         page: File to write.
+        title: Heading of the page.
 
     Raises:
         CharlmError: If the file cannot be written. A page that was there before stays as it was.
     """
 
-    def __init__(self, tokenizer: Tokenizer, page: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, page: str, title: str) -> None:
         self._tokenizer = tokenizer
+        self._nats, self._num_chars = 0.0, 0
         self._page = page
         self._stack = ExitStack()
         with self._errors():
@@ -169,21 +173,24 @@ class PageHeatmap(View):
         rules = [f".s{level} {{ background: {colour} }}" for level, colour in enumerate(PAGE_COLOURS)]
         rules += [".s4, .s5 { color: #fff }", ".s5 { font-weight: bold; text-decoration: underline }"]
         legend = " ".join(f'<span class="s{level}"> {label} </span>' for level, label in enumerate(LABELS))
-        self._write(PAGE_HEAD.format(rules="\n".join(rules), legend=legend))
+        self._write(PAGE_HEAD.format(title=_shown(title), rules="\n".join(rules), legend=legend))
 
     def add(self, scores: Sequence[TokenScores]) -> None:
         """Write the next part of a line."""
+        self._nats += float(scores[0].nats.sum())
+        self._num_chars += len(scores[0].text) + scores[0].num_returns
         for text, bits in surprisals(self._tokenizer, scores[0]):
-            shown = html.escape("".join(visible(char) if char != "\t" else char for char in text))
-            self._write(f'<span class="s{level_of(bits)}" title="{bits:.2f}">{shown}</span>')
+            self._write(f'<span class="s{level_of(bits)}" title="{bits:.2f}">{_shown(text)}</span>')
 
     def end_line(self) -> None:
         """End the line."""
         self._write("\n")
 
     def end(self) -> None:
-        """End the page and put it in its place."""
-        self._write("</pre>\n</html>\n")
+        """Write the score of the whole text, end the page and put it in its place."""
+        bits = self._nats / math.log(2) / max(1, self._num_chars)
+        score = f"{self._num_chars:,} characters, {bits:.4f} bits per character"
+        self._write(f"</pre>\n<p>{score}</p>\n</html>\n")
         with self._errors():
             self._stack.close()
 
@@ -204,6 +211,11 @@ class PageHeatmap(View):
             raise CharlmError(
                 f"page {self._page}: cannot be written ({error.strerror}); nothing was changed", fields=["page"]
             ) from None
+
+
+def _shown(text: str) -> str:
+    """Return a text in a form that a page can show; tabs are kept."""
+    return html.escape("".join(visible(char) if char != "\t" else char for char in text))
 
 
 def _coloured(text: str, level: int) -> str:

@@ -248,7 +248,12 @@ def _open_heatmap(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
     from charlm.cli.heatmap import ColourHeatmap, DigitHeatmap, PageHeatmap
 
     if options.page:
-        return PageHeatmap(tokenizer, options.page)
+        from charlm.engine.runs import find_model
+
+        model = " ".join(options.models) or find_model(None).parent.name
+        mixed = f" with {' '.join(options.mix)}" if options.mix else ""
+        text = " ".join("standard input" if name == "-" else name for name in options.files or ("-",))
+        return PageHeatmap(tokenizer, options.page, title=f"{text}, scored by {model}{mixed}")
     is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     if options.color == "always" or (options.color == "auto" and is_terminal):
         return ColourHeatmap(tokenizer)

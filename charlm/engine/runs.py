@@ -344,7 +344,9 @@ def find_model(spec: str | None) -> Path:
         )
     if problem := access_problem(*candidates, *(path / MODEL_FILE for path in candidates)):
         raise CheckpointError(problem)
-    raise CheckpointError(f"{spec or repr(spec)}: no model file or run found; {_names_of_runs(models)}")
+    raise CheckpointError(
+        f"{spec or repr(spec)}: no model file or run found; {_names_of_runs(models)}; included model: {DEFAULT_MODEL}"
+    )
 
 
 def _files_of_runs(*names: str) -> list[Path]:

@@ -238,8 +238,11 @@ def test_html_page_is_self_contained_and_escapes_the_text(charlm: Charlm, model_
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert (done.stdout, done.returncode) == ("", 0)
     assert "http" not in page
+    assert page.count(f"{tmp_path / 'odd'}, scored by tiny") == 2  # title and heading
+    chars, bits = charlm("score", "-q", "--format", "chars,bits-per-char", tmp_path / "odd").stdout.split()
+    assert f"<p>{chars} characters, {bits} bits per character</p>" in page
     assert "<b>" not in page
-    text = re.sub(r"<[^>]*>", "", page.split("<pre>")[1])
+    text = re.sub(r"<[^>]*>", "", page.split("<pre>")[1].split("</pre>")[0])
     assert text.strip() == "&lt;b&gt; &amp; \N{SYMBOL FOR BELL}\N{REPLACEMENT CHARACTER}↵"
 
 

@@ -91,7 +91,10 @@ def test_model_is_found_by_file_folder_name_or_age() -> None:
     for spec in ("old", "checkpoints/old", "checkpoints/old/model.safetensors"):
         assert find_model(spec) == Path("checkpoints/old/model.safetensors")
     assert find_model(None) == Path("checkpoints/new/model.safetensors")
-    with pytest.raises(CheckpointError, match=r"^none: no model file or run found; runs in \./checkpoints: new, old$"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"^none: no model file or run found; runs in \./checkpoints: new, old; included model: shakespeare$",
+    ):
         find_model("none")
 
 
@@ -143,7 +146,7 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(monkeypatch: pytest.
 
     monkeypatch.setattr(os, "stat", refuse)
     assert find_model(None).parent.name == Run.find(None).name == Run.find_resumable("").name == "good"
-    with pytest.raises(CheckpointError, match=r"no model file or run found; runs in \./checkpoints: good$"):
+    with pytest.raises(CheckpointError, match=r"no model file or run found; runs in \./checkpoints: good; included"):
         find_model("none")
     assert not Run.named("locked").exists
     for find in (find_model, Run.find, Run.find_resumable):
