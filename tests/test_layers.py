@@ -25,7 +25,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "engine": ({"text"}, {"numpy", "safetensors"}),
     "training": ({"text", "engine"}, {"numpy", "torch"}),
     "lessons": ({"text", "engine", "training"}, {"numpy", "torch"}),
-    "cli": ({"text", "engine", "training", "lessons"}, {"click", "rich", "matplotlib", "numpy", "torch"}),
+    "cli": ({"text", "engine", "training", "lessons"}, {"click", "rich", "tqdm", "matplotlib", "numpy", "torch"}),
 }
 
 

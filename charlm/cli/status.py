@@ -16,9 +16,6 @@ DEFAULT_COLUMNS = 80
 MIN_BAR_CELLS = 10
 """Minimum width of a progress bar in columns. Texts after it are left out first."""
 
-BLOCKS = " ▏▎▍▌▋▊▉█"
-"""Cells of a bar, from empty to full in eighths."""
-
 
 class StatusLine:
     """Line on stderr that each new text overwrites, and that is removed at the end; a context manager.
@@ -85,20 +82,13 @@ def bar_text(fraction: float, parts: dict[str, int], columns: int) -> str:
         parts: Texts by their rank. Texts with a high rank are left out if there is no space.
         columns: Number of columns to fill.
     """
+    from tqdm import tqdm
+
     shown = list(parts)
-    while len(shown) > 1 and _space_for_bar(shown, columns) < MIN_BAR_CELLS:
+    while len(shown) > 1 and columns - len("100%|| ") - len(", ".join(shown)) < MIN_BAR_CELLS:
         shown.remove(max(shown, key=lambda part: parts[part]))
-    cells = max(0, _space_for_bar(shown, columns))
-    return f"{int(100 * fraction):3d}%|{_bar(fraction, cells)}| {', '.join(shown)}"
-
-
-def _space_for_bar(texts: list[str], columns: int) -> int:
-    return columns - len("100%|| ") - len(", ".join(texts))
-
-
-def _bar(fraction: float, cells: int) -> str:
-    """Return a bar with this number of cells; of ASCII characters if the locale has no others."""
-    if locale.getencoding().lower().replace("-", "") != "utf8":
-        return ("#" * int(fraction * cells)).ljust(cells)
-    full, eighths = divmod(int(fraction * cells * 8), 8)
-    return (BLOCKS[-1] * full + BLOCKS[eighths] * (full < cells)).ljust(cells)
+    ascii_only = locale.getencoding().lower().replace("-", "") != "utf8"
+    layout = "{percentage:3.0f}%|{bar}| {desc}"
+    return tqdm.format_meter(
+        fraction, 1.0, 0.0, ncols=columns, prefix=", ".join(shown), ascii=ascii_only, bar_format=layout
+    )
