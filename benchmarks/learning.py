@@ -60,6 +60,12 @@ HEADER = (
 
 CHANGES = ", ".join(f"{name} {value}" for name, value in NANOGPT_TUNED.items() if NANOGPT_DEMO.get(name) != value)
 
+NANOGPT_MEASUREMENT = """\
+The number of iterations is what fits in the time, by a measurement beforehand, and the learning rate decays until the \
+last one. The model reads at most 64 characters and has no state: for *carried* and *cold*, blocks of 64 are moved by \
+32, and the second half of each is counted, so that each character has 33 to 64 characters of context. The model with \
+the best validation loss"""
+
 NOTES = {
     "charlm": "`charlm train TEXT --minutes M` with default settings; the model with the best validation loss on the "
     "held-out text",
@@ -69,11 +75,9 @@ NOTES = {
     "plain-equal-chars": "the same program, for as many characters as charlm has read with the same seed, however long "
     "it takes",
     "nanogpt-demo": "nanoGPT with the settings that its README gives for a demonstration on a CPU (4 layers of 128, "
-    "block 64, batch 12, learning rate 1e-3). The number of iterations is what fits in the time, by a measurement "
-    "beforehand, and the learning rate decays until the last one. The model reads at most 64 characters and has no "
-    "state: for *carried* and *cold*, blocks of 64 are moved by 32, and the second half of each is counted, so that "
-    "each character has 33 to 64 characters of context. The model with the best validation loss",
-    "nanogpt-tuned": f"the same with better settings for a CPU, chosen by trainings on tiny Shakespeare: {CHANGES}",
+    f"block 64, batch 12, learning rate 1e-3). {NANOGPT_MEASUREMENT}",
+    "nanogpt-tuned": "nanoGPT with better settings for a CPU, chosen by trainings on tiny Shakespeare; different from "
+    f"the demonstration: {CHANGES}. {NANOGPT_MEASUREMENT}",
     "word_language_model": "PyTorch's example with default settings (LSTM, 2 x 200), with characters as words and "
     "`<eos>` for newlines. The number of whole epochs is the one whose time is closest to the training time. The model "
     "of the best epoch",
@@ -211,7 +215,7 @@ def report(args: argparse.Namespace, text: str, outcomes: Sequence[Outcome], fai
     if args.text:
         source, name, title = args.text.name, f"learning-{args.text.stem}", f"{title}: {args.text.name}"
     if args.name:
-        name, title = args.name, f"{title}: {source}, {args.seeds} seeds"
+        name, title = args.name, f"Loss after equal training time: {source}, {args.seeds} seeds"
     programs = [program for program in NAMES if any(outcome.program == program for outcome in outcomes)]
     notes = "\n".join(f"- **{program}**: {NOTES[program]}." for program in programs)
     seeds = "one seed" if args.seeds == 1 else f"mean over {args.seeds} seeds, with minimum and maximum"
