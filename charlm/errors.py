@@ -13,16 +13,20 @@
 
 A message says what is wrong, where, and what to do. It names settings and arguments as in Python. The attribute
 `fields` lists these names, so that a front end can replace them: the command line turns `hidden_size` into `--hidden`.
+
+A `Note` is a sentence for the user that is not an error. It names settings in the same way.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 __all__ = [
     "CharlmError",
     "CheckpointError",
     "ConfigError",
     "CorpusError",
+    "Note",
     "NoveltyError",
     "PeerLostError",
     "RunError",
@@ -69,15 +73,48 @@ class CharlmError(Exception):
             >>> error.worded({"hidden_size": "--hidden"})
             '--hidden 0: must be at least 1'
         """
-        message = str(self)
-        for field in self.fields:
-            name = names.get(field, field)
-            if f"`{field}`" in message:
-                message = message.replace(f"`{field}`", name)
-            else:
-                mention = rf"(?<![\w./\\-]){field}(?![\w/\\-]|\.\w)"
-                message = re.sub(mention, name.replace("\\", r"\\"), message, count=1)
-        return message
+        return _worded(str(self), self.fields, names)
+
+
+class Note(str):
+    """Sentence for the user that names settings and arguments as the message of a `CharlmError` does.
+
+    Args:
+        message: The sentence.
+        fields: Settings and arguments that it names.
+
+    Attributes:
+        fields: As given.
+
+    Example:
+        >>> note = Note("read as a list; set `items` to none to read a text", fields=["items"])
+        >>> note.worded({"items": "--items"})
+        'read as a list; set --items to none to read a text'
+    """
+
+    __slots__ = ("fields",)
+    fields: tuple[str, ...]
+
+    def __new__(cls, message: str, *, fields: Sequence[str] = ()) -> Self:
+        """Make a note."""
+        note = super().__new__(cls, message)
+        note.fields = tuple(fields)
+        return note
+
+    def worded(self, names: Mapping[str, str]) -> str:
+        """Return the sentence with each field replaced by its name in `names`, as `CharlmError.worded` does."""
+        return _worded(self, self.fields, names)
+
+
+def _worded(message: str, fields: Sequence[str], names: Mapping[str, str]) -> str:
+    for field in fields:
+        name = names.get(field, field)
+        if f"`{field}`" in message:
+            message = message.replace(f"`{field}`", name)
+        else:
+            mention = rf"(?<![\w./\\-]){field}(?![\w/\\-]|\.\w)"
+            message = re.sub(mention, name.replace("\\", r"\\"), message, count=1)
+    return message
 
 
 class ConfigError(CharlmError):

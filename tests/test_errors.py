@@ -1,4 +1,4 @@
-from charlm.errors import ConfigError
+from charlm.errors import ConfigError, Note
 
 
 def test_a_message_uses_the_names_of_the_front_end() -> None:
@@ -20,3 +20,9 @@ def test_a_field_in_backticks_is_replaced_where_it_is_an_ordinary_word_too() -> 
 
 def test_a_name_of_the_front_end_is_literal_text() -> None:
     assert ConfigError("path x", fields=["path"]).worded({"path": r"\1\g<0>"}) == r"\1\g<0> x"
+
+
+def test_a_note_uses_the_names_of_the_front_end() -> None:
+    note = Note("a list of items; set `items` to none", fields=["items"])
+    assert note.worded({"items": "--items"}) == "a list of items; set --items to none"
+    assert note == "a list of items; set `items` to none"

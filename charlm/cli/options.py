@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 
 from charlm.config import DECODING_ERRORS, MAX_INPUT_CHARS, MAX_THREADS, TABLE_FORMATS
+from charlm.errors import Note
 from charlm.settings import Rule, Settings
 from charlm.text.escapes import unescape
 from charlm.text.printable import escape_unprintable
@@ -250,8 +251,10 @@ def wait_note(files: Sequence[str], *, quiet: bool) -> None:
 
 
 def note(message: str, *, quiet: bool = False) -> None:
-    """Print a note on stderr."""
+    """Print a note on stderr. A `Note` of the library names settings, which become the command's options."""
     if not quiet:
+        if isinstance(message, Note):
+            message = message.worded(flag_names(click.get_current_context().command))
         click.echo(f"Note: {escape_unprintable(message)}", err=True)
 
 

@@ -280,7 +280,7 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
         checkpoint = load_checkpoint(path)
         if is_stream and separator_of_model(checkpoint.metadata) is not None:
             note(
-                f"{path} was trained on items that are read by themselves: it scores them worse in one stream than "
+                f"{path} was trained on items that are read independently: it scores them worse in one stream than "
                 "with --by-line",
                 quiet=options.quiet,
             )

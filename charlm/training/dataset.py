@@ -119,7 +119,7 @@ class Dataset:
 
     def notes(self) -> list[str]:
         """Return sentences about items, unknown tokens and the cache."""
-        notes = [] if self.items is None else [self.items.note]
+        notes: list[str] = [] if self.items is None else [self.items.note]
         if self.tokenizer_config.split == "whitespace":
             notes.append(
                 "text is split at whitespace, which is not kept: bits per character assume single spaces between words"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charlm.errors import Note
 from charlm.text.ids import Ids
 from charlm.text.items import ItemFormat
 from charlm.training.loss import IGNORED
@@ -110,13 +111,14 @@ class ItemSplit:
     detected: bool = False
 
     @property
-    def note(self) -> str:
+    def note(self) -> Note:
         """Sentence for the user about the items and their use."""
         found = "the text is a list of items" if self.detected else "items"
-        hint = "; set items to none to read them as one text" if self.detected else ""
-        return (
+        hint = "; set `items` to none if it is not a list" if self.detected else ""
+        return Note(
             f"{found}, {self.form.description}: {len(self.train):,} to train on and {len(self.validation):,} to "
-            f"validate on, in random order, each read by itself{hint}"
+            f"validate on, in random order, each read independently{hint}",
+            fields=["items"] if self.detected else [],
         )
 
     def metadata(self) -> dict[str, Any]:

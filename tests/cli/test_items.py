@@ -37,7 +37,7 @@ def test_a_list_is_detected_and_a_note_says_so(name_list: Path, charlm: Charlm) 
     assert done.stdout == "checkpoints/names/model.safetensors\n"
     assert (
         "Note: the text is a list of items, one per line: 135 to train on and 15 to validate on, in random order, each "
-        "read by itself; set items to none to read them as one text\n"
+        "read independently; set --items to none if it is not a list\n"
     ) in done.stderr
     longest = max(map(len, names())) + 1
     assert items_of("names") == {
@@ -232,7 +232,7 @@ def test_a_text_that_never_writes_its_newline_ends(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_score_of_items_as_one_stream_has_a_note(twelve: Path) -> None:
-    note = "was trained on items that are read by themselves"
+    note = "was trained on items that are read independently"
     assert note in invoke("score", "-m", twelve, "--total", stdin="Ana\nRoy\n").stderr
     assert invoke("score", "-m", twelve, "--total", "--by-line", stdin="Ana\nRoy\n").stderr == ""
     assert invoke("score", "-m", twelve, stdin="Ana\nRoy\n").stderr == ""
