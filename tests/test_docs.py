@@ -45,6 +45,11 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_the_readme_links_to_every_page() -> None:
+    targets = set(LINK.findall((ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Documentation\n")[2]))
+    assert [page for page in PAGES[1:] if str(page.relative_to(ROOT)) not in targets] == []
+
+
 def figures_with_links(page: Path) -> list[tuple[str, Path]]:
     """Return the numbers in the texts of links to result files, with the files."""
     found = RESULT_LINK.findall(page.read_text(encoding="utf-8"))
