@@ -215,7 +215,7 @@ class TrainConfig(Settings):
     )
     batch_size: int = setting(
         16,
-        "Number of text streams per process, read in parallel; number of items in a list.",
+        "Number of text streams per process, read in parallel; number of items per update if the text is a list.",
         "--batch-size",
         minimum=1,
         maximum=65536,
@@ -428,7 +428,7 @@ class SampleConfig(Settings):
     """Strings that end a sample and are not part of it, unless `keep_stop` is set."""
     ban: tuple[str, ...] = ()
     """Strings that are never written."""
-    keep_stop: bool = setting(False, "Write the text that stopped a sample too.", "--keep-stop", group=ENDING)
+    keep_stop: bool = setting(False, "Also print the text that ended a sample.", "--keep-stop", group=ENDING)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,7 @@ COMMANDS = {
     "next": "Show the most probable next tokens.",
     "novelty": "Measure how much of a text is copied from the training text.",
     "info": "Show the metadata of a model.",
-    "vectors": "Export word vectors, or find the nearest words.",
+    "vectors": "Export word vectors, or compare words.",
     "plot": "Plot the loss curves of runs.",
     "corpus": "List the named corpora, or print one.",
     "lesson": "List the lessons, or run one.",

@@ -60,9 +60,9 @@ def novelty(
     characters that also occurs in the training text. For each N of --ngram, prints the share, from 0 to 1, of all runs
     of N characters that also occur in the training text; nan if the text is shorter than N.
 
-    The training text is the text as it was read: with its own spelling and spaces, all words, and the part that
-    validates. After fine-tuning, it includes the text of the first model. For a model trained with --lowercase, upper
-    and lower case are equal. For one trained with --split whitespace, so are all spaces between two words.
+    The training text is the original text, including the validation text. After fine-tuning, it includes the text of
+    the first model. For a model trained with --lowercase, case is ignored. For a model trained with --split whitespace,
+    all whitespace between two words is equal.
 
     \b
     Example:

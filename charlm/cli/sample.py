@@ -110,7 +110,7 @@ SEPARATOR = "-" * 8
     multiple=True,
     metavar="TEXT",
     group=DRAWING,
-    help="Never write this text; may be given several times. Escape sequences are those of --prime.",
+    help="Never generate this text; may be given several times. Escape sequences are those of --prime.",
 )
 @settings_options(ItemConfig, DEFAULTS)
 @json_option

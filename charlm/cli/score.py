@@ -24,7 +24,7 @@ from charlm.cli.options import (
     threads_option,
     wait_note,
 )
-from charlm.cli.score_columns import COLUMNS, DEFAULT_COLUMNS, describe
+from charlm.cli.score_columns import COLUMNS, DEFAULT_COLUMNS, MODE_LABELS, describe
 from charlm.cli.score_options import ScoreOptions, mixture_weights, parse_mix
 from charlm.cli.threads import limit_threads
 from charlm.cli.unknown_note import note_unknown_tokens
@@ -80,7 +80,7 @@ class ScoreCommand(GroupedCommand):
     "--pairs",
     is_flag=True,
     group=INPUT,
-    help="Compare two texts per line, separated by a tab, or the columns of two --field. A note shows in how many "
+    help="Compare two texts per line, separated by a tab, or two columns (--field twice). A note shows in how many "
     "pairs the first text is more probable.",
 )
 @option(
@@ -88,8 +88,8 @@ class ScoreCommand(GroupedCommand):
     type=EscapedText(),
     metavar="TEXT",
     group=INPUT,
-    help="Score each line as the continuation of this text, which itself does not count. Nothing is inserted between "
-    "them.",
+    help="Score each line as the continuation of this text. The text itself does not count. Nothing is inserted "
+    "between both.",
 )
 @option("--context-field", metavar="NAME|N", group=INPUT, help="As --context, with the text of a column.")
 @option(
@@ -107,14 +107,14 @@ class ScoreCommand(GroupedCommand):
     metavar="COLUMNS",
     group=OUTPUT,
     help="Columns to print, separated by commas. The columns are listed below.  "
-    f"[default: {'; '.join(','.join(names) for names in DEFAULT_COLUMNS.values())}]",
+    f"[default: {'; '.join(MODE_LABELS[mode] + ','.join(names) for mode, names in DEFAULT_COLUMNS.items())}]",
 )
 @option(
     "--per-token",
     is_flag=True,
     group=OUTPUT,
-    help="Print a table with one row per token. A missing space has an empty text. The entropy is that of the "
-    "prediction of the token: the mean of the surprisal that the model expects.",
+    help="Print a table with one row per token. A token for a missing space has an empty text. The entropy is the "
+    "expected value of the surprisal.",
 )
 @option(
     "--per-word",
@@ -146,8 +146,8 @@ class ScoreCommand(GroupedCommand):
     type=Number(0, 1, min_open=True),
     metavar="X",
     group=FILTER,
-    help="Print only the best lines: a share X of all, such as 0.2, with the lowest first number, or the highest "
-    "if that is better. Rows are kept in a temporary file until all lines have been scored.",
+    help="Print only the best share X of the lines, such as 0.2: those with the lowest first number, or the highest if "
+    "higher is better. Lines are kept in a temporary file until all have been scored.",
 )
 @option(
     "--vs", multiple=True, metavar="FILE|RUN", group=COMPARISON, help="Print the log-likelihood ratio to another model."

@@ -209,6 +209,14 @@ DEFAULT_COLUMNS = {
 }
 """Columns if none are chosen."""
 
+MODE_LABELS = {
+    Mode.ONE: "",
+    Mode.VS: "with --vs: ",
+    Mode.MODELS: "with several -m: ",
+    Mode.PAIRS: "with --pairs: ",
+}
+"""Labels of the default columns in the help text."""
+
 TOTAL_FIGURES = (
     Column("tokens", "d", "Number of tokens.", lambda scores: scores[0].num_tokens),
     Column("characters", "d", "Number of characters.", lambda scores: scores[0].num_chars),

@@ -71,8 +71,8 @@ def nearest(words: tuple[str, ...], model: str | None, file: Path | None, top: i
     """Print the words nearest to each of WORDS.
 
     The nearest words are those whose vectors have the largest cosine similarity to the vector of the word. Prints one
-    line per word, the nearest first: the cosine, a tab and the word. For several WORDS, the word whose neighbours they
-    are comes first in each line, and a file is searched once for all of them.
+    line per word, the nearest first: the cosine, a tab and the word. For several WORDS, each line begins with the one
+    of WORDS to which it belongs, and a tab. A file is read once for all of them.
 
     \b
     Example:
