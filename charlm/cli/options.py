@@ -56,6 +56,9 @@ class EscapedText(click.types.StringParamType):
 class GroupedOption(click.Option):
     """Option that the help lists under a heading.
 
+    If its value is text without a default, such as a model, a file or a prompt, a second value is a usage error: click
+    would ignore the first one without a message. A number may be given again, to replace that of a shell alias.
+
     Args:
         group: The heading; empty for the general options at the end.
     """
@@ -63,6 +66,21 @@ class GroupedOption(click.Option):
     def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+        is_text = isinstance(self.type, click.types.StringParamType | click.Path) and not self.is_flag
+        self.only_once = is_text and not self.multiple and not kwargs.get("default")
+        if self.only_once:
+            self.multiple = True  # the parser keeps all values
+            self.default = None
+            self.single_default = kwargs.get("default")
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:  # noqa: ANN401
+        """Return the value of the option; end with a usage error if there are several but only one is possible."""
+        converted = super().process_value(ctx, value)
+        if not self.only_once:
+            return converted
+        if len(converted) > 1:
+            raise click.UsageError(f"{self.opts[-1]} is given more than once; give one value", ctx)
+        return converted[0] if converted else self.single_default
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return names and help text; a default that the text describes and click's note on the range are one note."""

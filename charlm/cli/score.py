@@ -97,7 +97,8 @@ class ScoreCommand(GroupedCommand):
     type=EscapedText(),
     metavar="TEXT",
     group=INPUT,
-    help="Text between --context-field and the scored column, such as a space.  [default: nothing]",
+    help="Text between --context-field and the scored column.  [default: a space, except next to whitespace, before "
+    "one of .,;:!?)]} and next to ideographs]",
 )
 @option("--total", is_flag=True, group=OUTPUT, help="Score the whole text as one stream and print its totals.")
 @option("--by-line", is_flag=True, group=OUTPUT, help="With --total: score each line independently and print the sums.")

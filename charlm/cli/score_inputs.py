@@ -1,5 +1,6 @@
 """Inputs of `charlm score`: blocks of texts to score, with the row of the output that each of them belongs to."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -48,11 +49,34 @@ class Context:
 
     Attributes:
         text: The context, or None if it is the second field of each record.
-        separator: Text between the context of a record and the text.
+        separator: Text between the context of a record and the text; None for a space where words need one.
     """
 
     text: str | None
-    separator: str = ""
+    separator: str | None = None
+
+    def before(self, text: str, record_context: str) -> str:
+        """Return what precedes the text of a record, whose second field is `record_context`."""
+        if self.text is not None:
+            return self.text
+        separator = _space_between(record_context, text) if self.separator is None else self.separator
+        return record_context + separator
+
+
+CLOSING_MARKS = frozenset(".,;:!?)]}")
+"""Marks without a space before them."""
+
+
+def _space_between(context: str, text: str) -> str:
+    """Return a space if two texts need one between them: `The king is` and `a potato`, but not `The king` and `, who`.
+
+    Ideographs, kana and fullwidth marks need none.
+    """
+    if not context or not text:
+        return ""
+    if context[-1].isspace() or text[0].isspace() or text[0] in CLOSING_MARKS:
+        return ""
+    return "" if {unicodedata.east_asian_width(char) for char in (context[-1], text[0])} & {"W", "F"} else " "
 
 
 def line_blocks(blocks: Iterable[Lines], context: Context | None = None) -> Iterator[Block]:
@@ -103,8 +127,8 @@ def _block_of(records: Records, context: Context | None) -> Block:
         texts: tuple[str, ...] = record.texts
         prefix = ""
         if context is not None:
-            prefix = record.texts[1] + context.separator if context.text is None else context.text
             texts = record.texts[:1]
+            prefix = context.before(texts[0], record.texts[-1])
         for text in texts:
             lines.append(f"{prefix}{text}\n")
             rows.append(Row(record.source, record.number, record.original, len(prefix)))

@@ -183,7 +183,7 @@ class ScoreOptions:
         from charlm.cli.score_inputs import Context
 
         has_context = self.context is not None or self.context_field is not None
-        return Context(self.context, self.separator or "") if has_context else None
+        return Context(self.context, self.separator) if has_context else None
 
 
 def parse_mix(mix: str) -> tuple[str, float]:

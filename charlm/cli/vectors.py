@@ -162,7 +162,10 @@ def _open_source(model: str | None, file: Path | None) -> "tuple[VectorSource, C
 
     path = find_model(model)
     checkpoint = load_checkpoint(path)
-    source = ModelVectors(str(path), checkpoint.tokenizer.tokens, checkpoint.tensors["embedding.weight"])
+    tokenizer = checkpoint.tokenizer
+    source = ModelVectors(
+        str(path), tokenizer.tokens, checkpoint.tensors["embedding.weight"], fold=tokenizer.folding.fold
+    )
     return source, lambda token: escape_unprintable(shown_token(token))
 
 

@@ -5,7 +5,7 @@ The similarity of two words is the cosine of the angle between their vectors.
 Shapes: V vocabulary, E embedding, Q queries.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Protocol
 
@@ -43,19 +43,24 @@ class ModelVectors:
         name: Name of the model for messages.
         tokens: The vocabulary.
         embedding: Vectors of its tokens, (V, E).
+        fold: Change of a text before the model reads it, such as the conversion to lower case.
     """
 
-    def __init__(self, name: str, tokens: Sequence[str], embedding: Vectors) -> None:
+    def __init__(
+        self, name: str, tokens: Sequence[str], embedding: Vectors, *, fold: Callable[[str], str] = str
+    ) -> None:
         self._name = name
         self._tokens = tokens
         self._embedding = embedding
+        self._fold = fold
 
     def find(self, words: Iterable[str]) -> Mapping[str, tuple[str, Vectors]]:
-        """Return each word and its vector. A newline is the token of a newline, whatever its name."""
+        """Return for each word its token and the vector. A newline is the token of a newline, whatever its name."""
         indices = {token: index for index, token in enumerate(self._tokens)}
         found = {}
         for word in words:
             token = LINE_END_WORD if word == NEWLINE and NEWLINE not in indices else word
+            token = token if token in indices else self._fold(token)
             if token not in indices:
                 raise VectorsError(f"{word!r}: not in the vocabulary of {self._name}")
             found[word] = token, self._embedding[indices[token]]

@@ -103,17 +103,22 @@ def test_number_of_threads_is_set_before_numpy_is_imported(command: list[str], t
     assert f"threads {threads}\n" in done.stderr
 
 
-def numeric_options() -> Iterator[tuple[str, click.Option, bool]]:
-    """Yield every option that takes a number, with the path of its command, and whether a settings class checks it."""
+def all_options() -> Iterator[tuple[str, click.Option]]:
+    """Yield every option, with the path of its command."""
     group = click.Context(main)
     for name in COMMANDS:
         command = main.get_command(group, name)
         subs = command.commands if isinstance(command, click.Group) else {"": command}
         for sub, leaf in subs.items():
             assert leaf is not None
-            for param in leaf.params:
-                if isinstance(param, click.Option) and isinstance(param.type, NUMBER_TYPES):
-                    yield f"{name} {sub}".strip(), param, type(param.type) in PLAIN_TYPES
+            yield from ((f"{name} {sub}".strip(), param) for param in leaf.params if isinstance(param, click.Option))
+
+
+def numeric_options() -> Iterator[tuple[str, click.Option, bool]]:
+    """Yield every option that takes a number, with the path of its command, and whether a settings class checks it."""
+    for command, option in all_options():
+        if isinstance(option.type, NUMBER_TYPES):
+            yield command, option, type(option.type) in PLAIN_TYPES
 
 
 PLAIN_TYPES = (click.types.IntParamType, click.types.FloatParamType)
@@ -139,3 +144,24 @@ def test_every_numeric_option_states_a_finite_range_and_refuses_other_numbers(
         done = CliRunner().invoke(main, [*command.split(), *arguments, option.opts[-1], value], input="")
         assert done.exit_code == 2, (value, done.output)
         assert done.stderr.splitlines()[-1].startswith("Error: ")
+
+
+NAMING = {"--model", "--name", "--from", "--glove", "--context", "--prime", "--file", "--vs", "--match"}
+"""Options whose value is a model, a file or a text."""
+
+
+def test_no_option_that_names_something_drops_its_first_value(model_file: Path) -> None:
+    arguments = {"train": ["hello"], "lesson": ["loss"], "vectors nearest": ["T"], "vectors similar": ["T", "e"]}
+    arguments["vectors analogy"] = ["T", "e", "o"]
+    tested = set()
+    for command, option in all_options():
+        flag = option.opts[-1]
+        if flag not in NAMING or f"{command} {flag}" == "score --model":
+            continue
+        words = [*command.split(), *arguments.get(command, []), flag, "a", flag, "b"]
+        done = CliRunner().invoke(main, words, input="")
+        assert done.exit_code == 2, (words, done.output)
+        assert "is given more than once" in done.stderr
+        tested.add(f"{command} {flag}")
+    assert {"sample --model", "info --model", "next --model", "novelty --model", "vectors export --model"} <= tested
+    assert {"train --name", "train --from", "score --vs", "score --context", "sample --match"} <= tested

@@ -162,6 +162,18 @@ def test_the_cost_of_a_continuation_is_a_difference_of_scores(network: Recurrent
     done = run("-q", *fields, "--format", "nats", stdin="To be\tor not\n").stdout
     expected = [nats(network, "To be or not\n") - nats(network, "To be ")]
     assert [float(row.split("\t")[2]) for row in done.splitlines()] == pytest.approx(expected, abs=1e-3)
+    for pair, whole, context in (
+        ("To be\tor", "To be or\n", "To be "),
+        ("To be \tor", "To be or\n", "To be "),
+        ("To be\t or", "To be or\n", "To be"),
+        ("To be\t, or", "To be, or\n", "To be"),
+        ("\tor", "or\n", ""),
+        ("To be\t", "To be\n", "To be"),
+        ("To be\t\u541b", "To be\u541b\n", "To be"),
+    ):
+        done = run("-q", *fields[:4], "--table", "plain", "--format", "nats", stdin=pair + "\n").stdout
+        expected = nats(network, whole) - (nats(network, context) if context else 0.0)
+        assert float(done.split("\t")[2]) == pytest.approx(expected, abs=1e-3), pair
     words = run("-q", "--context", "To be", "--per-word", stdin=" or\n").stdout
     assert [row.split("\t")[3] for row in words.splitlines()] == ["word", "or", r"\n"]
 

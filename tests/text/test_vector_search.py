@@ -108,3 +108,12 @@ def test_a_newline_is_found_under_its_name_in_each_source() -> None:
         ModelVectors("m", ["<eos>", "a", "b"], table),
     )
     assert [nearest_words(source, ["\n"], 5) for source in sources] == [[expected]] * 3
+
+
+def test_words_are_folded_as_the_model_folds_text(table: dict[str, np.ndarray]) -> None:
+    vectors = np.array(list(table.values()))
+    source = ModelVectors("m", [*WORDS[:-1], "Kept"], vectors, fold=str.lower)
+    assert source.find(["W3"])["W3"][0] == "w3"
+    assert source.find(["Kept"])["Kept"][0] == "Kept"
+    with pytest.raises(VectorsError, match="'X'"):
+        source.find(["X"])
