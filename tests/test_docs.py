@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from charlm.cli import COMMANDS
+from charlm.cli import COMMANDS, main
 from charlm.cli.score_columns import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +38,9 @@ def test_generated_parts_of_all_pages_are_up_to_date() -> None:
 def test_the_page_of_commands_shows_every_command(name: str) -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert f"\n## charlm {name}\n\n<!-- generated: help {name} -->\n" in page
+    command = main.get_command(click.Context(main), name)
+    for part in command.commands if isinstance(command, click.Group) else ():
+        assert f"<!-- generated: help {name} {part} -->\n" in page
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))

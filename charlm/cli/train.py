@@ -145,7 +145,7 @@ def train(
 ) -> None:
     """Train a model on a text.
 
-    CORPUS is a file, a folder, a pattern, - for standard input, or a name listed by `charlm corpus`. Several are read
+    CORPUS is a file, a folder, a pattern, - for stdin, or a name listed by `charlm corpus`. Several are read
     one after the other, each from a new line. By default, the last tenth of the text is used for validation only.
     The model with the lowest validation loss is written to ./checkpoints/NAME/model.safetensors, and its path is
     printed. Ctrl-C saves and stops; --resume continues.

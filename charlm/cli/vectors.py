@@ -133,7 +133,7 @@ def analogy(first: str, second: str, third: str, model: str | None, file: Path |
     """Print the words that are to THIRD as SECOND is to FIRST.
 
     They are the words nearest to SECOND - FIRST + THIRD, computed with vectors of length 1. The three words themselves
-    are left out. Prints one line per word, the nearest first: the cosine, a tab and the word.
+    are excluded. Prints one line per word, the nearest first: the cosine, a tab and the word.
 
     \b
     Example:

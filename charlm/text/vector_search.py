@@ -131,7 +131,7 @@ def analogous_words(source: VectorSource, first: str, second: str, third: str, t
     """Return words D such that `first` is to `second` as `third` is to D.
 
     They are the nearest words to b - a + c, where a, b and c are the vectors of the three words, divided by their
-    lengths. The three words themselves are left out.
+    lengths. The three words themselves are excluded.
 
     Raises:
         VectorsError: If a word is missing, or a file is damaged.
