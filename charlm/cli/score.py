@@ -217,8 +217,8 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
         note_unknown_tokens(scorers[0], counts.num_unknown, counts.num_tokens, quiet=options.quiet)
     if any(getattr(scorer.tokenizer, "split", "") == "whitespace" for scorer in scorers):
         note(
-            "a model that splits text at whitespace does not score which whitespace it is: its bits per character and "
-            "per byte are exact only for words with single spaces between them",
+            "the model splits text at whitespace, which is not kept: bits per character and per byte are exact only if "
+            "single spaces separate the words",
             quiet=options.quiet,
         )
     return passed

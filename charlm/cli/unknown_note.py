@@ -32,7 +32,7 @@ def note_unknown_tokens(scorer: "Scorer", num_unknown: int, num_tokens: int, *, 
     if not scorer.spells_unknown_tokens:
         note(
             "the model file has no spelling model, because an earlier version wrote it: unknown words seem too "
-            "probable, and bits per character do not compare with those of other models",
+            "probable, and bits per character cannot be compared with those of other models",
             quiet=quiet,
         )
 

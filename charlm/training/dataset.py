@@ -122,7 +122,8 @@ class Dataset:
         notes: list[str] = [] if self.items is None else [self.items.note]
         if self.tokenizer_config.split == "whitespace":
             notes.append(
-                "text is split at whitespace, which is not kept: bits per character assume single spaces between words"
+                "the text is split at whitespace, which is not kept: bits per character are exact only if single "
+                "spaces separate the words"
             )
         for name, ids in (("training text", self.train_ids), ("validation text", self.val_ids)):
             if unknown := sum(int(np.count_nonzero(block == UNKNOWN_ID)) for block in in_blocks(ids)):

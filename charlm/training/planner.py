@@ -393,9 +393,7 @@ def _notes(task: _Task, train: TrainConfig, *, has_length: bool) -> list[str]:
     if task.items is not None:
         return notes
     if length == task.num_tokens or streams == task.num_tokens // length:
-        notes.append(
-            f"batch fitted to {task.num_tokens:,} tokens: {streams} parallel stream(s) of {length} tokens per update"
-        )
+        notes.append(f"the text has only {task.num_tokens:,} tokens: {streams} stream(s) of {length} tokens per update")
     return notes
 
 

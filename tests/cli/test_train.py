@@ -98,7 +98,7 @@ def test_training_that_is_stopped_before_its_first_update_prints_no_model(
 def test_hihello_is_learnt_and_what_was_fitted_is_said(charlm: Charlm) -> None:
     done = charlm("train", "-", "--steps", "200", "--hidden", "32", stdin="hihello")
     assert done.returncode == 0, done.stderr
-    assert "fitted to 7 tokens: 1 parallel stream(s) of 7 tokens per update" in done.stderr
+    assert "only 7 tokens: 1 stream(s) of 7 tokens per update" in done.stderr
     written = charlm("sample", "--prime", "h", "--temp", "0", "-n", "6", "-q")
     assert written.stdout == "hihello\n"
 

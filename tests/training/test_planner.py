@@ -129,7 +129,7 @@ def test_without_a_length_short_texts_have_steps_and_long_texts_have_patience() 
 def test_the_batch_is_reduced_to_fit_a_short_text() -> None:
     found = planned(7, 7, steps=5)
     assert (found.train.batch_size, found.train.seq_len) == (1, 7)
-    assert "fitted to 7 tokens: 1 parallel stream(s) of 7 tokens" in found.notes[0]
+    assert "only 7 tokens: 1 stream(s) of 7 tokens" in found.notes[0]
     train = planned(200, 7, steps=5, seq_len=50).train
     assert (train.batch_size, train.seq_len) == (4, 50)
 
