@@ -48,6 +48,8 @@ INPUTS = {
     "Es war nichts zu hören, nur das Wasser unter der Brücke.\n"
     "Wenn du heute noch kommen willst, musst du dich beeilen.\n"
     "Sie lachte und gab dem Hund ein Stück Brot.\n",
+    "crawl.txt": "Er hat den Brief nicht gelesen.\nblorf znarg quib\nDie Kinder kommen aus dem Haus.\n"
+    ">>> 0x7f %% $$ qz\nWir haben niemand auf der Straße gehört.\n",
     "reviews.csv": 'id,text,stars\n1,"A good play, my lord.",5\n2,"He said ""no"" and\nwent away.",2\n3,asdf jkl,1\n',
 }
 """Input files of the examples, by name."""
