@@ -12,9 +12,9 @@ demo: $(VENV)/.installed
 	$(BIN)/charlm sample --temp 0.8 -n 500
 	@echo "To use charlm here: source $(VENV)/bin/activate"
 
-## linter, type checker, tests
+## linter, type checker, tests on as many cores as there are, up to four
 test: lint types
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 ## robustness tests: kills, damaged files, random command lines (about six minutes)
 torture: $(VENV)/.installed
