@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from charlm.config import ModelConfig
 from charlm.engine.checkpoint import Checkpoint, save_checkpoint
 from charlm.text.tokenizer import CharTokenizer
 from charlm.training.network import LanguageModel
+from tests.server import Done, Server, pipe
 
 hypothesis.settings.register_profile(
     "charlm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -43,7 +42,7 @@ OPHELIA:
 Good my lord, how does your honour for this many a day?
 """
 
-Charlm = Callable[..., "subprocess.CompletedProcess[str]"]
+Charlm = Callable[..., Done]
 
 
 @pytest.fixture(autouse=True)
@@ -61,16 +60,22 @@ def _seeded() -> Iterator[None]:
     torch.set_flush_denormal(False)  # charlm train sets it for its process
 
 
-@pytest.fixture
-def charlm() -> Charlm:
-    """Runs the real command line in a process of its own: `charlm("score", stdin="a line")`."""
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Process that runs command lines without the time that imports take."""
+    running = Server()
+    yield running
+    running.close()
 
-    def run(*args: str | Path, stdin: str = "", timeout: float = 120) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-W", "error", "-m", "charlm", *map(str, args)]
-        env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONUTF8": "1"}
-        return subprocess.run(
-            command, input=stdin, capture_output=True, encoding="utf-8", timeout=timeout, env=env, check=False
-        )
+
+@pytest.fixture
+def charlm(server: Server) -> Charlm:
+    """Runs the real command line in a process of its own with real pipes: `charlm("score", stdin="a line")`."""
+
+    def run(*args: str | Path, stdin: str = "", timeout: float = 120) -> Done:
+        environment = {"NO_COLOR": "1", "COLUMNS": "100"}
+        with pipe(stdin) as path:
+            return server.run(list(map(str, args)), stdin=path, environment=environment, timeout=timeout)
 
     return run
 

@@ -1,21 +1,26 @@
 """Process that runs `charlm` command lines in forked child processes, without the seconds that imports take."""
 
+import contextlib
 import json
+import math
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SERVER = """
-import importlib, json, os, resource, sys, traceback
+import gc, importlib, json, os, resource, signal, sys, traceback
 import matplotlib.figure, torch
 import charlm.training.resumption, charlm.training.trainer, charlm.cli.progress, charlm.cli.score_views
 from charlm.cli import COMMANDS, main
 for name in COMMANDS:
     importlib.import_module(f"charlm.cli.{name}")
 torch.set_num_threads(1)
+gc.freeze()
 
 def redirect(number, path):
     if path == "closed":
@@ -24,7 +29,7 @@ def redirect(number, path):
         reader, opened = os.pipe()
         os.close(reader)
     else:
-        opened = os.open(path, os.O_RDWR | os.O_APPEND)
+        opened = os.open(path, os.O_RDWR | os.O_APPEND if number else os.O_RDONLY)
     os.dup2(opened, number)
     os.close(opened)
 
@@ -33,9 +38,9 @@ for line in sys.stdin.buffer:
     pid = os.fork()
     if pid == 0:
         os.chdir(request["folder"])
+        os.environ.clear()
         os.environ.update(request["environment"])
-        for name in request["unset"]:
-            os.environ.pop(name, None)
+        signal.alarm(request["timeout"])
         names, modes = ("stdin", "stdout", "stderr"), "rww"
         for number, path in enumerate(request["streams"]):
             redirect(number, path)
@@ -62,6 +67,9 @@ for line in sys.stdin.buffer:
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
+ENVIRONMENT = dict(os.environ)
+"""Environment before any test changes it."""
+
 CLOSED = "closed"
 """Stream that is closed when the process starts."""
 
@@ -78,17 +86,38 @@ class Done:
     stderr: str
 
 
+@contextlib.contextmanager
+def pipe(text: str) -> Iterator[str]:
+    """Write a text to a named pipe, and yield the name."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipe")
+        os.mkfifo(path)
+
+        def write() -> None:
+            with contextlib.suppress(BrokenPipeError), path.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        yield str(path)
+        writer.join()
+
+
 class Server:
     """Process that runs command lines in child processes, one at a time."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-X", "utf8", "-W", "error", "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
         )
 
     def run(
         self,
-        arguments: str,
+        arguments: str | Sequence[str],
         *,
         stdin: str = "/dev/null",
         stdout: str | None = None,
@@ -96,29 +125,31 @@ class Server:
         environment: Mapping[str, str | None] | None = None,
         max_file_bytes: int = 0,
         user: int = 0,
+        timeout: float = 120,
     ) -> Done:
         """Run a command line in the working folder.
 
         Args:
-            arguments: The command line without `charlm`, separated by spaces.
+            arguments: The command line without `charlm`; a string is split at spaces.
             stdin: File, `CLOSED` or `NO_READER`.
             stdout: As `stdin`; None for a new file, whose content is returned.
             stderr: As `stdout`.
             environment: Additional environment variables; None to unset one.
             max_file_bytes: Maximum size of all files, as with `ulimit -f`. Standard output is a file of this size.
             user: Number of the user who runs the command.
+            timeout: Maximum duration in seconds. A signal ends a command that takes longer.
         """
-        variables = environment or {}
+        variables = {**os.environ, **(environment or {})}
         with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
             out.truncate(max_file_bytes)
             request = {
-                "arguments": arguments.split(),
+                "arguments": arguments.split() if isinstance(arguments, str) else arguments,
                 "folder": str(Path.cwd()),
                 "streams": [stdin, stdout or out.name, stderr or err.name],
                 "environment": {name: value for name, value in variables.items() if value is not None},
-                "unset": [name for name, value in variables.items() if value is None],
                 "max_file_bytes": max_file_bytes,
                 "user": user,
+                "timeout": math.ceil(timeout),
             }
             assert self._process.stdin is not None
             assert self._process.stdout is not None

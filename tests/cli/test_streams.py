@@ -2,7 +2,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +63,6 @@ INPUT = [
     "sample -i",
     "vectors nearest T --file -",
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
 
 
 @pytest.fixture(autouse=True)
