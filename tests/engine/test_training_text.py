@@ -23,7 +23,7 @@ def test_texts_are_stored_as_they_are_and_start_on_new_lines(tmp_path: Path, mon
     assert [path.name for path in tmp_path.iterdir()] == [TEXT_FILE]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no gzip", gzip.compress(b"cut short")[:-9]])
+@pytest.mark.parametrize("content", [None, b"", b"no gzip", gzip.compress(b"cut short", mtime=0)[:-9]])
 def test_errors_name_a_missing_or_damaged_text(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / TEXT_FILE).write_bytes(content)
