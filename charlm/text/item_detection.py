@@ -32,8 +32,12 @@ MAX_FULL = 0.3
 """Maximum share of lines that have exactly the length of the longest line. Text that is wrapped without regard to
 words, such as DNA sequences or base64, has more, and so has verse with a fixed number of characters."""
 
-MIN_FULL_LENGTH = 5
-"""Length of the longest line in characters below which `MAX_FULL` does not apply, as in Chinese names."""
+MIN_FULL_LENGTH = 20
+"""Length of the longest line in characters below which `MAX_FULL` does not apply, because text is not wrapped so
+narrowly. Words of five letters and passwords of eight characters are lists."""
+
+MIN_FULL_LENGTH_WIDE = 5
+"""As `MIN_FULL_LENGTH`, for lines with ideographs. Chinese names are shorter; verses have five or seven."""
 
 MAX_LENGTH = 100
 """Maximum length in characters of 99 of 100 lines."""
@@ -132,7 +136,11 @@ def _have_lengths_of_items(lines: Sequence[str]) -> bool:
     lengths = sorted(map(len, lines))
     if lengths[int(0.99 * len(lengths))] > MAX_LENGTH:
         return False
-    return lengths[-1] < MIN_FULL_LENGTH or lengths.count(lengths[-1]) <= MAX_FULL * len(lengths)
+    if lengths.count(lengths[-1]) <= MAX_FULL * len(lengths):
+        return True
+    longest = next(line for line in lines if len(line) == lengths[-1])
+    is_wide = any(unicodedata.east_asian_width(char) == "W" for char in longest)
+    return lengths[-1] < (MIN_FULL_LENGTH_WIDE if is_wide else MIN_FULL_LENGTH)
 
 
 def _are_phrases(lines: Sequence[str]) -> bool:
