@@ -13,7 +13,7 @@ from charlm.text.corpus import read_corpus
 from tests.conftest import Charlm
 
 SHIPPED_MODEL = Path(__file__).parents[2] / "checkpoints" / "shakespeare" / "model.safetensors"
-WINDOW_CHARS, NUM_WINDOWS = 256, 120
+WINDOW_CHARS, NUM_WINDOWS = 256, 60
 
 
 @pytest.fixture(scope="module")

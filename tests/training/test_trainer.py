@@ -140,7 +140,7 @@ def test_a_jump_of_the_clock_counts_as_at_most_a_minute(jump: float) -> None:
     times, now = iter(range(10**9)), [0.0]
 
     def clock() -> float:
-        now[0] += jump if next(times) == 300 else 0.05
+        now[0] += jump if next(times) == 300 else 0.2
         return now[0]
 
     end = make_trainer("run", TrainConfig(minutes=3, batch_size=4, seq_len=8), clock=clock).train()
