@@ -11,7 +11,7 @@ import math
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from charlm.atomic import atomic_write
@@ -197,7 +197,8 @@ class PageHeatmap(View):
     def close(self) -> None:
         """Delete the page unless it has ended."""
         error = InterruptedError("the page is not complete")
-        self._stack.__exit__(type(error), error, None)
+        with suppress(OSError):  # a full disk, which _write has reported; the buffer cannot be written either
+            self._stack.__exit__(type(error), error, None)
 
     def _write(self, text: str) -> None:
         with self._errors():

@@ -74,7 +74,13 @@ class GroupedOption(click.Option):
             self.single_default = kwargs.get("default")
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:  # noqa: ANN401
-        """Return the value of the option; end with a usage error if there are several but only one is possible."""
+        """Return the value of the option; end with a usage error if there are several but only one is possible.
+
+        An empty name of a file is an error too. `Path` would take it for the current folder.
+        """
+        is_name = isinstance(self.type, click.Path) or self.metavar in {"FILE", "FOLDER"}
+        if is_name and (value == "" or (isinstance(value, list | tuple) and "" in value)):
+            raise click.BadParameter("the name is empty", ctx, self)
         converted = super().process_value(ctx, value)
         if not self.only_once:
             return converted

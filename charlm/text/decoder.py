@@ -2,6 +2,7 @@
 
 import codecs
 import encodings.aliases
+import importlib
 import importlib.util
 from dataclasses import dataclass
 
@@ -62,20 +63,34 @@ class Decoding:
     allow_nul: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            name = encodings.normalize_encoding(self.encoding).lower()
-            name = encodings.aliases.aliases.get(name, name)
-            # Installed packages can register codecs under any name. Only Python's own are accepted.
-            if importlib.util.find_spec(f"encodings.{name}") is None:
-                raise LookupError(f"unknown encoding: {self.encoding}")
-            if name in NOT_TEXT_ENCODINGS:
-                raise LookupError("not an encoding of text files")
-            codecs.getincrementaldecoder(self.encoding)
-            "x".encode(self.encoding)  # fails for codecs that do not encode text, such as base64
-        except (LookupError, ValueError, ImportError) as error:
+        if problem := _problem_of(self.encoding):
             raise ConfigError(
-                f"encoding {self.encoding}: {error}; try utf-8, latin-1 or utf-16", fields=["encoding"]
-            ) from None
+                f"encoding {self.encoding or repr('')}: {problem}; try utf-8, latin-1 or utf-16", fields=["encoding"]
+            )
+
+
+def _problem_of(encoding: str) -> str:
+    """Return why an encoding cannot be used, or an empty string if it can."""
+    name = encodings.normalize_encoding(encoding).lower()
+    name = encodings.aliases.aliases.get(name, name)
+    # Installed packages can register codecs under any name. Only Python's own are accepted. The modules of some, such
+    # as mbcs, exist on every system and can be imported only on Windows.
+    try:
+        if not name or importlib.util.find_spec(f"encodings.{name}") is None:
+            return "unknown encoding"
+        importlib.import_module(f"encodings.{name}")
+    except ValueError:
+        return "unknown encoding"
+    except ImportError:
+        return "not available on this system"
+    if name in NOT_TEXT_ENCODINGS:
+        return "not an encoding of text files"
+    try:
+        codecs.getincrementaldecoder(encoding)
+        "x".encode(encoding)  # fails for codecs that do not encode text, such as base64
+    except (LookupError, ValueError):
+        return "not an encoding of text files"
+    return ""
 
 
 class TextDecoder:

@@ -165,3 +165,18 @@ def test_no_option_that_names_something_drops_its_first_value(model_file: Path) 
         tested.add(f"{command} {flag}")
     assert {"sample --model", "info --model", "next --model", "novelty --model", "vectors export --model"} <= tested
     assert {"train --name", "train --from", "score --vs", "score --context", "sample --match"} <= tested
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (name, param.opts[-1])
+        for name in ("train", "sample", "score", "plot", "lesson")
+        for param in (main.get_command(click.Context(main), name) or main).params
+        if isinstance(param, click.Option) and (isinstance(param.type, click.Path) or param.metavar == "FILE")
+    ],
+)
+def test_an_empty_name_of_a_file_is_refused(command: str, option: str) -> None:
+    done = CliRunner().invoke(main, [command, option, ""])
+    assert done.exit_code == 2
+    assert "the name is empty" in done.stderr

@@ -161,6 +161,15 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(command: str, name: str, 
     assert set(Path.cwd().iterdir()) == files
 
 
+def test_the_error_names_the_page_whose_middle_cannot_be_written(server: Server) -> None:
+    Path("words.txt").write_text("To be\n" * 1000, encoding="utf-8")
+    Path("page.html").write_text("before", encoding="utf-8")
+    done = server.run("score words.txt --html page.html", max_file_bytes=20_000)
+    error = "Error: --html page.html: cannot be written (File too large); nothing was changed"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, error)
+    assert Path("page.html").read_text(encoding="utf-8") == "before"
+
+
 @pytest.mark.parametrize("name", ["missing/page.html", ".", "x" * 300])
 def test_a_page_at_an_impossible_place_is_one_line(name: str, server: Server) -> None:
     done = server.run(f"score words.txt --html {name}")

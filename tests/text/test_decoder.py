@@ -1,6 +1,7 @@
 import encodings
 import pkgutil
 import random
+import sys
 from contextlib import suppress
 from dataclasses import replace
 
@@ -120,10 +121,27 @@ def test_invalid_bytes_after_a_nul_byte_look_binary_unless_nul_is_allowed() -> N
         decode(data, 1000, Decoding(allow_nul=True))
 
 
+NOT_WINDOWS = pytest.mark.skipif(sys.platform == "win32", reason="encodings of Windows")
+
+
 @pytest.mark.parametrize(
-    "encoding", ["klingon", "base64", "rot13", "", "a\0b", "utf-7", "U7", "idna", "raw_unicode_escape"]
+    ("encoding", "problem"),
+    [
+        ("klingon", "unknown encoding"),
+        ("", "unknown encoding"),
+        ("a\0b", "unknown encoding"),
+        ("base64", "not an encoding of text files"),
+        ("rot13", "not an encoding of text files"),
+        ("undefined", "not an encoding of text files"),
+        ("utf-7", "not an encoding of text files"),
+        ("U7", "not an encoding of text files"),
+        ("idna", "not an encoding of text files"),
+        ("raw_unicode_escape", "not an encoding of text files"),
+        pytest.param("mbcs", "not available on this system", marks=NOT_WINDOWS),
+        pytest.param("oem", "not available on this system", marks=NOT_WINDOWS),
+    ],
 )
-def test_an_unknown_encoding_is_refused(encoding: str) -> None:
-    with pytest.raises(ConfigError, match=f"^encoding {encoding}: .*; try utf-8") as caught:
+def test_an_unknown_encoding_is_refused(encoding: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"^encoding {encoding or repr('')}: {problem}; try utf-8") as caught:
         Decoding(encoding=encoding)
     assert caught.value.fields == ("encoding",)

@@ -125,7 +125,7 @@ def test_blank_lines_are_skipped_quickly(monkeypatch: pytest.MonkeyPatch) -> Non
     began = time.process_time()
     with pytest.raises(VectorsError, match="line 30,000,002: 'x' is not"):
         VectorFile(Path("v.gz")).read(["the", "cat"])
-    assert time.process_time() - began < 2  # 8 seconds line by line
+    assert time.process_time() - began < 4  # 0.5 seconds, and 8 seconds line by line
 
 
 def test_an_unwanted_vector_may_be_invalid() -> None:
