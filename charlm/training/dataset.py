@@ -106,16 +106,20 @@ class Dataset:
             CorpusError: If the training text has fewer.
         """
         words = self.tokenizer_config.tokenizer == "word"
+        names = " ".join(sources)
         seen = [self.tokenizer.tokens[index] for index in np.flatnonzero(self.counts()).tolist()]
         if words:
             special = {UNKNOWN_WORD, LINE_END_WORD, JOIN}
             seen = [token for token in seen if token not in special and not token.isspace()]
+        if words and not seen:
+            raise CorpusError(
+                f"{names}: no word is frequent enough for the vocabulary; set a lower min_count, or give a longer text",
+                fields=["min_count"],
+            )
         if len(seen) < 2 and (words or self.tokenizer.vocab_size < 3):
             only = f", {seen[0]!r}" if seen else ""
             kind = "word" if words else "character"
-            raise CorpusError(
-                f"{' '.join(sources)}: only one distinct {kind}{only}: nothing to learn; give a longer text"
-            )
+            raise CorpusError(f"{names}: only one distinct {kind}{only}: nothing to learn; give a longer text")
 
     def notes(self) -> list[str]:
         """Return sentences about items, unknown tokens and the cache."""

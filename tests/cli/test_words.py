@@ -234,7 +234,7 @@ def test_word_vectors_set_the_hidden_size_of_a_tied_model(play: Path, vectors: P
         ),
         (["--split", "whitespace"], 2, "--split applies to words only: set --tokenizer to word"),
         (["--tokenizer", "word", "--vocab-size", "3"], 2, "--vocab-size 3: must be at least 8"),
-        (["--tokenizer", "word", "--min-count", "10000"], 1, "only one distinct word"),
+        (["--tokenizer", "word", "--min-count", "10000"], 1, "set a lower --min-count, or give a longer text"),
     ],
 )
 def test_invalid_input_is_reported_in_one_line(
