@@ -91,7 +91,7 @@ def report(figures: dict[str, dict[str, float]], path: Path, num_words: int) -> 
             f"{reader}: {READERS[reader]}",
             f"{found['seconds']:.2f}",
             f"{found['cpu_seconds']:.2f}",
-            f"{found['peak_mb'] - base:.0f}",
+            f"{max(0, found['peak_mb'] - base):.0f}",  # below 0 if it is less than the noise
             f"{found['found']:,}",
         ]
         for reader, found in figures.items()

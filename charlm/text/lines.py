@@ -6,7 +6,7 @@ from charlm.text.decoder import Decoding
 from charlm.text.line_ends import RETURN, join_line_ends
 from charlm.text.sources import Report, ignore, open_texts
 
-BLOCK_BYTES = 1 << 17
+BLOCK_BYTES = 1 << 18
 """Maximum number of bytes read at a time: few enough to show results soon, enough lines to score them in batches."""
 
 LONG_LINE = 1 << 16
