@@ -24,6 +24,7 @@ from charlm.cli.options import (
 from charlm.cli.streams import write_text
 
 if TYPE_CHECKING:
+    from charlm.engine.checkpoint import Checkpoint
     from charlm.engine.item_sampler import KnownItems
     from charlm.engine.novelty import Comparison, CopiedRun, NoveltyFilter
     from charlm.text.items import ItemFormat
@@ -78,51 +79,52 @@ def novelty(
     blocks = read_lines(files, encoding=options["encoding"], errors=options["errors"], report=noter(quiet=quiet))
     lines = (line for block in blocks for line in block)
     text = "".join(limited(lines, " ".join(files), options["max_input"]))  # an empty text has figures too
-    from charlm.engine.novelty import TrainingText
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.novelty import Comparison, TrainingText
     from charlm.engine.runs import find_model
 
-    path = find_model(model) if model or not corpus else None
-    training = TrainingText(*_text_to_compare(path, corpus, options["max_input"], quiet=quiet))
+    if model or not corpus:
+        path = find_model(model)
+        compared = _text_to_compare(path, load_checkpoint(path), corpus, options["max_input"], quiet=quiet)
+    else:  # all differences matter
+        compared = read_whole(corpus, options["max_input"], quiet=quiet), Comparison()
+    training = TrainingText(*compared)
     copy = training.longest_copy(text)
     shares = {length: training.copied_share(text, length) for length in options["lengths"]}
     (_print_json if as_json else _print_rows)(len(text), copy, shares)
 
 
 def open_novelty_filter(
-    model: Path, corpus: tuple[str, ...], length: int, *, max_input: int, quiet: bool
+    model: Path, checkpoint: "Checkpoint", corpus: tuple[str, ...], length: int, *, max_input: int, quiet: bool
 ) -> "NoveltyFilter":
     """Return a filter for runs of `length` characters of the corpus, or of the training text if no corpus is given."""
     from charlm.engine.novelty import NoveltyFilter
 
-    text, comparison = _text_to_compare(model, corpus, max_input, quiet=quiet)
+    text, comparison = _text_to_compare(model, checkpoint, corpus, max_input, quiet=quiet)
     return NoveltyFilter(text, length, comparison)
 
 
 def open_known_items(
-    model: Path, corpus: tuple[str, ...], form: "ItemFormat", *, max_input: int, quiet: bool
+    model: Path, checkpoint: "Checkpoint", corpus: tuple[str, ...], form: "ItemFormat", *, max_input: int, quiet: bool
 ) -> "KnownItems":
     """Return the items of the corpus, or those of the training text if no corpus is given."""
     from charlm.engine.item_sampler import KnownItems
 
-    text, comparison = _text_to_compare(model, corpus, max_input, quiet=quiet)
+    text, comparison = _text_to_compare(model, checkpoint, corpus, max_input, quiet=quiet)
     return KnownItems(form.split([text]), comparison)
 
 
 def _text_to_compare(
-    model: Path | None, corpus: tuple[str, ...], max_input: int, *, quiet: bool
+    model: Path, checkpoint: "Checkpoint", corpus: tuple[str, ...], max_input: int, *, quiet: bool
 ) -> "tuple[str, Comparison]":
-    """Return the corpus, or the training text of the model if no corpus is given, and the differences to ignore.
-
-    Without a model, all differences matter.
-    """
-    from charlm.engine.checkpoint import load_checkpoint
+    """Return the corpus, or the training text of the model if no corpus is given, and the differences to ignore."""
     from charlm.engine.novelty import Comparison
 
-    checkpoint = None if model is None else load_checkpoint(model)
-    comparison = Comparison() if checkpoint is None else Comparison.of_model(checkpoint.tokenizer)
-    if corpus or model is None or checkpoint is None:
-        return read_whole(corpus, max_input, quiet=quiet), comparison
-    return _training_text(model, checkpoint.metadata, quiet=quiet), comparison
+    if corpus:
+        text = read_whole(corpus, max_input, quiet=quiet)
+    else:
+        text = _training_text(model, checkpoint.metadata, quiet=quiet)
+    return text, Comparison.of_model(checkpoint.tokenizer)
 
 
 def read_whole(specs: tuple[str, ...], max_input: int, *, quiet: bool) -> str:

@@ -31,6 +31,7 @@ from charlm.text.escapes import ESCAPES_HELP
 from charlm.text.line_ends import fold_line_ends
 
 if TYPE_CHECKING:
+    from charlm.engine.checkpoint import Checkpoint
     from charlm.engine.generation import Generation
     from charlm.engine.item_sampler import ItemSampler
     from charlm.engine.sampler import Sampler
@@ -150,8 +151,8 @@ def sample(
     config = SampleConfig.pick(options)
     prompts = [""] if interactive else _given_prompts(prompt, prompt_file, options["max_input"])
     limit_threads(threads, path, num_sequences=len(prompts) * config.count)  # before any import of NumPy
-    sampler, metadata = _open_sampler(path, config, options, with_nll=as_json)
-    items = open_item_sampler(path, sampler, metadata, options)
+    sampler, checkpoint = _open_sampler(path, config, options, with_nll=as_json)
+    items = open_item_sampler(path, checkpoint, sampler, options)
     output = _Output(as_json=as_json, with_prompt=not options["no_prompt"], quiet=options["quiet"])
     if interactive:
         _run_session(sampler, items, output)
@@ -187,8 +188,8 @@ def _read_prompt_file(prompt_file: str, max_input: int, *, quiet: bool) -> str:
 
 def _open_sampler(
     path: Path, config: SampleConfig, options: Mapping[str, Any], *, with_nll: bool
-) -> "tuple[Sampler, dict[str, Any]]":
-    """Load the model, and the training text if `novel` is set. Return the sampler and the metadata of the model."""
+) -> "tuple[Sampler, Checkpoint]":
+    """Load the model, and the training text if `novel` is set. Return the sampler and the content of the model file."""
     from charlm.cli.novelty import open_novelty_filter
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.item_sampler import separator_of_model
@@ -198,7 +199,9 @@ def _open_sampler(
     checkpoint, novelty_filter = load_checkpoint(path), None
     if options["novel"] is not None:
         novelty_filter = open_novelty_filter(
-            path, options["corpus"], options["novel"], max_input=options["max_input"], quiet=options["quiet"]
+            *(path, checkpoint, options["corpus"], options["novel"]),
+            max_input=options["max_input"],
+            quiet=options["quiet"],
         )
     sampler = Sampler(
         network=RecurrentNetwork(checkpoint),
@@ -207,7 +210,7 @@ def _open_sampler(
         with_nll=with_nll,
         separator=separator_of_model(checkpoint.metadata),
     )
-    return sampler, checkpoint.metadata
+    return sampler, checkpoint
 
 
 def _run_session(sampler: "Sampler", items: "ItemSampler | None", output: "_Output") -> None:

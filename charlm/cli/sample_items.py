@@ -11,6 +11,7 @@ from charlm.config import SampleConfig
 from charlm.item_config import DEFAULT_ITEMS, ItemConfig
 
 if TYPE_CHECKING:
+    from charlm.engine.checkpoint import Checkpoint
     from charlm.engine.item_sampler import ItemSampler
     from charlm.engine.sampler import Sampler
 
@@ -19,7 +20,7 @@ TEXT_SETTINGS = ("length", "lines", "count", "beam", "stop")
 
 
 def open_item_sampler(
-    path: Path, sampler: "Sampler", metadata: Mapping[str, Any], options: Mapping[str, Any]
+    path: Path, checkpoint: "Checkpoint", sampler: "Sampler", options: Mapping[str, Any]
 ) -> "ItemSampler | None":
     """Return the sampler of items if items are wanted, otherwise None.
 
@@ -28,8 +29,8 @@ def open_item_sampler(
 
     Args:
         path: Model file.
+        checkpoint: Its content.
         sampler: The model, and the settings of generation.
-        metadata: Metadata of the model.
         options: Values of all options by name.
     """
     from charlm.cli.novelty import open_known_items
@@ -37,7 +38,7 @@ def open_item_sampler(
     from charlm.text.items import LINE, ItemFormat
 
     config, quiet = ItemConfig.pick(options), options["quiet"]
-    form, max_tokens = format_of_model(metadata)
+    form, max_tokens = format_of_model(checkpoint.metadata)
     wants_text = any(getattr(sampler.config, name) != getattr(SampleConfig, name) for name in TEXT_SETTINGS)
     if not config.any_given and (form is None or wants_text):
         return None
@@ -48,7 +49,7 @@ def open_item_sampler(
         note(f"the model was trained on a list: generating {DEFAULT_ITEMS} items; set --items or -n", quiet=quiet)
     known = None
     if config.new:
-        known = open_known_items(path, options["corpus"], form, max_input=options["max_input"], quiet=quiet)
+        known = open_known_items(path, checkpoint, options["corpus"], form, max_input=options["max_input"], quiet=quiet)
     return ItemSampler(sampler=sampler, form=form, config=config, known=known, max_tokens=max_tokens)
 
 

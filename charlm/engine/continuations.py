@@ -1,13 +1,14 @@
 """Scores of continuations: the part of a scored text that follows a context."""
 
+from bisect import bisect_right
 from dataclasses import replace
-from itertools import accumulate
 
 import numpy as np
 
 from charlm.engine.scores import TokenScores
-from charlm.text.spans import token_texts
+from charlm.text.spans import token_ends
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
+from charlm.text.words import JOIN
 
 
 def continuation(tokenizer: Tokenizer, scores: TokenScores, num_chars: int) -> TokenScores:
@@ -31,11 +32,10 @@ def continuation(tokenizer: Tokenizer, scores: TokenScores, num_chars: int) -> T
     """
     if not num_chars:
         return scores
-    first = num_chars
-    if tokenizer.kind != "char":
-        ends = list(accumulate(map(len, token_texts(tokenizer, scores.text, scores.ids.tolist()))))
-        first = next((index for index, end in enumerate(ends) if end >= num_chars), len(ends))
-        first += first < len(ends) and ends[first] == num_chars
+    ids = scores.ids.tolist()
+    first = bisect_right(token_ends(tokenizer, scores.text, ids), num_chars)
+    if tokenizer.kind == "word" and first and tokenizer.tokens[ids[first - 1]] == JOIN:
+        first -= 1
     num_unknown = int(np.count_nonzero(scores.ids[:first] == UNKNOWN_ID))
     return replace(
         scores,

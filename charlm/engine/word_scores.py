@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.engine.scores import TokenScores
-from charlm.text.spans import token_texts
+from charlm.text.spans import token_ends
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
 
 WORD = re.compile(r"(\s*)\S+")
@@ -62,20 +62,19 @@ def word_scores(tokenizer: Tokenizer, scores: TokenScores) -> list[WordScore]:
         words.append((last, last, len(text), True))
     if not words:
         return []
-    token_ends = _token_ends(tokenizer, scores)
+    ends = _ends_without_final_whitespace(tokenizer, scores)
     word_ends = np.array([end for _, _, end, _ in words])
-    indices = np.minimum(word_ends.searchsorted(token_ends), len(words) - 1)
+    indices = np.minimum(word_ends.searchsorted(ends), len(words) - 1)
     nats = np.bincount(indices, scores.nats, minlength=len(words)).tolist()
     unknown = np.bincount(indices[scores.ids == UNKNOWN_ID], minlength=len(words)).tolist()
     return [WordScore(*word[:3], nats[index], unknown[index], word[3]) for index, word in enumerate(words)]
 
 
-def _token_ends(tokenizer: Tokenizer, scores: TokenScores) -> npt.NDArray[np.intp]:
+def _ends_without_final_whitespace(tokenizer: Tokenizer, scores: TokenScores) -> npt.NDArray[np.intp]:
     """Return the position at which each token ends, without whitespace that belongs to no token of its own."""
-    if tokenizer.kind == "char" and not tokenizer.folding.is_active:
-        return np.arange(1, len(scores.ids) + 1)
-    texts = token_texts(tokenizer, scores.text, scores.ids.tolist())
-    ends = np.cumsum([len(text) for text in texts], dtype=np.intp)
-    if texts and texts[-1].strip():
-        ends[-1] -= len(texts[-1]) - len(texts[-1].rstrip())
+    ends = np.array(token_ends(tokenizer, scores.text, scores.ids.tolist()), dtype=np.intp)
+    if len(ends):
+        last = scores.text[ends[-2] if len(ends) > 1 else 0 :]
+        if last.strip():
+            ends[-1] -= len(last) - len(last.rstrip())
     return ends

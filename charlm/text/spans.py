@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer, WordTokenizer
 from charlm.text.word_rules import WordRule
@@ -44,6 +45,11 @@ def token_texts(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[str
     if ends:
         ends[-1] = len(text)
     return [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def token_ends(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[int]:
+    """Return the position in a text at which each of its tokens ends; see `token_texts`."""
+    return list(accumulate(map(len, token_texts(tokenizer, text, ids))))
 
 
 def _word_ends(tokens: Sequence[str | None], text: str, rule: WordRule) -> Iterator[int]:

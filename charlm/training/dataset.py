@@ -1,6 +1,6 @@
 """Training and validation data: open texts become a vocabulary and two arrays of token ids."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,9 @@ from charlm.training.items import Items, ItemSplit
 from charlm.training.progress import LossUnits
 from charlm.training.recipe import default_val_fraction, with_default_min_count
 from charlm.training.spelling import learn_spelling, spelling_nats_per_token
+
+Vocabulary = tuple[Tokenizer, SpellingModel | None]
+"""A tokenizer, and its model of the spelling of unknown words, if it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +172,20 @@ def read_dataset(
     config = with_default_min_count(corpus.num_chars, config)
     fraction = 0.0 if sources.validation else default_val_fraction(corpus.num_chars, sources.val_fraction)
     form = _find_items(sources, config)
+
+    def vocabulary(pieces: Iterable[str]) -> Vocabulary:
+        """Return the given vocabulary, or else that of the training text, in pieces."""
+        if tokenizer is not None:
+            return tokenizer, spelling
+        built = build_vocabulary(config, pieces, base)
+        return built, learn_spelling(built)
+
     if form is not None:
-        split = _encode_items(sources, form, tokenizer, fraction, config, base, spelling)
+        split = _encode_items(sources, form, fraction, vocabulary)
     elif tokenizer is not None and _has_token_per_char(tokenizer, corpus) and sources.validation is None:
         split = _encode_whole(sources, tokenizer, fraction)
     else:
-        split = _encode_parts(sources, tokenizer, fraction, config, base, spelling)
+        split = _encode_parts(sources, fraction, vocabulary)
     dataset = replace(
         split,
         tokenizer_config=config,
@@ -218,29 +229,19 @@ def _encode_whole(sources: TextSources, tokenizer: Tokenizer, fraction: float) -
     )
 
 
-def _encode_parts(
-    sources: TextSources,
-    tokenizer: Tokenizer | None,
-    fraction: float,
-    config: TokenizerConfig,
-    base: Tokenizer | None,
-    spelling: SpellingModel | None,
-) -> Dataset:
+def _encode_parts(sources: TextSources, fraction: float, vocabulary: Callable[[Iterable[str]], Vocabulary]) -> Dataset:
     """Split the text, or take the separate validation text, and encode both parts."""
     train_part, val_part = sources.corpus.split(fraction)
     if sources.validation is not None:
         sources.validation.read_through()
         _, val_part = sources.validation.split(1.0)
-    if tokenizer is None:
-        tokenizer = build_vocabulary(config, train_part.pieces(), base)
-        spelling = learn_spelling(tokenizer)
+    tokenizer, spelling = vocabulary(train_part.pieces())
     encoded = [encode_texts(part, tokenizer, sources.cache) for part in (train_part, val_part)]
     (train_ids, _), (val_ids, _) = encoded
     check_split(len(train_ids), len(val_ids), fraction)
     measured_part, measured_ids = (val_part, val_ids) if len(val_ids) else (train_part, train_ids)
     return Dataset(
         tokenizer=tokenizer,
-        tokenizer_config=config,
         train_ids=train_ids,
         val_ids=val_ids,
         chars_per_token=measured_part.num_chars / len(measured_ids),
@@ -262,13 +263,7 @@ def _find_items(sources: TextSources, config: TokenizerConfig) -> ItemFormat | N
 
 
 def _encode_items(
-    sources: TextSources,
-    form: ItemFormat,
-    tokenizer: Tokenizer | None,
-    fraction: float,
-    config: TokenizerConfig,
-    base: Tokenizer | None,
-    spelling: SpellingModel | None,
+    sources: TextSources, form: ItemFormat, fraction: float, vocabulary: Callable[[Iterable[str]], Vocabulary]
 ) -> Dataset:
     """Shuffle the items, divide them into training and validation, or take the separate validation text, and encode.
 
@@ -284,16 +279,14 @@ def _encode_items(
             "give a longer list",
             fields=["val_fraction"],
         )
-    if tokenizer is None:
-        selected = np.ones(text.num_items, dtype=np.bool_)
-        selected[val_order] = False
-        tokenizer = build_vocabulary(config, text.pieces(selected), base)
-        spelling = learn_spelling(tokenizer)
+    selected = np.ones(text.num_items, dtype=np.bool_)
+    selected[val_order] = False
+    tokenizer, spelling = vocabulary(text.pieces(selected))
     items, path = _locate_items(text, tokenizer, sources.cache)
     train, validation, val_path = items.select(train_order), items.select(val_order), None
     measured, lengths = (validation, text.lengths[val_order]) if num_validation else (items, text.lengths)
     num_chars = lengths.sum() + text.returns_per_item * len(lengths)
-    measured_pieces = text.pieces(np.isin(np.arange(text.num_items), val_order) if num_validation else None)
+    measured_pieces = text.pieces(~selected if num_validation else None)
     if sources.validation is not None:
         sources.validation.read_through()
         val_text = ItemText(sources.validation, form)

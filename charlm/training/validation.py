@@ -4,6 +4,7 @@ Shapes: N number of tokens, S number of streams, H hidden.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -77,10 +78,8 @@ class Validator(Generic[T]):
         """Measure the speed of validation, and shorten the data if it would take too much of the time limit."""
         began = watch.read()
         self.sample_loss()
-        seconds, sample_tokens = (
-            watch.read() - began,
-            min(self._count(self._train_data), SAMPLE_STREAMS * STREAM_TOKENS),
-        )
+        seconds = watch.read() - began
+        sample_tokens = min(self._count(self._train_data), SAMPLE_STREAMS * STREAM_TOKENS)
         schedule.reserve(seconds)
         seconds_per_token = max(1e-9, seconds) / sample_tokens
         self.data = self._first(self.data, max(sample_tokens, schedule.max_validation_tokens(seconds_per_token)))
@@ -142,6 +141,17 @@ class ItemValidator(Validator[Items]):
         return data.num_tokens
 
 
+@contextmanager
+def evaluation(model: LanguageModel) -> Iterator[None]:
+    """Switch dropout off, and restore the mode of a model afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 @torch.no_grad()
 def item_validation_loss(
     model: LanguageModel, items: Items, start_id: int, stop: Callable[[], bool] = lambda: False
@@ -155,10 +165,8 @@ def item_validation_loss(
         stop: Called before every block. If it returns True, the result is None.
     """
     device = model.decoder.bias.device
-    was_training = model.training
-    model.eval()
     total = 0.0
-    try:
+    with evaluation(model):
         for rows in np.array_split(np.argsort(items.lengths, kind="stable"), -(-len(items) // ITEM_ROWS)):
             state, longest = model.core.zero_state(len(rows)), int(items.lengths[rows[-1]])
             for offset in range(0, longest, BLOCK_STEPS):
@@ -170,8 +178,6 @@ def item_validation_loss(
                 counted = targets != IGNORED
                 for nats in _part_losses(model, outputs[counted.to(device)], targets[counted].to(device)):
                     total += nats
-    finally:
-        model.train(was_training)
     return total / items.num_tokens
 
 
@@ -226,11 +232,9 @@ def _mean_loss(
         stop: Called before every block. If it returns True, the result is None.
     """
     device = model.decoder.bias.device
-    was_training = model.training
-    model.eval()
     state = model.core.zero_state(len(starts))
     total, num_counted = 0.0, 0
-    try:
+    with evaluation(model):
         for offset in range(-WARM_UP_TOKENS if len(starts) > 1 else 0, length, BLOCK_STEPS):
             if stop():
                 return None
@@ -247,8 +251,6 @@ def _mean_loss(
                 for nats in _part_losses(model, outputs[torch.from_numpy(counted).to(device)], targets):
                     total += nats
                 num_counted += len(targets)
-    finally:
-        model.train(was_training)
     return total / num_counted
 
 
