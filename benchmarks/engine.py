@@ -73,9 +73,9 @@ def measure_engine(path: Path) -> dict[str, float]:
     """Return the microseconds per token of 1 and of 64 streams: reading only, and generating text."""
     import numpy as np
 
-    from charlm.config import SampleConfig
     from charlm.engine.rnn import RecurrentNetwork, Stepper
     from charlm.engine.sampler import Sampler
+    from charlm.sample_config import SampleConfig
 
     network = RecurrentNetwork.load(path)
     found = {}

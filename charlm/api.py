@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from charlm.config import SampleConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
 from charlm.engine.item_sampler import ItemSampler, KnownItems, format_of_model, separator_of_model
 from charlm.engine.novelty import Comparison, NoveltyFilter
@@ -24,6 +23,7 @@ from charlm.engine.training_text import load_training_text
 from charlm.engine.word_scores import word_scores
 from charlm.errors import ConfigError
 from charlm.item_config import DEFAULT_ITEMS, ItemConfig
+from charlm.sample_config import SampleConfig
 from charlm.text.items import LINE, ItemFormat
 from charlm.text.line_ends import fold_line_ends
 from charlm.text.spans import token_texts
@@ -184,7 +184,7 @@ class Model:
             seed: Random seed: the same seed gives the same text. Default: a random one.
             stream: Return an iterator over pieces of text, as they are generated, instead of a string.
             novel: Number of consecutive characters of the training text that are never repeated, from 1 to 1000.
-            **settings: Other fields of `charlm.config.SampleConfig`, named as there: `top_k`, `top_p`, `min_p`,
+            **settings: Other fields of `charlm.sample_config.SampleConfig`, named as there: `top_k`, `top_p`, `min_p`,
                 `typical_p`, `repeat_penalty`, `repeat_last`, `lines`, `stop` (a string or several), `greedy`,
                 `allow_unknown`, `ban` (a string or several that are never written), `keep_stop`.
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.config import ModelConfig, SampleConfig, TokenizerConfig, TrainConfig
+from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
 from charlm.errors import ConfigError
 from charlm.lessons import LessonOptions
+from charlm.sample_config import SampleConfig
 from charlm.settings import Rule, from_dict
 from charlm.training.state import Counters
 

@@ -15,6 +15,7 @@ ROOT_MODULES = {
     "charlm.errors",
     "charlm.item_config",
     "charlm.memory",
+    "charlm.sample_config",
     "charlm.settings",
 }
 """Modules beside the folders; they import nothing but each other and the standard library."""

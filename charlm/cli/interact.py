@@ -10,8 +10,8 @@ import click
 
 from charlm.cli.options import flag_names
 from charlm.cli.streams import stdin_lines
-from charlm.config import SampleConfig
 from charlm.errors import CharlmError, ConfigError
+from charlm.sample_config import SampleConfig
 from charlm.settings import Rule
 from charlm.text.printable import escape_unprintable
 

@@ -24,9 +24,17 @@ from charlm.cli.options import (
 from charlm.cli.sample_items import open_item_sampler, write_items
 from charlm.cli.streams import stdin_lines, write_text
 from charlm.cli.threads import limit_threads
-from charlm.config import DEFAULT_LENGTH, DRAWING, ENDING, MAX_LINE_TOKENS, MAX_NOVELTY_CHARS, PENALTY, SampleConfig
 from charlm.errors import ConfigError
 from charlm.item_config import ItemConfig
+from charlm.sample_config import (
+    DEFAULT_LENGTH,
+    DRAWING,
+    ENDING,
+    MAX_LINE_TOKENS,
+    MAX_NOVELTY_CHARS,
+    PENALTY,
+    SampleConfig,
+)
 from charlm.text.escapes import ESCAPES_HELP
 from charlm.text.line_ends import fold_line_ends
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.cli.options import note
 from charlm.cli.streams import write_text
-from charlm.config import SampleConfig
 from charlm.item_config import DEFAULT_ITEMS, ItemConfig
+from charlm.sample_config import SampleConfig
 
 if TYPE_CHECKING:
     from charlm.engine.checkpoint import Checkpoint

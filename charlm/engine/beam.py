@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from charlm.config import SampleConfig
 from charlm.engine.decoding import log_softmax
 from charlm.engine.exclusions import Exclusions
 from charlm.engine.generation import Generation
@@ -13,6 +12,7 @@ from charlm.engine.novelty import NoveltyFilter
 from charlm.engine.prompts import read_prompts
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.errors import NoveltyError
+from charlm.sample_config import SampleConfig
 from charlm.text.tokenizer import UNKNOWN_ID
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charlm.config import SampleConfig
+from charlm.sample_config import SampleConfig
 
 Probabilities = npt.NDArray[np.float64]
 

@@ -4,9 +4,9 @@ from collections import deque
 from copy import copy
 from typing import Literal
 
-from charlm.config import MAX_NOVELTY_CHARS, SampleConfig
 from charlm.engine.decoding import random_numbers
 from charlm.engine.prompts import encode_prompt
+from charlm.sample_config import MAX_NOVELTY_CHARS, SampleConfig
 from charlm.text.line_ends import fold_line_ends
 from charlm.text.tokenizer import Tokenizer
 

@@ -6,12 +6,12 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from charlm.config import SampleConfig
 from charlm.engine.generation import Generation
 from charlm.engine.novelty import Comparison
 from charlm.engine.sampler import Sampler
 from charlm.errors import ConfigError, SamplingError
 from charlm.item_config import ItemConfig
+from charlm.sample_config import SampleConfig
 from charlm.text.items import ItemFormat
 from charlm.text.line_ends import fold_line_ends
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from charlm.config import MAX_NOVELTY_CHARS
 from charlm.errors import ConfigError
+from charlm.sample_config import MAX_NOVELTY_CHARS
 from charlm.text.characters import code_points
 from charlm.text.folding import Folding
 from charlm.text.tokenizer import Tokenizer

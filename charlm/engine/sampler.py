@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from charlm.config import SampleConfig
 from charlm.engine.decoding import draw, log_softmax, penalise_repeats, relative_probabilities
 from charlm.engine.exclusions import Exclusions
 from charlm.engine.generation import Generation
@@ -18,6 +17,7 @@ from charlm.engine.novelty import NoveltyFilter
 from charlm.engine.prompts import read_prompts
 from charlm.engine.rnn import Array, RecurrentNetwork, Stepper
 from charlm.errors import ConfigError
+from charlm.sample_config import SampleConfig
 from charlm.text.line_ends import fold_line_ends
 from charlm.text.tokenizer import UNKNOWN_ID, Tokenizer
 

@@ -13,13 +13,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from charlm.config import SampleConfig
 from charlm.engine.checkpoint import Checkpoint
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import Run
 from charlm.engine.sampler import Sampler
 from charlm.engine.scorer import ModelScorer
 from charlm.lessons import LessonOptions, Say
+from charlm.sample_config import SampleConfig
 from charlm.text.sources import read_named
 from charlm.training.callbacks import Callbacks
 from charlm.training.network import LanguageModel

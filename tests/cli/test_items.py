@@ -223,7 +223,7 @@ def test_a_text_without_a_newline_is_refused_or_ends(charlm: Charlm) -> None:
 
 
 def test_a_text_that_never_writes_its_newline_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charlm.config.MAX_LINE_TOKENS", 50)
+    monkeypatch.setattr("charlm.sample_config.MAX_LINE_TOKENS", 50)
     Path("abc.txt").write_text("abcabcabcabc" * 30 + "\n", encoding="utf-8")
     assert invoke("train", "abc.txt", *TINY).exit_code == 0
     done = invoke("sample", "--lines", "2", "--ban", r"\n")

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from charlm.config import SampleConfig
 from charlm.engine.beam import beam_search
 from charlm.engine.novelty import NoveltyFilter
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.sampler import next_tokens
 from charlm.errors import NoveltyError
+from charlm.sample_config import SampleConfig
 from tests.conftest import make_checkpoint
 
 LETTERS = "abc\n"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.config import DRAWING, SampleConfig
 from charlm.engine.decoding import FILTERS, draw, penalise_repeats, random_numbers, relative_probabilities
 from charlm.errors import ConfigError
+from charlm.sample_config import DRAWING, SampleConfig
 
 LOGITS = st.lists(st.integers(-40, 40).map(lambda tenths: tenths / 5), min_size=1, max_size=9, unique=True)
 SHARES = st.floats(0.011, 0.993)

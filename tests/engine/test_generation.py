@@ -2,8 +2,8 @@
 
 import pytest
 
-from charlm.config import SampleConfig
 from charlm.engine.generation import DECODING_WINDOW, Generation
+from charlm.sample_config import SampleConfig
 from charlm.text.tokenizer import CharTokenizer, Tokenizer, WordTokenizer
 from tests.conftest import VERSE
 

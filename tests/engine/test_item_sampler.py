@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlm.config import SampleConfig
 from charlm.engine.beam import beam_search
 from charlm.engine.exclusions import Exclusions
 from charlm.engine.item_sampler import ItemSampler, KnownItems, format_of_model
@@ -14,6 +13,7 @@ from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.sampler import Sampler, check_end
 from charlm.errors import ConfigError, NoveltyError, SamplingError
 from charlm.item_config import ItemConfig
+from charlm.sample_config import SampleConfig
 from charlm.text.characters import CharTokenizer
 from charlm.text.items import ItemFormat
 from charlm.text.tokenizer import WordTokenizer

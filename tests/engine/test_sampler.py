@@ -6,12 +6,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from charlm.config import SampleConfig
 from charlm.engine.decoding import random_numbers
 from charlm.engine.novelty import NoveltyFilter, TrainingText
 from charlm.engine.rnn import START, RecurrentNetwork
 from charlm.engine.sampler import Sampler, next_tokens
 from charlm.errors import ConfigError, NoveltyError
+from charlm.sample_config import SampleConfig
 from charlm.text.tokenizer import UNKNOWN_ID
 from tests.conftest import VERSE, make_checkpoint
 
