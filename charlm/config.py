@@ -305,7 +305,13 @@ class TrainConfig(Settings):
         group=RUNNING,
     )
     save_every: float = setting(
-        60.0, "Save the training state every X seconds.", "--save-every", above=0, maximum=10**9, group=RUNNING
+        60.0,
+        "Time between two saves of the training state, in seconds or with a unit, such as 30s or 5m.",
+        "--save-every",
+        above=0,
+        maximum=10**9,
+        group=RUNNING,
+        is_duration=True,
     )
 
     def __post_init__(self) -> None:

@@ -31,6 +31,7 @@ class Rule:
         choices: Values allowed, if they can be listed.
         metavar: Placeholder of the value in help texts; empty for that of its type.
         has_escapes: Whether the command line replaces escape sequences in the value, which is text.
+        is_duration: Whether the value is a number of seconds, which the command line also takes with a unit.
         is_filter: Whether the setting excludes tokens from sampling: a key of `charlm.engine.decoding.FILTERS`.
     """
 
@@ -44,6 +45,7 @@ class Rule:
     choices: tuple[str, ...] = ()
     metavar: str = ""
     has_escapes: bool = False
+    is_duration: bool = False
     is_filter: bool = False
 
     def interval(self, name: str) -> str:

@@ -119,10 +119,11 @@ def assert_never_imported(module: str, arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_help_imports_neither_numpy_nor_a_command() -> None:
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_imports_neither_numpy_nor_a_command(argument: str) -> None:
     code = (
         "import sys\nfrom charlm.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    main(['{argument}'])\nexcept SystemExit:\n    pass\n"
         "assert not {'numpy', 'rich', 'charlm.cli.train'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -150,8 +150,32 @@ def _let_process_0_report_first(error: Exception) -> None:
         time.sleep(delay)
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the versions of charlm, Python, NumPy and PyTorch without importing them."""
+    if not value or ctx.resilient_parsing:
+        return
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    parts = [f"Python {platform.python_version()}"]
+    for package in ("numpy", "torch"):
+        try:
+            parts.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            parts.append(f"{package} not installed")
+    click.echo(f"charlm {__version__} ({', '.join(parts)})")
+    ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="charlm", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of charlm and of the packages that compute, and exit.",
+)
 def main() -> None:
     """Train, sample and score recurrent language models of characters or words.
 

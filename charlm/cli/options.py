@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
+from charlm.cli.durations import parse_duration
 from charlm.config import DECODING_ERRORS, MAX_INPUT_CHARS, MAX_THREADS, TABLE_FORMATS
 from charlm.errors import Note
 from charlm.settings import Rule, Settings
@@ -19,9 +20,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_HELP_WIDTH = 100
 """Maximum width of a help text in columns."""
-
-METAVARS = {int: "N", float: "X"}
-"""Placeholders of numbers in help texts."""
 
 MAX_TOP = 10**6
 """Maximum number of rows that `--top` may ask for."""
@@ -40,6 +38,23 @@ class Number(click.FloatRange):
 
 number = Number(-1e16, 1e16)
 """Type of options that take any finite number."""
+
+
+class Duration(Number):
+    """Duration with a unit, such as `90s`, or a number of seconds. The value is a finite number of seconds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Return the number of seconds; end with a usage error if the text is not a duration."""
+        try:
+            seconds = parse_duration(value) if isinstance(value, str) else value
+        except ValueError:
+            message = f"{value!r} is not a duration: write 90s, 2m, 1h or 1h30m, or a number of seconds."
+            self.fail(escape_unprintable(message), param, ctx)
+        return super().convert(seconds, param, ctx)
+
+
+METAVARS = {int: "N", float: "X", Duration: "TIME"}
+"""Placeholders of numbers in help texts."""
 
 
 class EscapedText(click.types.StringParamType):
@@ -96,7 +111,9 @@ class GroupedOption(click.Option):
     def get_help_extra(self, ctx: click.Context) -> Any:  # noqa: ANN401 - a private type of click
         """Return click's notes on the option, in which the range of a number names the option's placeholder."""
         extra = super().get_help_extra(ctx)
-        if "range" in extra:
+        if isinstance(self.type, Duration) and self.type.max is None:  # a setting, whose help text has the range
+            extra.pop("range", None)
+        elif "range" in extra:
             extra["range"] = extra["range"].replace("x", self.metavar or "x")
         return extra
 
@@ -218,12 +235,12 @@ def settings_options(settings: type[Settings], automatic: Mapping[str, str] | No
     def decorate(command: F) -> F:
         for spec, rule in reversed(list(_rules(settings))):
             kinds = [kind for kind in get_args(hints[spec.name]) or (hints[spec.name],) if kind is not type(None)]
-            kind: Any = click.Choice(rule.choices) if rule.choices else kinds[0]
-            metavar = rule.metavar or METAVARS.get(kind)
-            kind = EscapedText() if rule.has_escapes else kind
+            kind: Any = click.Choice(rule.choices) if rule.choices else Duration if rule.is_duration else kinds[0]
+            metavar, placeholder = rule.metavar or METAVARS.get(kind), METAVARS.get(kind, "")
+            kind = EscapedText() if rule.has_escapes else Duration() if rule.is_duration else kind
             extra: dict[str, Any] = {"is_flag": True} if kind is bool else {"type": kind, "metavar": metavar}
             text = re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[1]), rule.help)
-            shown = f"{text}{_notes(spec, rule, METAVARS.get(kind, ''), automatic or {})}"
+            shown = f"{text}{_notes(spec, rule, placeholder, automatic or {})}"
             command = option(*rule.flags, spec.name, default=None, help=shown, group=rule.group, **extra)(command)
         return command
 

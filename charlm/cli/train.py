@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.options import (
+    Duration,
     command,
     encoding_option,
     errors_option,
@@ -79,6 +80,14 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNIN
     group=TEXT,
     help="Validate on this text instead of the end of CORPUS; may be given several times.",
 )
+@option(
+    "--time",
+    "duration",
+    type=Duration(0, 60 * 10**6, min_open=True),
+    metavar="TIME",
+    group=LENGTH,
+    help="As --minutes, with a unit: 90s, 2m or 1h30m; a number alone is in seconds.",
+)
 @settings_options(TrainConfig, AUTOMATIC)
 @settings_options(ModelConfig, AUTOMATIC)
 @option(
@@ -140,6 +149,7 @@ def train(
     encoding: str,
     errors: str,
     threads: int | None,
+    duration: float | None,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -151,8 +161,8 @@ def train(
     printed. Ctrl-C saves and stops; --resume continues.
 
     Settings that are not given are chosen automatically, from the length of the text, the training length, and the
-    measured speed of this machine. --plan shows them. The training length is one of --minutes, --epochs and --steps.
-    If none is given, training stops when the validation loss no longer falls.
+    measured speed of this machine. --plan shows them. The training length is one of --minutes, --time, --epochs and
+    --steps. If none is given, training stops when the validation loss no longer falls.
 
     --from fine-tunes: a new run starts with the weights of a trained model. The learning rate is half of that of a new
     model unless --lr is given.
@@ -169,6 +179,8 @@ def train(
     started = time.monotonic()
     from charlm.training.request import Hardware, Request, TextOptions
 
+    if duration is not None:
+        settings["minutes"] = _minutes(duration, settings)
     request = Request(
         corpus=corpus,
         validation=validation,
@@ -199,6 +211,14 @@ def train(
         signal_number = _train(training, status, quiet=quiet)
     if signal_number:
         click.get_current_context().exit(128 + signal_number)
+
+
+def _minutes(duration: float, settings: dict[str, Any]) -> float:
+    """Return the number of minutes of --time; end with a usage error if another training length is given too."""
+    for name in ("minutes", "epochs", "steps"):
+        if settings[name] is not None:
+            raise click.UsageError(f"--time and --{name} contradict each other: give only one of them")
+    return duration / 60
 
 
 def _if_given(parameter: str, value: str) -> str | None:

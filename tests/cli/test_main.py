@@ -1,6 +1,11 @@
+import importlib.metadata
+import platform
+import sys
+
 import click.testing
 import pytest
 
+from charlm._version import __version__
 from charlm.cli import COMMANDS, main
 
 
@@ -39,3 +44,16 @@ def test_an_unknown_command_is_an_error_with_a_suggestion(name: str, hint: str) 
     done = invoke(name)
     assert done.exit_code == 2
     assert f"No such command {name!r}; {hint}" in done.stderr
+
+
+def test_the_version_includes_those_of_the_packages_that_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    numpy, torch = sys.modules["numpy"].__version__, sys.modules["torch"].__version__
+    python = platform.python_version()
+    assert invoke("--version").output == f"charlm {__version__} (Python {python}, numpy {numpy}, torch {torch})\n"
+    version = importlib.metadata.version
+
+    def without_torch(package: str) -> str:
+        return version("package-that-does-not-exist" if package == "torch" else package)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_torch)
+    assert invoke("--version").output.endswith(f"numpy {numpy}, torch not installed)\n")

