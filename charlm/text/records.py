@@ -62,6 +62,7 @@ class Table:
         fields: Names or numbers of columns, from 1, or keys of JSON objects. If one is a name, the first record of a
             table is its header. With numbers only, there is no header.
         format: One of `charlm.config.TABLE_FORMATS`, or None to choose it by the name of the file.
+        with_numbers: Whether numbers, true and false of JSON lines are read as text, for instance as labels.
 
     Raises:
         ConfigError: If there is no such format.
@@ -75,6 +76,7 @@ class Table:
 
     fields: tuple[str, ...]
     format: str | None = None
+    with_numbers: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in (None, *TABLE_FORMATS):
@@ -118,8 +120,7 @@ class Table:
         return replace(source, read=read)
 
     def _format_of(self, source: str) -> str:
-        stem = source.lower().removesuffix(".gz")
-        return self.format or next((SUFFIXES[suffix] for suffix in SUFFIXES if stem.endswith(suffix)), "tsv")
+        return self.format or format_of_name(source)
 
     def _read_table(self, lines: "_LineFeed", table_format: str) -> Iterator[tuple[str | None, Record | None]]:
         """Yield the header of a table, or None, alone and then with each of the records."""
@@ -171,9 +172,12 @@ class Table:
                 raise CorpusError(f"{where}: not a JSON object; set table", fields=["table"])
             texts = []
             for name in self.fields:
-                if not isinstance(values.get(name), str):
+                value = values.get(name)
+                if self.with_numbers and isinstance(value, int | float):
+                    value = json.dumps(value)
+                if not isinstance(value, str):
                     raise CorpusError(f"{where}: no field {name!r} with a text in the JSON object")
-                texts.append(_on_one_line(values[name]))
+                texts.append(_on_one_line(value))
             yield None, Record(lines.source, number, tuple(texts), original)
 
 
@@ -238,6 +242,12 @@ def _split_columns(lines: _LineFeed, separator: str, *, quoted: bool) -> Iterato
             f"{lines.source}: line {number:,}: {error}; set table to plain if quotation marks have no meaning",
             fields=["table"],
         ) from None
+
+
+def format_of_name(source: str) -> str:
+    """Return the format of a table by the name of its file: `tsv` unless the name has one of `SUFFIXES`."""
+    stem = source.lower().removesuffix(".gz")
+    return next((SUFFIXES[suffix] for suffix in SUFFIXES if stem.endswith(suffix)), "tsv")
 
 
 def _is_number(name: str) -> bool:
