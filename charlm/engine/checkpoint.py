@@ -9,7 +9,7 @@ docs/checkpoint-format.md specifies every byte and key.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
 
 FORMAT = "charlm"
 FORMAT_VERSION = 2
+
+CLASSIFIER_FORMAT = "charlm-classifier"
+"""Mark of the files of classifiers, which `charlm.engine.classifier_file` reads."""
 
 METADATA_KEY = "story"
 """Header key of the metadata. It is part of the file format and does not change."""
@@ -71,19 +74,31 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     Names and order of the gates are those of PyTorch's layers.
     """
     vocab, hidden = config.vocab_size, config.hidden_size
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab, config.embedding_dim)}
-    for layer in range(config.num_layers):
-        inputs = hidden if layer else config.embedding_dim
-        rows = len(CELLS[config.cell].gates) * hidden
-        shapes |= {
-            f"core.layers.{layer}.weight_ih_l0": (rows, inputs),
-            f"core.layers.{layer}.weight_hh_l0": (rows, hidden),
-            f"core.layers.{layer}.bias_ih_l0": (rows,),
-            f"core.layers.{layer}.bias_hh_l0": (rows,),
-        }
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab, config.embedding_dim), **core_shapes(config)}
     if not config.tie_weights:
         shapes["decoder.weight"] = (vocab, hidden)
     shapes["decoder.bias"] = (vocab,)
+    return shapes
+
+
+def core_shapes(config: ModelConfig, directions: int = 1) -> dict[str, tuple[int, ...]]:
+    """Return the name and the shape of every weight of the recurrent layers.
+
+    Args:
+        config: Shape of the model.
+        directions: 2 if each layer also reads every sequence backward.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(config.num_layers):
+        inputs = directions * config.hidden_size if layer else config.embedding_dim
+        rows = len(CELLS[config.cell].gates) * config.hidden_size
+        for suffix in ("", "_reverse")[:directions]:
+            shapes |= {
+                f"core.layers.{layer}.weight_ih_l0{suffix}": (rows, inputs),
+                f"core.layers.{layer}.weight_hh_l0{suffix}": (rows, config.hidden_size),
+                f"core.layers.{layer}.bias_ih_l0{suffix}": (rows,),
+                f"core.layers.{layer}.bias_hh_l0{suffix}": (rows,),
+            }
     return shapes
 
 
@@ -114,6 +129,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
     if checkpoint.spelling is not None:
         header[SPELLING_KEY] = json.dumps({"chars": checkpoint.spelling.chars})
         tensors |= {SPELLING_PREFIX + name: array for name, array in checkpoint.spelling.to_tensors().items()}
+    write_model_file(path, header, tensors, keep=keep)
+
+
+def write_model_file(path: Path, header: dict[str, str], tensors: Tensors, *, keep: Path | None = None) -> None:
+    """Write a safetensors file with these header entries and tensors; see `save_checkpoint`.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
     data = save({name: np.asarray(array, order="C") for name, array in tensors.items()}, header)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,18 +176,9 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
 
 def _parse_header(header: Mapping[str, str], path: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Any]]:
     """Return configuration, tokenizer and metadata from the strings of a header."""
-    if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a safetensors file, but not a charlm model; train a model with charlm train")
-    version = header.get("format_version", "")
-    if not (version.isascii() and version.isdigit() and len(version) < 10):
-        raise CheckpointError(f"{path}: damaged header (no format version)")
-    if int(version) > FORMAT_VERSION:
-        raise CheckpointError(f"{path}: written by a newer charlm (format {version}); upgrade charlm")
-    parts: dict[str, dict[str, Any]] = {}
-    for name in ("config", "tokenizer", METADATA_KEY):
-        parts[name] = parse_json(header.get(name, "null"), path)
-        if not isinstance(parts[name], dict):
-            raise CheckpointError(f"{path}: damaged header (no {name})")
+    if header.get("format") == CLASSIFIER_FORMAT:
+        raise CheckpointError(f"{path}: a text classifier, not a language model; use it with charlm classify predict")
+    parts = parse_parts(header, path, ("config", "tokenizer", METADATA_KEY))
     try:
         config = from_dict(ModelConfig, parts["config"])
         tokenizer = tokenizer_from_dict(parts["tokenizer"])
@@ -173,13 +188,65 @@ def _parse_header(header: Mapping[str, str], path: Path) -> tuple[ModelConfig, T
     return config, tokenizer, parts[METADATA_KEY]
 
 
+def parse_parts(
+    header: Mapping[str, str],
+    path: Path,
+    names: Sequence[str],
+    *,
+    file_format: str = FORMAT,
+    newest: int = FORMAT_VERSION,
+) -> dict[str, dict[str, Any]]:
+    """Return the JSON objects of a header by name, after checking the format and its version.
+
+    Args:
+        header: Strings of the header.
+        path: The file, for messages.
+        names: Names of the objects.
+        file_format: Mark of the format.
+        newest: Newest version of the format.
+
+    Raises:
+        CheckpointError: If the file has another format or a newer version, or an object is missing.
+    """
+    if header.get("format") != file_format:
+        raise CheckpointError(f"{path}: a safetensors file, but not a charlm model; train a model with charlm train")
+    version = header.get("format_version", "")
+    if not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise CheckpointError(f"{path}: damaged header (no format version)")
+    if int(version) > newest:
+        raise CheckpointError(f"{path}: written by a newer charlm (format {version}); upgrade charlm")
+    parts: dict[str, dict[str, Any]] = {}
+    for name in names:
+        parts[name] = parse_json(header.get(name, "null"), path)
+        if not isinstance(parts[name], dict):
+            raise CheckpointError(f"{path}: damaged header (no {name})")
+    return parts
+
+
 def _check_tensors(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: TensorFile) -> None:
     """Check that names, shapes and number formats of the tensors fit the configuration."""
     if tokenizer.vocab_size != config.vocab_size:
         raise CheckpointError(
             f"{path}: damaged header (a vocabulary of {tokenizer.vocab_size} tokens for {config.vocab_size} ids)"
         )
-    shapes = tensor_shapes(config)
+    others = (RESUME_PREFIX, SPELLING_PREFIX) if SPELLING_KEY in file.metadata else (RESUME_PREFIX,)
+    check_shapes(path, tensor_shapes(config), file, others)
+
+
+def check_shapes(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], file: TensorFile, other_prefixes: tuple[str, ...]
+) -> None:
+    """Check names, shapes and number formats of the tensors of a file.
+
+    Args:
+        path: The file, for messages.
+        shapes: Shapes of the tensors that it must have, by name.
+        file: The file.
+        other_prefixes: Prefixes of the names of other tensors that it may have.
+
+    Raises:
+        CheckpointError: If a tensor is missing, unknown, or has another shape.
+    """
     for name, shape in shapes.items():
         if name not in file.names:
             raise CheckpointError(f"{path}: damaged (no tensor {name})")
@@ -187,9 +254,8 @@ def _check_tensors(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: 
             raise CheckpointError(
                 f"{path}: damaged ({name} is {file.dtype(name)} {file.shape(name)} instead of floats of shape {shape})"
             )
-    others = (RESUME_PREFIX, SPELLING_PREFIX) if SPELLING_KEY in file.metadata else (RESUME_PREFIX,)
     for name in file.names:
-        if name not in shapes and not name.startswith(others):
+        if name not in shapes and not name.startswith(other_prefixes):
             raise CheckpointError(f"{path}: damaged, or written by a newer charlm (unknown tensor {name[:80]!r})")
 
 
