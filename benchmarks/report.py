@@ -73,7 +73,12 @@ def matrix_unit() -> str:
 
 def write_index() -> None:
     """Write RESULTS.md, the list of all result files."""
-    lines = ["# Results", "", "Each file is written by the benchmark that its last line names.", ""]
+    lines = [
+        "# Results",
+        "",
+        "The results of all benchmarks. The last line of each file names the benchmark that wrote it.",
+        "",
+    ]
     for path in sorted(RESULTS.glob("*.md")):
         title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         lines.append(f"- [{title}](results/{path.name})")

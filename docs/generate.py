@@ -8,6 +8,8 @@ A generated part is a code block between two HTML comments:
 SOURCE is one of:
 
 - `columns`: a table of the columns of `charlm score --format`.
+- `api`: the reference of the Python API, from the docstrings.
+- `pages SECTION`: a list of the pages of a section of `navigation.toml`, each with its first sentence.
 - `help NAME`: the full help of a command, such as `help sample` or `help vectors nearest`.
 - `console`: each line of the code block that begins with `$ ` is run. Its output replaces the lines below it.
 - anything else: a shell command. The code block shows the command and its output.
@@ -117,8 +119,8 @@ def example_shell() -> Iterator[Shell]:
         yield run
 
 
-def regenerate(page: str, run: Shell) -> str:
-    """Return the text of a page with all of its generated parts written anew.
+def regenerate(page: str, run: Shell, folder: Path = ROOT) -> str:
+    """Return the text of a page with all of its generated parts written anew; `folder` is that of the page.
 
     Raises:
         GenerateError: If a marker has no partner, or a command fails.
@@ -128,24 +130,42 @@ def regenerate(page: str, run: Shell) -> str:
 
     def replacement(block: re.Match[str]) -> str:
         source = block["source"]
-        return f"<!-- generated: {source} -->\n{_code_block(source, block['body'], run)}<!-- end -->"
+        return f"<!-- generated: {source} -->\n{_part(source, block['body'], run, folder)}<!-- end -->"
 
     return BLOCK.sub(replacement, page)
 
 
-def _code_block(source: str, body: str, run: Shell) -> str:
-    """Return the code block or the table that belongs to a source."""
+def _part(source: str, body: str, run: Shell, folder: Path) -> str:
+    """Return the code block, table, list or sections that belong to a source."""
+    generator, _, argument = source.partition(" ")
+    if source == "api":
+        from api_page import api_page
+
+        return f"\n{api_page()}"
+    if generator == "pages":
+        return f"\n{_list_of_pages(argument, folder)}\n"
     if source == "columns":
         from charlm.cli.score_columns import COLUMNS, describe
 
         rows = [f"| `{name}` | {description} |\n" for name, description in describe(list(COLUMNS.values()))]
         return f"\n| column | content |\n|---|---|\n{''.join(rows)}\n"
-    generator, _, command = source.partition(" ")
     if generator == "help":
-        return f"```text\n{run(f'charlm {command} --help')}```\n"
+        return f"```text\n{run(f'charlm {argument} --help')}```\n"
     commands = [line[2:] for line in body.splitlines() if line.startswith("$ ")] if source == "console" else [source]
     session = [f"$ {command}\n{run(command)}".rstrip("\n") + "\n" for command in commands]
     return f"```console\n{''.join(session)}```\n"
+
+
+def _list_of_pages(title: str, folder: Path) -> str:
+    """Return a list of the pages of a section, with links from a folder."""
+    from navigation import describe, read_sections
+
+    (pages,) = (section.pages for section in read_sections() if section.title == title)
+    lines = []
+    for page in pages:
+        name, sentence = describe(page)
+        lines.append(f"- [{name}]({os.path.relpath(page, folder)}): {sentence}\n")
+    return "".join(lines)
 
 
 def equal(page: str, fresh: str) -> bool:
@@ -164,7 +184,7 @@ def main(arguments: Sequence[str]) -> int:
         for path in (Path(argument) for argument in arguments if argument != "--check"):
             page = path.read_text(encoding="utf-8")
             try:
-                fresh = regenerate(page, run)
+                fresh = regenerate(page, run, path.resolve().parent)
             except GenerateError as error:
                 sys.stderr.write(f"Error: {path}: {error}\n")
                 return 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+import charlm
 from charlm.cli import COMMANDS, main
 from charlm.cli.score_columns import COLUMNS
 
@@ -95,6 +96,24 @@ def test_help_becomes_a_text_block() -> None:
     ran: list[str] = []
     assert generate["regenerate"](page, lambda command: ran.append(command) or "Usage\n") == expected
     assert ran == ["charlm vectors nearest --help"]
+
+
+def test_pages_become_a_list_with_the_first_sentences(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- generated: pages Guides -->\n<!-- end -->\n", encoding="utf-8")
+    assert run_generate(page).returncode == 0
+    entries = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("- [")]
+    assert len(entries) == len(list((ROOT / "docs" / "guides").glob("*.md")))
+    assert all(re.fullmatch(r"- \[.+\]\(.*docs/guides/[\w-]+\.md\): .+\.", entry) for entry in entries)
+
+
+def test_the_page_of_the_api_shows_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in charlm.__all__ if f"\n## charlm.{name}\n" not in page] == []
+    methods = [
+        name for name in vars(charlm.Model) if not name.startswith("_") and callable(getattr(charlm.Model, name))
+    ]
+    assert [name for name in methods if f"\n### Model.{name}\n" not in page] == []
 
 
 @pytest.mark.parametrize("page", ["<!-- generated: help -->\n", "<!-- end -->\n"])
