@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
 from charlm.engine.item_sampler import ItemSampler, KnownItems, format_of_model, separator_of_model
+from charlm.engine.mixture import open_predictor
 from charlm.engine.novelty import Comparison, NoveltyFilter
-from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
 from charlm.engine.scorer import ModelStreamScorer, score_text
@@ -120,7 +120,7 @@ class Model:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._checkpoint: Checkpoint = load_checkpoint(path)
-        self._network = RecurrentNetwork(self._checkpoint)
+        self._predictor = open_predictor(self._checkpoint)
 
     def __repr__(self) -> str:
         config = self._checkpoint.config
@@ -262,7 +262,7 @@ class Model:
             training_text = load_training_text(self.path, self.metadata)
             novelty = NoveltyFilter(training_text, novel, Comparison.of_model(self._checkpoint.tokenizer))
         separator = separator_of_model(self.metadata)
-        return Sampler(network=self._network, config=config, novelty_filter=novelty, separator=separator)
+        return Sampler(predictor=self._predictor, config=config, novelty_filter=novelty, separator=separator)
 
     def score(self, text: str) -> Score:
         """Return the score of a text: its negative log-likelihood, and the measures derived from it.
@@ -284,7 +284,7 @@ class Model:
             >>> round(score.bits_per_char, 2), score.num_unknown
             (1.84, 0)
         """
-        return score_text(self._network, text)
+        return score_text(self._predictor, text)
 
     def surprisals(self, text: str, unit: Unit = "token") -> Surprisals:
         """Return the surprisal of each part of a text: a list, with arrays of all numbers as its attributes.
@@ -305,8 +305,8 @@ class Model:
         """
         if not text:
             return Surprisals([])
-        tokenizer = self._network.tokenizer
-        scores = ModelStreamScorer(self._network, with_entropy=unit == "token").feed(fold_line_ends(text))
+        tokenizer = self._predictor.tokenizer
+        scores = ModelStreamScorer(self._predictor, with_entropy=unit == "token").feed(fold_line_ends(text))
         text = scores.text
         if unit == "word":
             return Surprisals(
@@ -337,7 +337,7 @@ class Model:
             >>> best.token, round(best.probability, 2)
             ('e', 0.8)
         """
-        return [NextToken(*entry) for entry in next_tokens(self._network, prompt)[: max(0, top)]]
+        return [NextToken(*entry) for entry in next_tokens(self._predictor, prompt)[: max(0, top)]]
 
 
 def load(model: str | os.PathLike[str] | None = None) -> Model:

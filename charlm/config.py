@@ -63,6 +63,8 @@ CELLS: dict[str, CellSpec] = {
     "rnn": CellSpec(gates=("candidate",), state=("h",), torch_class="RNN"),
 }
 
+NGRAM_CELL = "ngram"
+"""Name of the cell of a model without a network, which has only an n-gram model."""
 
 TOKENS = "Tokens and vocabulary"
 
@@ -126,7 +128,13 @@ class ModelConfig(Settings):
     vocab_size: int = setting(
         2, "Number of tokens in the vocabulary, including the unknown token.", minimum=2, maximum=MAX_VOCAB
     )
-    cell: str = setting("lstm", "Recurrent cell.", "--cell", choices=tuple(CELLS), group=MODEL)
+    cell: str = setting(
+        "lstm",
+        "Recurrent cell; `ngram` for a model without a network, which has only counts of n-grams.",
+        "--cell",
+        choices=(*CELLS, NGRAM_CELL),
+        group=MODEL,
+    )
     num_layers: int = setting(1, "Number of stacked recurrent layers.", "--layers", minimum=1, maximum=64, group=MODEL)
     hidden_size: int = setting(384, "Number of units in each layer.", "--hidden", minimum=1, maximum=65536, group=MODEL)
     embedding_dim: int = setting(

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from charlm.config import ModelConfig
-from charlm.engine.checkpoint import Checkpoint, save_checkpoint
-from charlm.text.tokenizer import CharTokenizer
+from charlm.config import NGRAM_CELL, ModelConfig
+from charlm.engine.checkpoint import Checkpoint, NGramPart, save_checkpoint
+from charlm.engine.kneser_ney import estimate
+from charlm.text.tokenizer import CharTokenizer, Tokenizer
 from charlm.training.network import LanguageModel
 from tests.server import Done, Server, pipe
 
@@ -90,6 +92,27 @@ def make_checkpoint(text: str = VERSE, **config: object) -> tuple[LanguageModel,
         for weight in model.parameters():
             weight += 0.1 * torch.randn_like(weight)
     return model, Checkpoint(config=model_config, tokenizer=tokenizer, tensors=model.to_tensors())
+
+
+def make_counts(tokenizer: Tokenizer, text: str = VERSE, *, order: int = 4, weight: float = 0.4) -> NGramPart:
+    """The counts of a text's n-grams, as a model file stores them."""
+    ids = tokenizer.encode("\n" + text)
+    ngram = estimate(ids, order=order, vocab_size=tokenizer.vocab_size, dtype=np.float16)
+    return NGramPart(ngram=ngram, weight=weight)
+
+
+def make_mixture(text: str = VERSE, *, order: int = 4, weight: float = 0.4, **config: object) -> Checkpoint:
+    """A small untrained network of a text's characters, and the counts of its n-grams."""
+    _, checkpoint = make_checkpoint(text, **config)
+    return replace(checkpoint, counts=make_counts(checkpoint.tokenizer, text, order=order, weight=weight))
+
+
+def make_ngram_model(text: str = VERSE, *, order: int = 4) -> Checkpoint:
+    """The counts of a text's n-grams, without a network."""
+    tokenizer = CharTokenizer.from_text(text)
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, cell=NGRAM_CELL)
+    counts = make_counts(tokenizer, text, order=order, weight=1.0)
+    return Checkpoint(config=config, tokenizer=tokenizer, tensors={}, counts=counts)
 
 
 @pytest.fixture

@@ -36,13 +36,14 @@ def next(model: str | None, prompt: str, top: int, as_json: bool) -> None:
 
     path = find_model(model)
     limit_threads(None, path)
-    from charlm.engine.rnn import RecurrentNetwork
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.mixture import open_predictor
     from charlm.engine.sampler import next_tokens
     from charlm.text.printable import escape_unprintable
 
-    network = RecurrentNetwork.load(path)
-    note_unknown(network.tokenizer.unknown_in(fold_line_ends(prompt)))
-    ranked = next_tokens(network, prompt)[:top]
+    predictor = open_predictor(load_checkpoint(path))
+    note_unknown(predictor.tokenizer.unknown_in(fold_line_ends(prompt)))
+    ranked = next_tokens(predictor, prompt)[:top]
     if as_json:
         click.echo(json.dumps([{"token": token, "probability": probability} for token, probability in ranked]))
         return

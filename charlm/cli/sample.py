@@ -167,7 +167,7 @@ def sample(
         return
     if prompt_file is not None:
         prompts = [_read_prompt_file(prompt_file, options["max_input"], quiet=options["quiet"])]
-    note_unknown(sampler.network.tokenizer.unknown_in(fold_line_ends("".join(prompts))), quiet=options["quiet"])
+    note_unknown(sampler.predictor.tokenizer.unknown_in(fold_line_ends("".join(prompts))), quiet=options["quiet"])
     _write_samples(sampler, items, prompts, output)
 
 
@@ -201,7 +201,7 @@ def _open_sampler(
     from charlm.cli.novelty import open_novelty_filter
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.item_sampler import separator_of_model
-    from charlm.engine.rnn import RecurrentNetwork
+    from charlm.engine.mixture import open_predictor
     from charlm.engine.sampler import Sampler
 
     checkpoint, novelty_filter = load_checkpoint(path), None
@@ -212,7 +212,7 @@ def _open_sampler(
             quiet=options["quiet"],
         )
     sampler = Sampler(
-        network=RecurrentNetwork(checkpoint),
+        predictor=open_predictor(checkpoint),
         config=config,
         novelty_filter=novelty_filter,
         with_nll=with_nll,
@@ -333,5 +333,5 @@ def _search(sampler: "Sampler", prompts: Sequence[str]) -> Iterator[tuple["Gener
 
     config = sampler.config
     for prompt in prompts:
-        hypotheses = beam_search(sampler.network, config, prompt, sampler.novelty_filter)
+        hypotheses = beam_search(sampler.predictor, config, prompt, sampler.novelty_filter)
         yield from hypotheses[: config.count]

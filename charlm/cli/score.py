@@ -274,7 +274,7 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
     threads = limit_threads(options.threads, path, num_sequences=num_sequences, independent=not is_stream)
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.item_sampler import separator_of_model
-    from charlm.engine.rnn import RecurrentNetwork
+    from charlm.engine.mixture import open_predictor
     from charlm.engine.scorer import Mixture, ModelScorer
 
     def open_model(path: Path) -> ModelScorer:
@@ -285,7 +285,7 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
                 "with --by-line",
                 quiet=options.quiet,
             )
-        return ModelScorer(RecurrentNetwork(checkpoint), threads, with_entropy=options.has_entropy)
+        return ModelScorer(open_predictor(checkpoint), threads, with_entropy=options.has_entropy)
 
     mixed = [parse_mix(mix) for mix in options.mix]
     first: Scorer = open_model(path)

@@ -9,8 +9,8 @@ from charlm.engine.decoding import log_softmax
 from charlm.engine.exclusions import Exclusions
 from charlm.engine.generation import Generation
 from charlm.engine.novelty import NoveltyFilter
+from charlm.engine.predictor import Predictor
 from charlm.engine.prompts import read_prompts
-from charlm.engine.rnn import RecurrentNetwork
 from charlm.errors import NoveltyError
 from charlm.sample_config import SampleConfig
 from charlm.text.tokenizer import UNKNOWN_ID
@@ -43,7 +43,7 @@ class _Extension(NamedTuple):
 
 
 def beam_search(
-    network: RecurrentNetwork, config: SampleConfig, prompt: str, novelty_filter: NoveltyFilter | None = None
+    predictor: Predictor, config: SampleConfig, prompt: str, novelty_filter: NoveltyFilter | None = None
 ) -> list[Hypothesis]:
     """Find the most probable texts after a prompt.
 
@@ -56,7 +56,7 @@ def beam_search(
     probability that sampling with temperature 1 generates exactly this text.
 
     Args:
-        network: The model.
+        predictor: The model.
         config: `beam`, `length`, `lines`, `stop`, `ban` and `allow_unknown`.
         prompt: The prompt.
         novelty_filter: Filter that excludes repetitions of the training text.
@@ -69,11 +69,11 @@ def beam_search(
         SamplingError: If every extension would write a banned text.
     """
     width, exclusions = config.beam or 1, Exclusions(novelty_filter=novelty_filter, ban=config.ban)
-    stepper, outputs = read_prompts(network, [prompt])
-    growing = [Hypothesis(Generation(network.tokenizer, config, prompt, seed=0), "")]
+    reader = read_prompts(predictor, [prompt])
+    growing = [Hypothesis(Generation(predictor.tokenizer, config, prompt, seed=0), "")]
     ended: list[Hypothesis] = []
     for _ in range(config.limit):
-        nlls = -log_softmax(network.logits(outputs))
+        nlls = -log_softmax(reader.logits())
         if not config.allow_unknown:
             nlls[:, UNKNOWN_ID] = np.inf
         unfinished, newly_ended = _separate_ended(_extend(growing, nlls, width, exclusions))
@@ -84,8 +84,8 @@ def beam_search(
         ):
             break
         growing = [extension.hypothesis for extension in unfinished]
-        stepper.select(np.array([extension.parent for extension in unfinished]))
-        outputs = stepper.step(np.array([extension.token_id for extension in unfinished]))
+        reader.select(np.array([extension.parent for extension in unfinished]))
+        reader.advance(np.array([extension.token_id for extension in unfinished]))
     if config.limit and not ended:
         if novelty_filter is None:
             raise exclusions.error(growing[0].generation.tail)

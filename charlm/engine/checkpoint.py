@@ -1,9 +1,10 @@
 """Reader and writer of model files.
 
 A model file is one safetensors file. It holds the weights, and in its header everything else as JSON: `config` (the
-shape of the model), `tokenizer` (the vocabulary), `spelling` (the characters of the spelling model of a word model) and
-`story` (the metadata: origin and quality of the model). Reading a file never runs code, and everything is checked
-before it is used. New content is written to a temporary file in the same folder, flushed to disk, and renamed.
+shape of the model), `tokenizer` (the vocabulary), `ngram` (the weight of an n-gram model beside the network),
+`spelling` (the characters of the spelling model of a word model) and `story` (the metadata: origin and quality of the
+model). Reading a file never runs code, and everything is checked before it is used. New content is written to a
+temporary file in the same folder, flushed to disk, and renamed.
 docs/checkpoint-format.md specifies every byte and key.
 """
 
@@ -19,7 +20,8 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from charlm.atomic import atomic_write
-from charlm.config import CELLS, ModelConfig
+from charlm.config import CELLS, NGRAM_CELL, ModelConfig
+from charlm.engine.ngram import NGram
 from charlm.engine.spelling import SpellingModel
 from charlm.engine.tensorfile import TensorFile, parse_json
 from charlm.errors import CharlmError, CheckpointError
@@ -41,6 +43,9 @@ RESUME_PREFIX = "resume/"
 SPELLING_KEY, SPELLING_PREFIX = "spelling", "spelling/"
 """Header key of the spelling model of a word model, and prefix of the names of its tensors."""
 
+NGRAM_KEY, NGRAM_PREFIX = "ngram", "ngram/"
+"""Header key of the n-gram model, and prefix of the names of its tensors."""
+
 MAX_WEIGHT = 1e9
 """Maximum magnitude of a weight. Trained weights are far smaller. Larger weights could make results infinite."""
 
@@ -49,13 +54,27 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class NGramPart:
+    """N-gram model of a model file, which is interpolated with the network.
+
+    Attributes:
+        ngram: The n-gram model. Its vocabulary is that of the tokenizer.
+        weight: Weight of its probabilities, from 0 to 1; that of the network is 1 - `weight`. 1 if there is no network.
+    """
+
+    ngram: NGram
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Content of a model file.
 
     Attributes:
-        config: Shape of the model.
+        config: Shape of the model. A model without a network has the cell `NGRAM_CELL`, and no other shape.
         tokenizer: Tokenizer with its vocabulary.
         tensors: Weights by name. The trainer's state, if it was read, has names that start with `RESUME_PREFIX`.
+        counts: N-gram model; None if the network is alone.
         spelling: Model of the spelling of unknown words; None for models of characters, and for word models from files
             of version 1.
         metadata: Origin of the model: corpus, command, versions, training settings, metrics.
@@ -64,15 +83,18 @@ class Checkpoint:
     config: ModelConfig
     tokenizer: Tokenizer
     tensors: Tensors
+    counts: NGramPart | None = None
     spelling: SpellingModel | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the name and the shape of every weight of a model.
+    """Return the name and the shape of every weight of a network; none for a model without a network.
 
     Names and order of the gates are those of PyTorch's layers.
     """
+    if config.cell == NGRAM_CELL:
+        return {}
     vocab, hidden = config.vocab_size, config.hidden_size
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab, config.embedding_dim), **core_shapes(config)}
     if not config.tie_weights:
@@ -103,7 +125,7 @@ def core_shapes(config: ModelConfig, directions: int = 1) -> dict[str, tuple[int
 
 
 def num_parameters(config: ModelConfig) -> int:
-    """Return the number of weights of a model."""
+    """Return the number of weights of a network; 0 for a model without a network."""
     return sum(math.prod(shape) for shape in tensor_shapes(config).values())
 
 
@@ -126,6 +148,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
         METADATA_KEY: json.dumps(checkpoint.metadata),
     }
     tensors = dict(checkpoint.tensors)
+    if checkpoint.counts is not None:
+        header[NGRAM_KEY] = json.dumps({"weight": checkpoint.counts.weight})
+        tensors |= {NGRAM_PREFIX + name: array for name, array in checkpoint.counts.ngram.to_tensors().items()}
     if checkpoint.spelling is not None:
         header[SPELLING_KEY] = json.dumps({"chars": checkpoint.spelling.chars})
         tensors |= {SPELLING_PREFIX + name: array for name, array in checkpoint.spelling.to_tensors().items()}
@@ -163,7 +188,8 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
             config, tokenizer, metadata = _parse_header(file.metadata, path)
             _check_tensors(path, config, tokenizer, file)
             spelling = _read_spelling(path, tokenizer, file)
-            skipped = (SPELLING_PREFIX,) if with_resume else (SPELLING_PREFIX, RESUME_PREFIX)
+            counts = _read_counts(path, config, file)
+            skipped = (SPELLING_PREFIX, NGRAM_PREFIX) if with_resume else (SPELLING_PREFIX, NGRAM_PREFIX, RESUME_PREFIX)
             tensors = {name: file.read(name) for name in file.names if not name.startswith(skipped)}
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -171,7 +197,9 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
         # NaN fails every comparison, therefore the condition is negated.
         if not max(float(tensors[name].max()), -float(tensors[name].min())) <= MAX_WEIGHT:
             raise CheckpointError(f"{path}: damaged ({name} has a weight that is not finite or above {MAX_WEIGHT:g})")
-    return Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, spelling=spelling, metadata=metadata)
+    return Checkpoint(
+        config=config, tokenizer=tokenizer, tensors=tensors, counts=counts, spelling=spelling, metadata=metadata
+    )
 
 
 def _parse_header(header: Mapping[str, str], path: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Any]]:
@@ -229,7 +257,8 @@ def _check_tensors(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: 
         raise CheckpointError(
             f"{path}: damaged header (a vocabulary of {tokenizer.vocab_size} tokens for {config.vocab_size} ids)"
         )
-    others = (RESUME_PREFIX, SPELLING_PREFIX) if SPELLING_KEY in file.metadata else (RESUME_PREFIX,)
+    optional = {SPELLING_KEY: SPELLING_PREFIX, NGRAM_KEY: NGRAM_PREFIX}
+    others = (RESUME_PREFIX, *(prefix for key, prefix in optional.items() if key in file.metadata))
     check_shapes(path, tensor_shapes(config), file, others)
 
 
@@ -263,13 +292,41 @@ def _read_spelling(path: Path, tokenizer: Tokenizer, file: TensorFile) -> Spelli
     """Return the spelling model of a file, or None if it has none."""
     if SPELLING_KEY not in file.metadata:
         return None
-    names = [name for name in file.names if name.startswith(SPELLING_PREFIX)]
     try:
         match parse_json(file.metadata[SPELLING_KEY], path):
             case {"chars": str(chars)} if tokenizer.kind == "word":
                 chars.encode("utf-8", "surrogateescape")
-                tensors = {name.removeprefix(SPELLING_PREFIX): file.read(name) for name in names}
-                return SpellingModel.from_tensors(chars, tensors)
+                return SpellingModel.from_tensors(chars, _read_prefixed(file, SPELLING_PREFIX))
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged spelling model ({str(error)[:200]})") from None
     raise CheckpointError(f"{path}: damaged header (no characters of the spelling model, or no words)")
+
+
+def _read_counts(path: Path, config: ModelConfig, file: TensorFile) -> NGramPart | None:
+    """Return the n-gram model of a file, or None if it has none."""
+    if NGRAM_KEY not in file.metadata:
+        if config.cell == NGRAM_CELL:
+            raise CheckpointError(f"{path}: damaged header (neither a network nor an n-gram model)")
+        return None
+    match parse_json(file.metadata[NGRAM_KEY], path):
+        case {"weight": float() | int() as weight, **rest} if not rest and type(weight) is not bool:
+            pass
+        case _:
+            raise CheckpointError(f"{path}: damaged header ({NGRAM_KEY}), or written by a newer charlm")
+    if not 0 <= weight <= 1 or (config.cell == NGRAM_CELL and weight != 1):  # also if it is not a number
+        allowed = "1 without a network" if config.cell == NGRAM_CELL else "from 0 to 1"
+        raise CheckpointError(f"{path}: damaged header (the weight of the n-gram model is {weight}, not {allowed})")
+    try:
+        ngram = NGram.from_tensors(_read_prefixed(file, NGRAM_PREFIX))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged n-gram model ({str(error)[:200]})") from None
+    if ngram.vocab_size != config.vocab_size:
+        raise CheckpointError(
+            f"{path}: damaged n-gram model ({ngram.vocab_size:,} tokens for a vocabulary of {config.vocab_size:,})"
+        )
+    return NGramPart(ngram=ngram, weight=float(weight))
+
+
+def _read_prefixed(file: TensorFile, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Read the tensors whose names start with a prefix, which is removed."""
+    return {name.removeprefix(prefix): file.read(name) for name in file.names if name.startswith(prefix)}

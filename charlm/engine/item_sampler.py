@@ -144,7 +144,7 @@ class ItemSampler:
         """Return a sampler that ends a text at the separator."""
         config = self.sampler.config
         length = config.length or self.max_tokens
-        if self.config.max_chars is not None and self.sampler.network.tokenizer.kind == "char":
+        if self.config.max_chars is not None and self.sampler.predictor.tokenizer.kind == "char":
             num_chars = self.config.max_chars + len(self.form.separator) - len(fold_line_ends(prompt))
             length = max(1, min(length, num_chars))
         stop = (*config.stop, self.form.separator)

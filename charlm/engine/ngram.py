@@ -19,6 +19,8 @@ Source:
     trie of KenLM (Heafield, WMT 2011), with indices instead of bit fields.
 """
 
+import functools
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +40,10 @@ Floats = npt.NDArray[np.floating[Any]]
 
 NOT_FOUND = -1
 """Index of a context that the model does not know."""
+
+MIN_PROB = np.float32(1.2e-38)
+"""Probability to which smaller ones are raised, so that every logarithm is finite. It is the smallest number that
+32-bit floats hold with full precision. Only weights that no text has can reach it."""
 
 
 class Level:
@@ -61,6 +67,25 @@ class Level:
         self.begins = begins
         self.backoffs = (1 - _sums(weights, begins)).astype(np.float32)
         self._steps = int(np.diff(begins).max(initial=0)).bit_length()
+
+    @functools.cached_property
+    def views(self) -> tuple[memoryview, memoryview, memoryview]:
+        """Tokens, begins and backoffs, whose single numbers Python reads faster than those of arrays."""
+        return self.tokens.data, self.begins.data, self.backoffs.data
+
+    def find_one(self, context: int, token: int) -> int:
+        """Return the index of one n-gram; `NOT_FOUND` if it is missing. This is faster than `find` for one token.
+
+        Args:
+            context: Index of the context; `NOT_FOUND` for an unknown one.
+            token: Last token.
+        """
+        if context < 0:
+            return NOT_FOUND
+        tokens, begins, _ = self.views
+        end = begins[context + 1]
+        index = bisect_left(tokens, token, begins[context], end)
+        return index if index < end and tokens[index] == token else NOT_FOUND
 
     def find(self, contexts: Indices, tokens: npt.NDArray[Any]) -> Indices:
         """Return the indices of n-grams, (K,); `NOT_FOUND` for those that are missing.
@@ -96,6 +121,7 @@ class NGram:
         vocab_size: V.
         order: N.
         levels: As given.
+        unigrams: Probability of each token after an unknown context, (V,), float32.
 
     Example:
         >>> from charlm.engine.kneser_ney import estimate
@@ -110,6 +136,7 @@ class NGram:
         self.levels = tuple(levels)
         self._weights = weights
         self._unigrams = weights + (1 - weights.sum(dtype=np.float64)) / self.vocab_size
+        self.unigrams: npt.NDArray[np.float32] = self._unigrams.astype(np.float32)
 
     @property
     def num_ngrams(self) -> int:
@@ -142,15 +169,54 @@ class NGram:
         Args:
             state: State, (N - 1, B).
         """
-        probs = np.tile(self._unigrams, (state.shape[1], 1))
-        for level, contexts in zip(self.levels, state, strict=True):
-            for row in np.flatnonzero(contexts >= 0):
-                begin, end = level.begins[contexts[row]], level.begins[contexts[row] + 1]
-                weights = level.weights[begin:end].astype(np.float64)
-                probs[row] *= 1 - weights.sum()
-                probs[row, level.tokens[begin:end]] += weights
-        log_probs: npt.NDArray[np.float32] = np.log(probs).astype(np.float32)
+        log_probs: npt.NDArray[np.float32] = np.log(np.maximum(self.probs(state), MIN_PROB))
         return log_probs
+
+    def probs(self, state: Indices) -> npt.NDArray[np.float32]:
+        """Return the probabilities of the next token, (B, V), float32.
+
+        Each weight is multiplied by the backoffs of all longer contexts, so that the whole vocabulary is visited once.
+
+        Args:
+            state: State, (N - 1, B).
+        """
+        factors: npt.NDArray[np.float32] = np.ones(state.shape[1], dtype=np.float32)
+        addends = []
+        for level, contexts in zip(self.levels[::-1], state[::-1], strict=True):
+            rows = np.flatnonzero(contexts >= 0)
+            known = contexts[rows]
+            begins = level.begins[known].astype(np.intp)
+            lengths = level.begins[known + 1].astype(np.intp) - begins
+            offsets = np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
+            indices = offsets + np.arange(len(offsets))
+            places = np.repeat(rows * self.vocab_size, lengths) + level.tokens[indices]
+            addends.append((places, level.weights[indices] * np.repeat(factors[rows], lengths)))
+            factors[rows] *= level.backoffs[known]
+        probs: npt.NDArray[np.float32] = factors[:, None] * self.unigrams
+        for places, weights in addends[::-1]:
+            probs.reshape(-1)[places] += weights
+        return probs
+
+    def probs_after(self, contexts: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return the probabilities of the next token of one sequence, (V,), float32, faster than `probs`.
+
+        Args:
+            contexts: State of the sequence, (N - 1,).
+        """
+        factor = 1.0
+        addends = []
+        for level, context in zip(self.levels[::-1], contexts[::-1], strict=True):
+            if context < 0:
+                continue
+            _, begins, backoffs = level.views
+            begin, end = begins[context], begins[context + 1]
+            if begin < end:
+                addends.append((level.tokens[begin:end], level.weights[begin:end] * np.float32(factor)))
+                factor *= backoffs[context]
+        probs: npt.NDArray[np.float32] = self.unigrams * np.float32(factor)
+        for tokens, weights in addends[::-1]:
+            probs[tokens] += weights
+        return probs
 
     def nats(self, ids: npt.NDArray[Any], starts: npt.ArrayLike = 0) -> npt.NDArray[np.float32]:
         """Return the negative log-probability of each token of sequences, (T,), float32, in nats.
@@ -175,7 +241,7 @@ class NGram:
             probs[known] *= level.backoffs[contexts[known]]
             hits = np.flatnonzero(found >= 0)
             probs[hits] += level.weights[found[hits]]
-        nats: npt.NDArray[np.float32] = -np.log(probs).astype(np.float32)
+        nats: npt.NDArray[np.float32] = -np.log(np.maximum(probs, MIN_PROB)).astype(np.float32)
         nats[is_start] = 0
         return nats
 
@@ -223,6 +289,68 @@ class NGram:
             num_contexts = len(level.tokens)
             levels.append(level)
         return cls(weights, levels)
+
+
+class NGramState:
+    """State of sequences that an n-gram model reads in parallel.
+
+    Args:
+        model: The model.
+        sequences: Token ids that have been read, of B sequences.
+    """
+
+    def __init__(self, model: NGram, sequences: Sequence[npt.NDArray[Any]]) -> None:
+        self._model = model
+        self._contexts = self._after(sequences)
+        self._one: list[int] | None = None  # the contexts of the only sequence
+        self._arrange()
+
+    def _after(self, sequences: Sequence[npt.NDArray[Any]]) -> Indices:
+        """Return the state after sequences, (N - 1, B). Only their last N - 1 tokens matter."""
+        state = self._model.start(len(sequences))
+        for age in range(self._model.order - 1, 0, -1):
+            rows = [row for row, ids in enumerate(sequences) if len(ids) >= age]
+            if rows:
+                state[:, rows] = self._model.advance(state[:, rows], np.array([sequences[row][-age] for row in rows]))
+        return state
+
+    def _arrange(self) -> None:
+        """Keep the contexts of a single sequence as a list."""
+        self._one = self._contexts[:, 0].tolist() if self._contexts.shape[1] == 1 else None
+
+    def _array(self) -> Indices:
+        """Return the contexts as an array, (N - 1, B)."""
+        return self._contexts if self._one is None else np.array(self._one, dtype=np.intp)[:, None]
+
+    @property
+    def rows(self) -> int:
+        """Number of sequences, B."""
+        num_rows: int = self._contexts.shape[1]
+        return num_rows
+
+    def probs(self) -> npt.NDArray[np.float32]:
+        """Return the probabilities of the next token, (B, V), float32."""
+        return self._model.probs(self._contexts) if self._one is None else self._model.probs_after(self._one)[None]
+
+    def advance(self, ids: npt.NDArray[Any]) -> None:
+        """Read one token of each sequence, (B,), integers."""
+        if self._one is None:
+            self._contexts = self._model.advance(self._contexts, ids)
+            return
+        token = int(ids[0])
+        longer = zip(self._model.levels, self._one[:-1], strict=False)  # the highest order is the context of nothing
+        self._one = [token, *(level.find_one(context, token) for level, context in longer)][: len(self._one)]
+
+    def select(self, rows: npt.NDArray[Any]) -> None:
+        """Continue with a selection of the sequences, which may repeat."""
+        self._contexts = self._array()[:, rows]
+        self._arrange()
+
+    def restart(self, rows: Sequence[int], ids: npt.NDArray[Any]) -> None:
+        """Let some sequences start anew, after the tokens `ids`."""
+        self._contexts = self._array()
+        self._contexts[:, rows] = self._after([ids])
+        self._arrange()
 
 
 def _checked_level(tensors: Mapping[str, npt.NDArray[Any]], order: int, num_contexts: int, vocab_size: int) -> Level:

@@ -10,39 +10,35 @@ Fetching the weights from memory limits the time per token of one stream. Everyt
   is a look-up.
 - In the layers above, the input and the state of a layer are adjacent in memory, so that one product with one matrix
   serves both.
-- sigmoid(x) = tanh(x / 2) / 2 + 1/2. The weights of sigmoid gates are halved when the model is loaded, so that one tanh
-  serves all gates.
-- Sequences are columns, so that each gate is one contiguous block of memory and the matrices keep PyTorch's layout.
-  This is the faster layout for many sequences, and hardly slower for one.
+- One tanh serves all gates; see `charlm.engine.cells`.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from charlm.config import CELLS, ModelConfig
+from charlm.engine.cells import Layer
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
+from charlm.engine.predictor import (
+    MAX_BLOCK_NUMBERS,
+    START,
+    Array,
+    Predictor,
+    Reader,
+    TokenCosts,
+    TokenStream,
+    stack_targets,
+    token_nats,
+)
 from charlm.engine.unknown import UnknownTokens
-from charlm.text.tokenizer import Ids, Tokenizer
+from charlm.text.tokenizer import Ids
 
-Array = npt.NDArray[np.float32]
 State = tuple[Array, ...]
 """Recurrent state: (h, c) of an LSTM, (h,) of a GRU or RNN; each part (L, B, H), float32."""
-
-START = "\n"
-"""Text that a model reads first, from the zero state. Therefore, every text begins at the start of a line."""
-
-HALF = np.float32(0.5)
-HALF_ROUNDED_UP = np.nextafter(HALF, np.float32(1))
-"""Summand that replaces 1/2 in the sigmoid, so that a gate is never below 6e-8, which is one rounding error.
-
-If an input gate were 0, the memory of an LSTM could halve at every step until its numbers are denormal. Products with
-denormal numbers take up to 34 times as long, and NumPy has no setting to flush them to zero. An input gate above 0
-keeps the memory far above denormal numbers, at no cost.
-"""
 
 TABLE_PADDING = 16
 """Number of unused columns of the first layer's table. Rows whose addresses differ by a multiple of 2048 bytes compete
@@ -50,8 +46,11 @@ for the same cache sets. Without padding, reading 64 or 128 rows as columns took
 (measured)."""
 
 
-class RecurrentNetwork:
+class RecurrentNetwork(Predictor):
     """Recurrent language model, which reads token ids and returns the logits of the next token.
+
+    `outputs`, `logits` and `step_ragged` are its operations; the other methods are those of every predictor. The parts
+    of a model file other than the network are not used: `charlm.engine.mixture.open_predictor` returns the whole model.
 
     Args:
         checkpoint: The trained model.
@@ -67,13 +66,13 @@ class RecurrentNetwork:
     Example:
         >>> network = RecurrentNetwork.load(Path("checkpoints/shakespeare/model.safetensors"))
         >>> ids = network.tokenizer.encode(START + "To be")[None]
-        >>> network.logits(network.read(ids, network.zero_state())).shape == (1, 6, network.config.vocab_size)
+        >>> network.logits(network.outputs(ids, network.zero_state())).shape == (1, 6, network.config.vocab_size)
         True
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config: ModelConfig = checkpoint.config
-        self.tokenizer: Tokenizer = checkpoint.tokenizer
+        self.tokenizer = checkpoint.tokenizer
         self.unknown_tokens = UnknownTokens(checkpoint.tokenizer, checkpoint.spelling)
         weights = {name: np.asarray(array, dtype=np.float32) for name, array in checkpoint.tensors.items()}
         self.layers = [
@@ -99,7 +98,7 @@ class RecurrentNetwork:
         shape = (self.config.num_layers, batch_size, self.config.hidden_size)
         return tuple(np.zeros(shape, dtype=np.float32) for _ in CELLS[self.config.cell].state)
 
-    def read(self, ids: npt.ArrayLike, state: State) -> Array:
+    def outputs(self, ids: npt.ArrayLike, state: State) -> Array:
         """Read tokens and update the state in place.
 
         Args:
@@ -112,7 +111,7 @@ class RecurrentNetwork:
         """
         steps = np.asarray(ids, dtype=np.intp).T
         if steps.shape[1] == 1:
-            return self._read_one(steps[:, 0], state)[None]
+            return self._outputs_of_one(steps[:, 0], state)[None]
         stepper = Stepper(self, state)
         outputs: Array = np.empty((len(steps), steps.shape[1], self.config.hidden_size), dtype=np.float32)
         for step, output in zip(steps, outputs, strict=True):
@@ -121,7 +120,7 @@ class RecurrentNetwork:
             part[...] = new_part
         return outputs.swapaxes(0, 1)
 
-    def _read_one(self, ids: npt.NDArray[np.intp], state: State) -> Array:
+    def _outputs_of_one(self, ids: npt.NDArray[np.intp], state: State) -> Array:
         """Read one sequence, (T,), layer by layer, so that one product serves all inputs of a layer.
 
         Returns:
@@ -142,7 +141,7 @@ class RecurrentNetwork:
         return functools.reduce(np.add, outputs_by_layer) if self.config.skip_connections else outputs
 
     def logits(self, outputs: Array) -> Array:
-        """Return the logits of the next token, (..., V), float32, for outputs of `read`, (..., H)."""
+        """Return the logits of the next token, (..., V), float32, for outputs of `outputs`, (..., H)."""
         logits: Array = outputs @ self.decoder.T
         logits += self._decoder_bias
         return logits
@@ -169,6 +168,128 @@ class RecurrentNetwork:
                 stepper.select(np.arange(num_active))
             yield stepper, stepper.step(step[: stepper.rows])[:num_active]
 
+    def read(self, sequences: Sequence[Ids]) -> "NetworkReader":
+        """Read sequences from the zero state; see `Predictor.read`."""
+        if len(sequences) > 1:
+            return self._read_in_parallel(sequences)
+        state = self.zero_state(1)
+        outputs = self.outputs(sequences[0][None], state)[:, -1]
+        return NetworkReader(self, Stepper(self, state), outputs)
+
+    def _read_in_parallel(self, sequences: Sequence[Ids]) -> "NetworkReader":
+        """Read B sequences of any lengths."""
+        lengths = np.array([len(ids) for ids in sequences])
+        longest_first = np.argsort(-lengths, kind="stable")
+        state = self.zero_state(len(sequences))
+        outputs: Array = np.empty((len(sequences), self.config.hidden_size), dtype=np.float32)
+        steps = self.step_ragged([sequences[index] for index in longest_first])
+        for time, (stepper, step_outputs) in enumerate(steps):
+            rows = np.flatnonzero(lengths[longest_first[: len(step_outputs)]] == time + 1)
+            if len(rows):
+                ended = longest_first[rows]
+                outputs[ended] = step_outputs[rows]
+                for part, step_part in zip(state, stepper.state(), strict=True):
+                    part[:, ended] = step_part[:, rows]
+        return NetworkReader(self, Stepper(self, state), outputs)
+
+    def score(
+        self, sequences: Sequence[Ids], *, with_entropy: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> TokenCosts:
+        """Score a batch of sequences; see `Predictor.score`."""
+        targets, _ = stack_targets(sequences)
+        nats: Array = np.zeros(targets.shape, dtype=np.float32)
+        entropy = np.zeros_like(nats) if with_entropy else None
+        for time, (_, outputs) in enumerate(self.step_ragged([ids[:-1] for ids in sequences])):
+            if stop():
+                break
+            num_reading = len(outputs)
+            nats[time, :num_reading] = token_nats(
+                self.logits(outputs),
+                targets[time, :num_reading],
+                entropy_out=None if entropy is None else entropy[time, :num_reading],
+            )
+        return TokenCosts(nats.T, None if entropy is None else entropy.T)
+
+    def start_stream(self, *, with_entropy: bool = False) -> "NetworkStream":
+        """Start a text that is scored in parts; see `Predictor.start_stream`."""
+        return NetworkStream(self, with_entropy=with_entropy)
+
+
+class NetworkReader(Reader):
+    """Sequences that a network reads in parallel.
+
+    Args:
+        network: The network.
+        stepper: Stepper in the states after the tokens read so far.
+        outputs: Inputs of the decoder after the last token of each sequence, (B, H), float32.
+    """
+
+    def __init__(self, network: RecurrentNetwork, stepper: "Stepper", outputs: Array) -> None:
+        self._network = network
+        self._stepper = stepper
+        self._outputs = outputs
+
+    @property
+    def rows(self) -> int:
+        """Number of sequences, B."""
+        return self._stepper.rows
+
+    def logits(self) -> Array:
+        """Return the logits of the next token, (B, V), float32."""
+        return self._network.logits(self._outputs)
+
+    def advance(self, ids: npt.NDArray[np.integer]) -> None:
+        """Read one token of each sequence; see `Reader.advance`."""
+        self._outputs = self._stepper.step(ids)
+
+    def select(self, rows: npt.NDArray[np.integer]) -> None:
+        """Continue with a selection of the sequences; see `Reader.select`."""
+        self._outputs = self._outputs[rows]
+        self._stepper.select(rows)
+
+    def restart(self, rows: Sequence[int]) -> None:
+        """Let some sequences start anew; see `Reader.restart`."""
+        first = self._network.read([self._network.tokenizer.encode(START)])
+        state = self.state()
+        for part, first_part in zip(state, first.state(), strict=True):
+            part[:, rows] = first_part
+        self._outputs = self._outputs.copy()
+        self._outputs[rows] = first._outputs
+        self._stepper = Stepper(self._network, state)
+
+    def state(self) -> State:
+        """Return a copy of the state, parts of shape (L, B, H), float32."""
+        return self._stepper.state()
+
+
+class NetworkStream(TokenStream):
+    """Text that a network scores in parts. The state is carried from part to part.
+
+    Args:
+        network: The network.
+        with_entropy: Whether to compute entropies.
+    """
+
+    def __init__(self, network: RecurrentNetwork, *, with_entropy: bool = False) -> None:
+        self._network = network
+        self._with_entropy = with_entropy
+        self._state = network.zero_state(1)
+        self._last = network.tokenizer.encode(START)
+        self._block_steps = max(1, MAX_BLOCK_NUMBERS // max(network.config.vocab_size, 4 * network.config.hidden_size))
+
+    def score(self, ids: Ids) -> TokenCosts:
+        """Return the costs of the next tokens, (T,), and read them."""
+        nats: Array = np.empty(len(ids), dtype=np.float32)
+        entropy = np.empty_like(nats) if self._with_entropy else None
+        for begin in range(0, len(ids), self._block_steps):
+            block = slice(begin, begin + self._block_steps)
+            targets = ids[block]
+            outputs = self._network.outputs(np.concatenate([self._last, targets[:-1]])[None], self._state)[0]
+            entropy_out = None if entropy is None else entropy[block]
+            nats[block] = token_nats(self._network.logits(outputs), targets, entropy_out=entropy_out)
+            self._last = targets[-1:]
+        return TokenCosts(nats, entropy)
+
 
 class Stepper:
     """Reader of parallel sequences, one token of each per step. A step allocates no arrays.
@@ -188,7 +309,7 @@ class Stepper:
 
     def _arrange(self, parts: Sequence[Array]) -> None:
         """Allocate the arrays of a step. Each part of the state has its layers stacked, (L * H, B)."""
-        self.rows = parts[0].shape[1]
+        self.rows: int = parts[0].shape[1]
         self._hidden, *rest = (np.ascontiguousarray(part) for part in parts)
         layers = [slice(start, start + self._size) for start in range(0, len(self._hidden), self._size)]
         self._outputs = [self._hidden[layer] for layer in layers]
@@ -232,177 +353,3 @@ class Stepper:
         """Return a copy of the state, parts of shape (L, B, H), float32."""
         memories = [np.stack(parts) for parts in zip(*self._memories, strict=True)]
         return tuple(np.ascontiguousarray(part.swapaxes(1, 2)) for part in (np.stack(self._outputs), *memories))
-
-
-class Layer:
-    """Weights of one recurrent layer, with the sigmoid gates first and the candidate last.
-
-    The equations are those of PyTorch's LSTM, GRU and RNN. The weights of sigmoid gates are halved.
-
-    Args:
-        config: Shape of the model.
-        w_ih: Input weights in PyTorch's layout, (G * H, I), float32.
-        w_hh: Recurrent weights in PyTorch's layout, (G * H, H), float32.
-        b_ih: Bias of the inputs, (G * H,), float32.
-        b_hh: Bias of the recurrent product, (G * H,), float32.
-
-    Attributes:
-        hidden_size: H.
-        sigmoids: Number of rows of the sigmoid gates.
-        inputs: Input weights, (G * H, I), float32.
-        recurrent: Recurrent weights, (G * H, H), float32.
-        bias: Bias, (G * H, 1), float32.
-        inner_bias: Recurrent bias of the candidate of a GRU, (H, 1), float32, which its reset gate multiplies too.
-    """
-
-    parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-
-    def __init__(self, config: ModelConfig, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> None:
-        self.hidden_size = config.hidden_size
-        self._cell = CELL_TYPES[config.cell]
-        size, spec = config.hidden_size, CELLS[config.cell]
-        self.sigmoids = (len(spec.gates) - 1) * size
-        halves = np.ones((len(spec.gates) * size, 1), dtype=np.float32)
-        halves[: self.sigmoids] = HALF
-
-        def arranged(weights: Array) -> Array:
-            return np.concatenate([weights[block * size : (block + 1) * size] for block in spec.sigmoid_first]) * halves
-
-        self.inputs: Array = arranged(w_ih)
-        self.recurrent: Array = arranged(w_hh)
-        recurrent_bias = arranged(b_hh[:, None])
-        self.inner_bias: Array = recurrent_bias[self.sigmoids :].copy()
-        if spec.reset_inside:
-            recurrent_bias[self.sigmoids :] = 0
-        self.bias: Array = arranged(b_ih[:, None]) + recurrent_bias
-
-    @functools.cached_property
-    def joined(self) -> Array:
-        """Input weights and recurrent weights side by side, (G * H, I + H), float32."""
-        return np.concatenate([self.inputs, self.recurrent], axis=1)
-
-    def project(self, inputs: Array) -> Array:
-        """Return the part of the gates that does not depend on the state, (..., G * H), for inputs, (..., I)."""
-        projected: Array = inputs @ self.inputs.T
-        projected += self.bias[:, 0]
-        return projected
-
-    def cell(self, rows: int) -> "Cell":
-        """Return a cell that computes this layer for `rows` sequences."""
-        return self._cell(self, rows)
-
-
-class Cell:
-    """Computation of one layer for B sequences, with its preallocated arrays.
-
-    Args:
-        layer: Weights of the layer.
-        rows: Number of sequences, B.
-    """
-
-    def __init__(self, layer: Layer, rows: int) -> None:
-        self._layer = layer
-        size = layer.hidden_size
-        self._gates: Array = np.empty((len(layer.bias), rows), dtype=np.float32)
-        self._sigmoids = self._gates[: layer.sigmoids]
-        self._blocks = [self._gates[start : start + size] for start in range(0, len(self._gates), size)]
-
-    def recur(self, hidden: Array, addend: Array, output: Array, *memory: Array) -> None:
-        """Compute one time step from inputs that are already projected.
-
-        Args:
-            hidden: Previous h, (H, B), float32.
-            addend: Projected inputs, (G * H, B), float32.
-            output: Array for the new h, (H, B), float32; may be `hidden`.
-            memory: c of an LSTM, (H, B), float32, updated in place.
-        """
-        np.dot(self._layer.recurrent, hidden, out=self._gates)
-        self._gates += addend
-        self._activate(output, *memory)
-
-    def step(self, joined: Array, output: Array, *memory: Array) -> None:
-        """Compute one time step.
-
-        Args:
-            joined: Inputs and, below them, the previous h, (I + H, B), float32.
-            output: Array for the new h, (H, B), float32; may be the h in `joined`.
-            memory: c of an LSTM, (H, B), float32, updated in place.
-        """
-        np.dot(self._layer.joined, joined, out=self._gates)
-        self._gates += self._layer.bias
-        self._activate(output, *memory)
-
-    def _activate(self, output: Array, *memory: Array) -> None:
-        """Apply the activations of the gates, and compute the new state."""
-        raise NotImplementedError
-
-    def _to_sigmoid(self) -> None:
-        """Turn tanh(x / 2) into sigmoid(x), in place."""
-        self._sigmoids *= HALF
-        self._sigmoids += HALF_ROUNDED_UP
-
-
-class LstmCell(Cell):
-    """LSTM. Its gates are input, forget, output and candidate."""
-
-    def _activate(self, output: Array, *memory: Array) -> None:
-        (cell_state,) = memory
-        input_gate, forget_gate, output_gate, candidate = self._blocks
-        np.tanh(self._gates, out=self._gates)
-        self._to_sigmoid()
-        cell_state *= forget_gate
-        candidate *= input_gate
-        cell_state += candidate
-        np.tanh(cell_state, out=output)
-        output *= output_gate
-
-
-class GruCell(Cell):
-    """GRU. Its gates are reset, update and candidate.
-
-    The reset gate multiplies the recurrent product of the candidate, but not its input product. Therefore, the two
-    products cannot be computed as one.
-    """
-
-    def __init__(self, layer: Layer, rows: int) -> None:
-        super().__init__(layer, rows)
-        self._product: Array = np.empty_like(self._gates)
-
-    def step(self, joined: Array, output: Array, *memory: Array) -> None:
-        """Compute one time step; see `Cell.step`."""
-        inputs, hidden = joined[: -len(output)], joined[-len(output) :]
-        np.dot(self._layer.inputs, inputs, out=self._gates)
-        self._gates += self._layer.bias
-        self._combine(hidden, output)
-
-    def recur(self, hidden: Array, addend: Array, output: Array, *memory: Array) -> None:
-        """Compute one time step from inputs that are already projected; see `Cell.recur`."""
-        self._gates[...] = addend
-        self._combine(hidden, output)
-
-    def _combine(self, hidden: Array, output: Array) -> None:
-        """Add the recurrent product to the gates and compute the new h."""
-        product, sigmoids = self._product, self._sigmoids
-        reset, update, candidate = self._blocks
-        np.dot(self._layer.recurrent, hidden, out=product)
-        inner = product[len(sigmoids) :]
-        sigmoids += product[: len(sigmoids)]
-        np.tanh(sigmoids, out=sigmoids)
-        self._to_sigmoid()
-        inner += self._layer.inner_bias
-        inner *= reset
-        candidate += inner
-        np.tanh(candidate, out=candidate)
-        np.subtract(hidden, candidate, out=output)  # (1 - z) * n + z * h = z * (h - n) + n
-        output *= update
-        output += candidate
-
-
-class RnnCell(Cell):
-    """Elman RNN. Its only gate is the candidate."""
-
-    def _activate(self, output: Array, *memory: Array) -> None:
-        np.tanh(self._gates, out=output)
-
-
-CELL_TYPES: dict[str, type[Cell]] = {"lstm": LstmCell, "gru": GruCell, "rnn": RnnCell}

@@ -14,8 +14,8 @@ from charlm.engine.decoding import draw, log_softmax, penalise_repeats, relative
 from charlm.engine.exclusions import Exclusions
 from charlm.engine.generation import Generation
 from charlm.engine.novelty import NoveltyFilter
+from charlm.engine.predictor import Array, Predictor
 from charlm.engine.prompts import read_prompts
-from charlm.engine.rnn import Array, RecurrentNetwork, Stepper
 from charlm.errors import ConfigError
 from charlm.sample_config import SampleConfig
 from charlm.text.line_ends import fold_line_ends
@@ -25,12 +25,12 @@ NUM_SEEDS = 2**31
 """Number of seeds from which one is drawn if none is set. A seed has at most ten digits, so that it is easy to type."""
 
 
-def next_tokens(network: RecurrentNetwork, prompt: str) -> list[tuple[str, float]]:
+def next_tokens(predictor: Predictor, prompt: str) -> list[tuple[str, float]]:
     """Return all tokens and their probabilities of being the next token after a prompt, the most probable first."""
-    _, outputs = read_prompts(network, [prompt])
-    probs = relative_probabilities(network.logits(outputs), SampleConfig(temperature=1.0))[0]
+    logits = read_prompts(predictor, [prompt]).logits()
+    probs = relative_probabilities(logits, SampleConfig(temperature=1.0))[0]
     probs /= probs.sum()
-    return [(network.tokenizer.tokens[index], float(probs[index])) for index in np.argsort(-probs, kind="stable")]
+    return [(predictor.tokenizer.tokens[index], float(probs[index])) for index in np.argsort(-probs, kind="stable")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +38,14 @@ class Sampler:
     """Model with the settings to generate text with it.
 
     Attributes:
-        network: The model.
+        predictor: The model.
         config: Settings of generation.
         novelty_filter: Filter that excludes repetitions of the training text.
         with_nll: Whether the negative log-likelihood of the generated text is summed up.
         separator: Text after which the model starts from the zero state, because it was trained on a list; or None.
     """
 
-    network: RecurrentNetwork
+    predictor: Predictor
     config: SampleConfig
     novelty_filter: NoveltyFilter | None = None
     with_nll: bool = False
@@ -59,7 +59,7 @@ class Sampler:
         Raises:
             ConfigError: If the texts have no end because the model knows no newline, or cannot write a stop string.
         """
-        check_end(self.network.tokenizer, self.config)
+        check_end(self.predictor.tokenizer, self.config)
         seed = self.first_seed()
         repeated = [prompt for prompt in prompts for _ in range(self.config.count)]
         return [self.new_generation(prompt, seed + index) for index, prompt in enumerate(repeated)]
@@ -70,7 +70,7 @@ class Sampler:
 
     def new_generation(self, prompt: str, seed: int) -> Generation:
         """Return a text to generate."""
-        return Generation(self.network.tokenizer, self.config, prompt, seed)
+        return Generation(self.predictor.tokenizer, self.config, prompt, seed)
 
     def stream(self, prompt: str = "") -> Iterator[list[str]]:
         """Generate the samples of one prompt; see `generate`."""
@@ -91,12 +91,10 @@ class Sampler:
         """
         if self.config.limit == 0:
             return
-        stepper, outputs = read_prompts(
-            self.network, [self._read_part(generation.prompt) for generation in generations]
-        )
+        reader = read_prompts(self.predictor, [self._read_part(generation.prompt) for generation in generations])
         active = list(range(len(generations)))
         while True:
-            ids, nlls = self._choose(self.network.logits(outputs), [generations[index] for index in active])
+            ids, nlls = self._choose(reader.logits(), [generations[index] for index in active])
             pieces = [""] * len(generations)
             for index, token_id, nll_nats in zip(active, ids.tolist(), nlls, strict=True):
                 pieces[index] = generations[index].append(token_id, nll_nats)
@@ -107,12 +105,12 @@ class Sampler:
             if len(unfinished) < len(active):
                 active = [active[row] for row in unfinished]
                 ids = ids[unfinished]
-                stepper.select(np.array(unfinished))
-            outputs = stepper.step(ids)
+                reader.select(np.array(unfinished))
+            reader.advance(ids)
             if self.separator is not None:
                 ended = [row for row, index in enumerate(active) if generations[index].tail.endswith(self.separator)]
                 if ended:
-                    stepper, outputs = self._restart(stepper, outputs, ended)
+                    reader.restart(ended)
 
     def complete(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
         """Generate texts; yield them in order, each as soon as it and all before it are complete, without the prompt.
@@ -136,16 +134,6 @@ class Sampler:
         if self.separator is None:
             return prompt
         return fold_line_ends(prompt).rpartition(self.separator)[2]
-
-    def _restart(self, stepper: Stepper, outputs: Array, rows: Sequence[int]) -> tuple[Stepper, Array]:
-        """Set the state of some texts to that before an item; return the new stepper and the last outputs, (B, H)."""
-        first, first_outputs = read_prompts(self.network, [""])
-        state = stepper.state()
-        for part, first_part in zip(state, first.state(), strict=True):
-            part[:, rows] = first_part
-        outputs = outputs.copy()
-        outputs[rows] = first_outputs
-        return Stepper(self.network, state), outputs
 
     def _choose(self, logits: Array, generations: Sequence[Generation]) -> tuple[npt.NDArray[np.intp], Sequence[float]]:
         """Choose the next token of each text.

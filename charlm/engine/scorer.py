@@ -11,15 +11,14 @@ import functools
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from charlm.config import MAX_BATCH_LINES
-from charlm.engine.rnn import START, Array, RecurrentNetwork
+from charlm.engine.predictor import MAX_BLOCK_NUMBERS, START, Array, Predictor, TokenCosts
 from charlm.engine.scores import Score, TokenScores
 from charlm.engine.unknown import WordCounts
 from charlm.text.joint_vocabulary import join_vocabularies
@@ -28,9 +27,6 @@ from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
-
-MAX_BLOCK_NUMBERS = 2**22
-"""Maximum number of logits or gate values that a thread holds at a time, for a text of any length."""
 
 
 class StreamScorer(Protocol):
@@ -71,7 +67,7 @@ class ModelScorer:
     """Scorer that uses one model.
 
     Args:
-        network: The model.
+        predictor: The model.
         threads: Number of threads. Each thread scores batches of lines of its own: NumPy releases Python's global lock
             in its loops, and independent batches are faster than matrix products that threads share.
         with_entropy: Whether to compute the entropy of each prediction.
@@ -82,13 +78,13 @@ class ModelScorer:
         spells_unknown_tokens: As in `Scorer`.
     """
 
-    def __init__(self, network: RecurrentNetwork, threads: int = 1, *, with_entropy: bool = False) -> None:
-        self._network = network
+    def __init__(self, predictor: Predictor, threads: int = 1, *, with_entropy: bool = False) -> None:
+        self._predictor = predictor
         self._threads = threads
         self._with_entropy = with_entropy
-        self.tokenizer = network.tokenizer
-        self.unknown_words = network.unknown_tokens.counts
-        self.spells_unknown_tokens = network.unknown_tokens.are_spelt
+        self.tokenizer = predictor.tokenizer
+        self.unknown_words = predictor.unknown_tokens.counts
+        self.spells_unknown_tokens = predictor.unknown_tokens.are_spelt
 
     def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
         """Score lines independently of each other.
@@ -113,20 +109,21 @@ class ModelScorer:
                 ids = encoded[index][1:]
                 row_entropy = None if entropy is None else entropy[row, : len(ids)]
                 scores[index] = TokenScores(lines[index], ids, nats[row, : len(ids)], entropy_nats=row_entropy)
-        return self._network.unknown_tokens.add_spelling([scores[index] for index in range(len(lines))])
+        return self._predictor.unknown_tokens.add_spelling([scores[index] for index in range(len(lines))])
 
     def start_stream(self) -> "ModelStreamScorer":
         """Start a text that arrives in parts. Only one part needs to fit into memory."""
-        return ModelStreamScorer(self._network, with_entropy=self._with_entropy)
+        return ModelStreamScorer(self._predictor, with_entropy=self._with_entropy)
 
-    def _score_batches(self, batches: Sequence[Sequence[Ids]]) -> Iterator[tuple[Array, Array | None]]:
-        """Yield the results of `_score_batch`, in the order of the batches."""
+    def _score_batches(self, batches: Sequence[Sequence[Ids]]) -> Iterator[TokenCosts]:
+        """Yield the costs of batches of sequences, in the order of the batches."""
+        score = functools.partial(self._predictor.score, with_entropy=self._with_entropy)
         if self._threads == 1 or len(batches) == 1:
-            yield from map(self._score_batch, batches)
+            yield from map(score, batches)
             return
         ended = threading.Event()
         try:
-            yield from self._pool.map(functools.partial(self._score_batch, stop=ended.is_set), batches)
+            yield from self._pool.map(functools.partial(score, stop=ended.is_set), batches)
         finally:
             # Python waits for running threads before it exits, for example after Ctrl-C.
             ended.set()
@@ -137,64 +134,24 @@ class ModelScorer:
 
         return ThreadPoolExecutor(self._threads)
 
-    def _score_batch(
-        self, sequences: Sequence[Ids], stop: Callable[[], bool] = lambda: False
-    ) -> tuple[Array, Array | None]:
-        """Score a batch of B sequences of up to T + 1 tokens.
-
-        Args:
-            sequences: Token ids, the longest sequence first. The first token of a sequence is read but not scored.
-            stop: Returns True if the result is no longer needed.
-
-        Returns:
-            Negative log-probabilities, and entropies of the predictions or None, in nats, (B, T), float32; incomplete
-            after `stop`.
-        """
-        targets = np.zeros((len(sequences[0]) - 1, len(sequences)), dtype=np.intp)
-        for column, ids in enumerate(sequences):
-            targets[: len(ids) - 1, column] = ids[1:]
-        nats: Array = np.zeros(targets.shape, dtype=np.float32)
-        entropy = np.zeros_like(nats) if self._with_entropy else None
-        for time, (_, outputs) in enumerate(self._network.step_ragged([ids[:-1] for ids in sequences])):
-            if stop():
-                break
-            num_reading = len(outputs)
-            nats[time, :num_reading] = token_nats(
-                self._network.logits(outputs),
-                targets[time, :num_reading],
-                entropy_out=None if entropy is None else entropy[time, :num_reading],
-            )
-        return nats.T, None if entropy is None else entropy.T
-
 
 class ModelStreamScorer:
     """Scorer of one text that arrives in parts. It uses one model and starts from the zero state.
 
     Args:
-        network: The model.
+        predictor: The model.
         with_entropy: Whether to compute the entropy of each prediction.
     """
 
-    def __init__(self, network: RecurrentNetwork, *, with_entropy: bool = False) -> None:
-        self._network = network
-        self._with_entropy = with_entropy
-        self._state = network.zero_state(1)
-        self._last = network.tokenizer.encode(START)
-        self._block_steps = max(1, MAX_BLOCK_NUMBERS // max(network.config.vocab_size, 4 * network.config.hidden_size))
+    def __init__(self, predictor: Predictor, *, with_entropy: bool = False) -> None:
+        self._predictor = predictor
+        self._stream = predictor.start_stream(with_entropy=with_entropy)
 
     def feed(self, text: str) -> TokenScores:
         """Score the next part of the text."""
-        ids = self._network.tokenizer.encode(text)
-        nats: Array = np.empty(len(ids), dtype=np.float32)
-        entropy = np.empty_like(nats) if self._with_entropy else None
-        for begin in range(0, len(ids), self._block_steps):
-            block = slice(begin, begin + self._block_steps)
-            targets = ids[block]
-            outputs = self._network.read(np.concatenate([self._last, targets[:-1]])[None], self._state)[0]
-            entropy_out = None if entropy is None else entropy[block]
-            nats[block] = token_nats(self._network.logits(outputs), targets, entropy_out=entropy_out)
-            self._last = targets[-1:]
-        (scores,) = self._network.unknown_tokens.add_spelling([TokenScores(text, ids, nats, entropy_nats=entropy)])
+        ids = self._predictor.tokenizer.encode(text)
+        nats, entropy = self._stream.score(ids)
+        (scores,) = self._predictor.unknown_tokens.add_spelling([TokenScores(text, ids, nats, entropy_nats=entropy)])
         return scores
 
 
@@ -306,7 +263,7 @@ class MixtureStreamScorer:
         return self._mixture.interpolate([stream.feed(text) for stream in self._streams])
 
 
-def score_text(network: RecurrentNetwork, text: str) -> Score:
+def score_text(predictor: Predictor, text: str) -> Score:
     """Score a text as one stream.
 
     Raises:
@@ -314,26 +271,5 @@ def score_text(network: RecurrentNetwork, text: str) -> Score:
     """
     if not text:
         raise ValueError("an empty text has no score")
-    scores = ModelStreamScorer(network).feed(fold_line_ends(text))
+    scores = ModelStreamScorer(predictor).feed(fold_line_ends(text))
     return replace(scores, num_returns=text.count("\r\n")).score
-
-
-def token_nats(logits: Array, targets: npt.NDArray[np.integer[Any]], *, entropy_out: Array | None = None) -> Array:
-    """Return the negative log-probability of each target token in nats, (N,), float32.
-
-    Args:
-        logits: Unnormalised log-probabilities, (N, V), float32. They are overwritten.
-        targets: Token ids, (N,).
-        entropy_out: Array that receives the entropies of the N distributions in nats, (N,), float32, or None.
-    """
-    logits -= logits.max(axis=-1, keepdims=True)
-    target_logits = logits[np.arange(len(targets)), targets]
-    if entropy_out is None:
-        totals = np.exp(logits, out=logits).sum(axis=-1)
-    else:
-        # With e = exp(logits) and Z = sum(e), the entropy is -sum(e / Z * log(e / Z)) = log(Z) - sum(e * logits) / Z.
-        weights = np.exp(logits)
-        totals = weights.sum(axis=-1)
-        entropy_out[...] = np.log(totals) - np.einsum("nv,nv->n", weights, logits) / totals
-    nats: Array = np.log(totals) - target_logits
-    return nats

@@ -109,4 +109,4 @@ def numpy_outputs(model: LanguageModel) -> npt.NDArray[np.float32]:
     tokenizer = CharTokenizer("abcdefgh")
     network = RecurrentNetwork(Checkpoint(config=model.config, tokenizer=tokenizer, tensors=model.to_tensors()))
     ids = np.stack([tokenizer.encode("abcd"), tokenizer.encode("efgh")], axis=1)  # (B, T)
-    return network.read(ids, network.zero_state(4))
+    return network.outputs(ids, network.zero_state(4))

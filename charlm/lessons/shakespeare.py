@@ -13,8 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from charlm.engine.checkpoint import Checkpoint
-from charlm.engine.rnn import RecurrentNetwork
+from charlm.engine.checkpoint import Checkpoint, load_checkpoint
+from charlm.engine.mixture import open_predictor
+from charlm.engine.predictor import Predictor
 from charlm.engine.runs import Run
 from charlm.engine.sampler import Sampler
 from charlm.engine.scorer import ModelScorer
@@ -38,13 +39,13 @@ LINE = "To be, or not to be: that is the question:\n"
 def run(say: Say, options: LessonOptions) -> dict[str, Any]:
     """Train for three minutes, generate text at three temperatures, and score a line and shuffled copies of it."""
     trained, figures = train(say, options)
-    network = RecurrentNetwork.load(trained.model)
+    predictor = open_predictor(load_checkpoint(trained.model))
     say("\nThree samples of the finished model, at three temperatures:")
-    columns = [write(network, temperature, options.seed, 300) for temperature in TEMPERATURES]
+    columns = [write(predictor, temperature, options.seed, 300) for temperature in TEMPERATURES]
     say("".join(f"  {temperature:<25}" for temperature in TEMPERATURES).rstrip())
     for pieces in list(zip_longest(*(wrap(text, 26) for text in columns), fillvalue=""))[:14]:
         say("".join(f"{piece:27}" for piece in pieces).rstrip())
-    bits = score(say, network, options.seed)
+    bits = score(say, predictor, options.seed)
     say("\nLook at the temperatures: at 0.2 the model repeats itself, at 1.2 it invents")
     say("words. Look at the scores: it has learned words, and a little of their order.")
     say(f"  charlm sample -m {trained.name} --prime 'ROMEO:'")
@@ -88,14 +89,14 @@ def sampling(say: Say, training: Training, model: LanguageModel, options: Lesson
             due.pop(0)
             checkpoint = Checkpoint(config=shape, tokenizer=dataset.tokenizer, tensors=model.to_tensors())
             say(f"\nAfter {progress.seconds:.0f} seconds, training loss {progress.train_nats:.2f} nats per character:")
-            say("\n".join(wrap(write(RecurrentNetwork(checkpoint), 0.8, options.seed, 200), 80)))
+            say("\n".join(wrap(write(open_predictor(checkpoint), 0.8, options.seed, 200), 80)))
 
     return report
 
 
-def write(network: RecurrentNetwork, temperature: float, seed: int, length: int) -> str:
+def write(predictor: Predictor, temperature: float, seed: int, length: int) -> str:
     """Return a text that the model generates."""
-    sampler = Sampler(network=network, config=SampleConfig(temperature=temperature, seed=seed, length=length))
+    sampler = Sampler(predictor=predictor, config=SampleConfig(temperature=temperature, seed=seed, length=length))
     return "".join(piece for (piece,) in sampler.stream())
 
 
@@ -104,16 +105,15 @@ def wrap(text: str, width: int) -> list[str]:
     return [f"  {piece}" for line in text.splitlines() for piece in textwrap.wrap(line, width - 2) or [""]]
 
 
-def score(say: Say, network: RecurrentNetwork, seed: int) -> dict[str, float]:
+def score(say: Say, predictor: Predictor, seed: int) -> dict[str, float]:
     """Print and return the bits per character of a line of Hamlet, and of copies with shuffled words or letters."""
-    shuffle = random.Random(seed).sample
-    words, letters = LINE.split(), LINE.strip()
+    shuffle, words, letters = random.Random(seed).sample, LINE.split(), LINE.strip()
     lines = {
         "as it is": LINE,
         "words shuffled": " ".join(shuffle(words, len(words))) + "\n",
         "letters shuffled": "".join(shuffle(letters, len(letters))) + "\n",
     }
-    bits = [scored.score.bits_per_char for scored in ModelScorer(network).score_lines(list(lines.values()))]
+    bits = [scored.score.bits_per_char for scored in ModelScorer(predictor).score_lines(list(lines.values()))]
     say("\nBits per character of a line of Hamlet, and of shuffled copies of it:")
     for (name, line), line_bits in zip(lines.items(), bits, strict=True):
         say(f"  {line_bits:5.2f}  {name:16}  {line.strip()}")

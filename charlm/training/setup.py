@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlm._version import __version__
-from charlm.config import ModelConfig, TokenizerConfig, TrainConfig
+from charlm.config import NGRAM_CELL, ModelConfig, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, Tensors
 from charlm.engine.runs import Run
 from charlm.errors import ConfigError, RunError
@@ -224,6 +224,8 @@ def _check_settings(request: Request, pretrained: PretrainedModel | None) -> dic
     config = TokenizerConfig.pick(settings)
     TrainConfig.pick(settings)
     ModelConfig.pick({**settings, "tie_weights": None})  # the widths that tied weights need are still to be planned
+    if settings.get("cell") == NGRAM_CELL:
+        raise ConfigError("cell ngram: such a model cannot be trained yet; choose another cell", fields=["cell"])
     _refuse_clashes(request, settings, config)
     return settings
 

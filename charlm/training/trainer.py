@@ -13,7 +13,7 @@ from torch import nn
 
 from charlm.config import TrainConfig
 from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, load_checkpoint
-from charlm.engine.rnn import START
+from charlm.engine.predictor import START
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError
 from charlm.text.ids import Ids

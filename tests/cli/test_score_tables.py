@@ -109,7 +109,7 @@ def test_a_token_table_has_the_entropy_of_each_prediction(charlm: Charlm, model_
     assert [row[6:] for row in rows] == [["0", "0"], ["1", "1"], ["0", "2"]]
     network = RecurrentNetwork.load(model_file)
     ids = network.tokenizer.encode('\nT"')
-    logits = network.logits(network.read(ids[None], network.zero_state()))[0].astype(float)
+    logits = network.logits(network.outputs(ids[None], network.zero_state()))[0].astype(float)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     entropies = -(probabilities * np.log(probabilities)).sum(axis=-1)
     assert [float(row[5]) for row in rows] == pytest.approx(entropies, abs=1e-4)

@@ -38,7 +38,7 @@ def generate(
 ) -> list[str]:
     """Return generated items, with their prompts."""
     config = SampleConfig.pick({"temperature": 1.0, "seed": 1, **settings})
-    sampler = Sampler(network=network, config=config, separator=form.separator)
+    sampler = Sampler(predictor=network, config=config, separator=form.separator)
     items = ItemSampler(sampler=sampler, form=form, config=ItemConfig.pick(settings), known=known)
     return [generation.prompt + text for generation, text in items.stream(prompts)]
 
@@ -53,7 +53,7 @@ def test_items_satisfy_every_condition(network: RecurrentNetwork) -> None:
 
 def test_items_without_conditions_are_the_lines_of_consecutive_seeds(network: RecurrentNetwork) -> None:
     config = SampleConfig(temperature=1.0, stop=("\n",), seed=5, count=200, length=100)
-    sampler = Sampler(network=network, config=config)
+    sampler = Sampler(predictor=network, config=config)
     texts = [text for _, text in sampler.complete(sampler.start([""]))]
     expected = [text for text in texts if text][:30]
     assert generate(network, items=30, seed=5) == expected
@@ -128,9 +128,9 @@ def test_invalid_metadata_is_that_of_a_text(recorded: object) -> None:
 
 def test_a_text_of_a_model_of_a_list_starts_anew_after_each_separator(network: RecurrentNetwork) -> None:
     config = SampleConfig(temperature=0, length=40)
-    sampler = Sampler(network=network, config=config, separator="\n")
+    sampler = Sampler(predictor=network, config=config, separator="\n")
     text = "".join(piece for (piece,) in sampler.stream("ca\nb\n"))
-    plain = "".join(piece for (piece,) in Sampler(network=network, config=config).stream(""))
+    plain = "".join(piece for (piece,) in Sampler(predictor=network, config=config).stream(""))
     assert text == plain if "\n" not in plain else text.split("\n")[0] == plain.split("\n")[0]
     drawn = SampleConfig(temperature=1.0, length=300, seed=4)
     for one, other in zip(*(_logits(network, separator, drawn) for separator in ("\n", "\n")), strict=True):
@@ -138,7 +138,7 @@ def test_a_text_of_a_model_of_a_list_starts_anew_after_each_separator(network: R
 
 
 def _logits(network: RecurrentNetwork, separator: str, config: SampleConfig) -> list[Any]:
-    sampler = Sampler(network=network, config=config, separator=separator, with_nll=True)
+    sampler = Sampler(predictor=network, config=config, separator=separator, with_nll=True)
     generations = sampler.start([""])
     text = "".join(piece for (piece,) in sampler.generate(generations))
     total = generations[0].nll_nats
@@ -148,7 +148,7 @@ def _logits(network: RecurrentNetwork, separator: str, config: SampleConfig) -> 
     state, outputs = network.zero_state(1), None
     previous = network.tokenizer.encode("\n")
     for token_id, char in zip(ids, text, strict=True):
-        outputs = network.read(np.array([[previous[-1]]]), state)
+        outputs = network.outputs(np.array([[previous[-1]]]), state)
         logits = network.logits(outputs[:, -1]).astype(np.float64)[0]
         expected -= logits[token_id] - np.log(np.exp(logits).sum())
         previous = np.array([token_id])
@@ -160,7 +160,7 @@ def _logits(network: RecurrentNetwork, separator: str, config: SampleConfig) -> 
 
 def test_banned_texts_are_never_written(network: RecurrentNetwork) -> None:
     config = SampleConfig(temperature=1.0, seed=2, length=2000, ban=("ab", "c", "dd\n"))
-    text = "".join(piece for (piece,) in Sampler(network=network, config=config).stream("a"))
+    text = "".join(piece for (piece,) in Sampler(predictor=network, config=config).stream("a"))
     assert not any(banned in "a" + text for banned in config.ban)
     assert {"a", "b", "d", "\n"} == set(text)
     (best,) = beam_search(network, SampleConfig(beam=1, length=30, ban=("a", "b", "\n")), "")
@@ -170,7 +170,7 @@ def test_banned_texts_are_never_written(network: RecurrentNetwork) -> None:
 def test_a_ban_of_everything_is_an_error(network: RecurrentNetwork) -> None:
     config = SampleConfig(seed=2, length=5, ban=("a", "b", "c", "d", "\n"))
     with pytest.raises(SamplingError, match="ban: every token after 'ab' would write a banned text"):
-        list(Sampler(network=network, config=config).stream("ab"))
+        list(Sampler(predictor=network, config=config).stream("ab"))
     with pytest.raises(SamplingError, match="ban: "):
         beam_search(network, SampleConfig(beam=2, length=5, ban=config.ban), "ab")
     for ban in ("", "a" * 1001):
@@ -184,7 +184,7 @@ def test_the_stop_text_can_be_kept(network: RecurrentNetwork) -> None:
     texts = []
     for keep_stop in (False, True):
         config = SampleConfig(seed=3, temperature=1.0, stop=("bc", "da"), length=500, keep_stop=keep_stop)
-        texts.append("".join(piece for (piece,) in Sampler(network=network, config=config).stream()))
+        texts.append("".join(piece for (piece,) in Sampler(predictor=network, config=config).stream()))
     assert texts[1].removeprefix(texts[0]) in {"bc", "da"}
 
 

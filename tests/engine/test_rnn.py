@@ -29,7 +29,7 @@ def test_logits_and_final_state_equal_those_of_the_torch_model(
     with torch.no_grad():
         expected, expected_state = model(torch.from_numpy(ids))
     state = network.zero_state(batch_size)
-    logits = network.logits(network.read(ids, state))
+    logits = network.logits(network.outputs(ids, state))
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
     for part, expected_part in zip(state, expected_state, strict=True):
         np.testing.assert_allclose(part, expected_part.numpy(), atol=1e-5)
@@ -40,8 +40,8 @@ def test_logits_and_final_state_equal_those_of_the_torch_model(
 def test_two_halves_with_carried_state_equal_the_whole(cell: str, batch_size: int, rng: np.random.Generator) -> None:
     network = RecurrentNetwork(make_checkpoint(cell=cell, num_layers=2)[1])
     ids = random_ids(network, rng, batch_size, 20)
-    whole, state = network.read(ids, network.zero_state(batch_size)), network.zero_state(batch_size)
-    halves = np.concatenate([network.read(ids[:, :7], state), network.read(ids[:, 7:], state)], axis=1)
+    whole, state = network.outputs(ids, network.zero_state(batch_size)), network.zero_state(batch_size)
+    halves = np.concatenate([network.outputs(ids[:, :7], state), network.outputs(ids[:, 7:], state)], axis=1)
     np.testing.assert_allclose(halves, whole, atol=1e-6)
 
 
@@ -52,7 +52,7 @@ def test_a_stepper_continues_with_the_selected_sequences(
 ) -> None:
     network = RecurrentNetwork(make_checkpoint(cell=cell, num_layers=3, skip_connections=skip_connections)[1])
     ids = random_ids(network, rng, 5, 12)
-    whole = network.read(ids, network.zero_state(5))
+    whole = network.outputs(ids, network.zero_state(5))
     stepper = Stepper(network, network.zero_state(5))
     for time in range(6):
         np.testing.assert_allclose(stepper.step(ids[:, time]), whole[:, time], atol=1e-6)
@@ -61,7 +61,7 @@ def test_a_stepper_continues_with_the_selected_sequences(
     for time in range(6, 12):
         np.testing.assert_allclose(stepper.step(ids[chosen, time]), whole[chosen, time], atol=1e-6)
     alone = network.zero_state(1)
-    network.read(ids[4:5], alone)
+    network.outputs(ids[4:5], alone)
     for part, expected in zip(stepper.state(), alone, strict=True):
         np.testing.assert_allclose(part[:, :1], expected, atol=1e-6)
 
@@ -74,7 +74,7 @@ def test_sequences_of_different_lengths_give_the_same_outputs_as_each_alone(rng:
         for row, output in zip(found, outputs, strict=False):
             row.append(output.copy())
     for ids, outputs in zip(sequences, found, strict=True):
-        alone = network.read(ids[None], network.zero_state())[0]
+        alone = network.outputs(ids[None], network.zero_state())[0]
         np.testing.assert_allclose(np.array(outputs), alone, atol=1e-6)
 
 
@@ -88,6 +88,6 @@ def test_a_decaying_memory_never_becomes_denormal() -> None:
     state = network.zero_state()
     state[1][...] = 1
     for _ in range(200):
-        network.read([[1]], state)
+        network.outputs([[1]], state)
         for part in state:
             assert (np.abs(part) > TINIEST).all()

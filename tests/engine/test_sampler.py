@@ -8,7 +8,8 @@ import pytest
 
 from charlm.engine.decoding import random_numbers
 from charlm.engine.novelty import NoveltyFilter, TrainingText
-from charlm.engine.rnn import START, RecurrentNetwork
+from charlm.engine.predictor import START
+from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.sampler import Sampler, next_tokens
 from charlm.errors import ConfigError, NoveltyError
 from charlm.sample_config import SampleConfig
@@ -28,7 +29,8 @@ def texts(sampler: Sampler, prompts: list[str]) -> list[str]:
 
 
 def text(network: RecurrentNetwork, prompt: str = "To be", **settings: object) -> str:
-    return texts(Sampler(network=network, config=SampleConfig.pick({"seed": 5, "length": 60, **settings})), [prompt])[0]
+    config = SampleConfig.pick({"seed": 5, "length": 60, **settings})
+    return texts(Sampler(predictor=network, config=config), [prompt])[0]
 
 
 def simple_sample(network: RecurrentNetwork, prompt: str, seed: int, length: int, temperature: float) -> str:
@@ -36,7 +38,7 @@ def simple_sample(network: RecurrentNetwork, prompt: str, seed: int, length: int
     ids = network.tokenizer.encode(START + prompt).tolist()
     numbers = random_numbers(seed)
     for _ in range(length):
-        logits = network.logits(network.read([ids], network.zero_state()))[0, -1].astype(float)
+        logits = network.logits(network.outputs([ids], network.zero_state()))[0, -1].astype(float)
         logits[UNKNOWN_ID] = -np.inf
         cumulative = np.cumsum(np.exp(logits / temperature))
         ids.append(int(np.searchsorted(cumulative, next(numbers) * cumulative[-1], side="right")))
@@ -48,7 +50,7 @@ def test_samples_equal_those_of_a_simple_reference(network: RecurrentNetwork) ->
 
 
 def test_each_of_several_samples_equals_the_sample_of_its_seed(network: RecurrentNetwork) -> None:
-    eight = texts(Sampler(network=network, config=SampleConfig(seed=20, count=8, length=50)), ["To be"])
+    eight = texts(Sampler(predictor=network, config=SampleConfig(seed=20, count=8, length=50)), ["To be"])
     assert len(set(eight)) == 8
     assert eight == [text(network, seed=20 + index, length=50) for index in range(8)]
 
@@ -56,25 +58,25 @@ def test_each_of_several_samples_equals_the_sample_of_its_seed(network: Recurren
 def test_several_prompts_give_the_same_texts_as_each_prompt_alone(network: RecurrentNetwork) -> None:
     config = SampleConfig(seed=3, count=2, length=30)
     alone = [text(network, prompt, seed=3 + 2 * index, count=2, length=30) for index, prompt in enumerate(PROMPTS)]
-    assert texts(Sampler(network=network, config=config), PROMPTS)[::2] == alone
+    assert texts(Sampler(predictor=network, config=config), PROMPTS)[::2] == alone
 
 
 def test_samples_continue_after_others_have_ended(network: RecurrentNetwork) -> None:
     config = SampleConfig(seed=3, lines=1, length=80)
-    sampler = Sampler(network=network, config=config)
+    sampler = Sampler(predictor=network, config=config)
     generations = sampler.start(PROMPTS)
     ended = ["".join(pieces) for pieces in zip(*sampler.generate(generations), strict=True)]
-    free = texts(Sampler(network=network, config=SampleConfig(seed=3, length=80)), PROMPTS)
+    free = texts(Sampler(predictor=network, config=SampleConfig(seed=3, length=80)), PROMPTS)
     assert ended == [line if "\n" not in line else line[: line.index("\n") + 1] for line in free]
     assert {generation.ended_by for generation in generations} <= {"lines", "length"}
     assert [generation.num_tokens for generation in generations] == [len(line) for line in ended]
 
 
 def test_without_a_seed_texts_differ_and_can_be_repeated_with_their_seeds(network: RecurrentNetwork) -> None:
-    sampler = Sampler(network=network, config=SampleConfig(length=30))
+    sampler = Sampler(predictor=network, config=SampleConfig(length=30))
     first, second = (sampler.start([""]) for _ in range(2))
     assert first[0].seed != second[0].seed
-    again = Sampler(network=network, config=SampleConfig(length=30, seed=first[0].seed))
+    again = Sampler(predictor=network, config=SampleConfig(length=30, seed=first[0].seed))
     assert [*sampler.generate(first)] == [*again.generate(again.start([""]))]
 
 
@@ -82,7 +84,7 @@ def test_without_a_seed_texts_differ_and_can_be_repeated_with_their_seeds(networ
 def test_a_stop_string_ends_the_text_and_is_not_part_of_it(network: RecurrentNetwork, size: int) -> None:
     free = text(network, length=200)
     stop = free[50 : 50 + size]
-    sampler = Sampler(network=network, config=SampleConfig(seed=5, length=200, stop=("@@", stop)))
+    sampler = Sampler(predictor=network, config=SampleConfig(seed=5, length=200, stop=("@@", stop)))
     (generation,) = sampler.start(["To be"])
     pieces = [piece for (piece,) in sampler.generate([generation])]
     assert "".join(pieces) == free[: free.index(stop)]
@@ -116,7 +118,9 @@ def test_a_repeat_penalty_reduces_repetitions(network: RecurrentNetwork) -> None
 
 
 def test_the_nll_is_that_of_the_unmodified_model(network: RecurrentNetwork) -> None:
-    sampler = Sampler(network=network, config=SampleConfig(seed=1, length=25, temperature=0.5, top_k=4), with_nll=True)
+    sampler = Sampler(
+        predictor=network, config=SampleConfig(seed=1, length=25, temperature=0.5, top_k=4), with_nll=True
+    )
     (generation,) = sampler.start(["To"])
     written = "".join(piece for (piece,) in sampler.generate([generation]))
     expected, preceding = 0.0, "To"
@@ -129,7 +133,7 @@ def test_the_nll_is_that_of_the_unmodified_model(network: RecurrentNetwork) -> N
 def test_filtered_text_repeats_no_run_of_the_training_text() -> None:
     network = RecurrentNetwork(make_checkpoint()[1])
     config = SampleConfig(seed=1, length=300, count=3)
-    sampler = Sampler(network=network, config=config, novelty_filter=NoveltyFilter(VERSE, 3))
+    sampler = Sampler(predictor=network, config=config, novelty_filter=NoveltyFilter(VERSE, 3))
     free = text(network, "To b", seed=1, length=300)
     assert len(TrainingText(VERSE).longest_copy(free).text) >= 3
     for written in texts(sampler, ["To b"]):
@@ -140,14 +144,14 @@ def test_filtered_text_repeats_no_run_of_the_training_text() -> None:
 def test_a_filter_that_excludes_every_token_is_an_error() -> None:
     network = RecurrentNetwork(make_checkpoint("ab" * 10)[1])
     config = SampleConfig(seed=1, length=20)
-    sampler = Sampler(network=network, config=config, novelty_filter=NoveltyFilter("ab", 1))
+    sampler = Sampler(predictor=network, config=config, novelty_filter=NoveltyFilter("ab", 1))
     with pytest.raises(NoveltyError, match=r"novel 1: .* use a larger value") as raised:
         list(sampler.stream())
     assert raised.value.fields == ("novel",)
 
 
 def test_memory_does_not_grow_with_the_length_of_the_text(network: RecurrentNetwork) -> None:
-    stream = Sampler(network=network, config=SampleConfig(seed=1, length=-1, stop=("@",), lines=10**9)).stream()
+    stream = Sampler(predictor=network, config=SampleConfig(seed=1, length=-1, stop=("@",), lines=10**9)).stream()
     for _ in itertools.islice(stream, 3000):
         pass
     tracemalloc.start()

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.engine.rnn import START, RecurrentNetwork
+from charlm.engine.predictor import START
+from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.scorer import Mixture, ModelScorer, score_text
 from charlm.engine.scores import Score, TokenScores
 from charlm.engine.unknown import WordCounts

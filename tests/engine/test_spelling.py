@@ -98,7 +98,7 @@ def test_an_unknown_word_costs_its_token_and_its_spelling() -> None:
 def network_nats(network: RecurrentNetwork, text: str) -> np.ndarray:
     """Return the negative log-probability of each token by the network alone."""
     ids = network.tokenizer.encode("\n" + text)
-    logits = network.logits(network.read(ids[None, :-1], network.zero_state()))[0].astype(float)
+    logits = network.logits(network.outputs(ids[None, :-1], network.zero_state()))[0].astype(float)
     log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     return -log_probs[np.arange(len(ids) - 1), ids[1:]]
 

@@ -171,7 +171,7 @@ def test_the_numpy_network_agrees_with_the_trained_word_model(cell: str) -> None
     )
     network = RecurrentNetwork(Checkpoint(config=model.config, tokenizer=tokenizer, tensors=model.to_tensors()))
     ids = tokenizer.encode(VERSE)[None, :].astype(np.int64)
-    found = network.logits(network.read(ids, network.zero_state(1)))
+    found = network.logits(network.outputs(ids, network.zero_state(1)))
     with torch.no_grad():
         expected = model(torch.from_numpy(ids))[0].numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

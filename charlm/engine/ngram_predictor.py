@@ -1,0 +1,130 @@
+"""N-gram model of a model file as a predictor."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.engine.ngram import NGram, NGramState
+from charlm.engine.predictor import (
+    MAX_BLOCK_NUMBERS,
+    START,
+    Array,
+    Predictor,
+    Reader,
+    TokenCosts,
+    TokenStream,
+    log_of_probs,
+)
+from charlm.engine.unknown import UnknownTokens
+from charlm.text.tokenizer import Ids, Tokenizer
+
+NUMBERS_PER_TOKEN = 16
+"""Number of numbers that scoring holds for each token."""
+
+
+class NGramPredictor(Predictor):
+    """N-gram model with a tokenizer.
+
+    Args:
+        ngram: Model of the ids.
+        tokenizer: Tokenizer with the vocabulary.
+        unknown_tokens: Costs of the unknown tokens of a text.
+
+    Attributes:
+        ngram: As given.
+        tokenizer: As given.
+        unknown_tokens: As given.
+    """
+
+    def __init__(self, ngram: NGram, tokenizer: Tokenizer, unknown_tokens: UnknownTokens) -> None:
+        self.ngram = ngram
+        self.tokenizer = tokenizer
+        self.unknown_tokens = unknown_tokens
+
+    def read(self, sequences: Sequence[Ids]) -> "NGramReader":
+        """Read sequences; see `Predictor.read`."""
+        return NGramReader(self.ngram, sequences, self.tokenizer.encode(START))
+
+    def score(
+        self, sequences: Sequence[Ids], *, with_entropy: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> TokenCosts:
+        """Score a batch of sequences; see `Predictor.score`."""
+        if with_entropy:
+            return super().score(sequences, with_entropy=True, stop=stop)
+        lengths = np.array([len(ids) for ids in sequences])
+        starts = np.cumsum(lengths) - lengths
+        costs = self.ngram.nats(np.concatenate(sequences), starts)
+        nats: Array = np.zeros((len(sequences), lengths[0]), dtype=np.float32)
+        nats[np.arange(lengths[0]) < lengths[:, None]] = costs
+        return TokenCosts(nats[:, 1:])
+
+    def start_stream(self, *, with_entropy: bool = False) -> TokenStream:
+        """Start a text that is scored in parts; see `Predictor.start_stream`."""
+        if with_entropy:
+            return super().start_stream(with_entropy=True)
+        return NGramStream(self.ngram, self.tokenizer.encode(START))
+
+
+class NGramReader(Reader):
+    """Sequences that an n-gram model reads in parallel.
+
+    Args:
+        ngram: The model.
+        sequences: Token ids that have been read, at least one of each sequence.
+        start: Ids of `START`.
+    """
+
+    def __init__(self, ngram: NGram, sequences: Sequence[Ids], start: Ids) -> None:
+        self._state = NGramState(ngram, sequences)
+        self._start = start
+
+    @property
+    def rows(self) -> int:
+        """Number of sequences, B."""
+        return self._state.rows
+
+    def logits(self) -> Array:
+        """Return the log-probabilities of the next token, (B, V), float32."""
+        return log_of_probs(self._state.probs())
+
+    def probs(self) -> Array:
+        """Return the probabilities of the next token, (B, V), float32."""
+        return self._state.probs()
+
+    def advance(self, ids: npt.NDArray[np.integer[Any]]) -> None:
+        """Read one token of each sequence; see `Reader.advance`."""
+        self._state.advance(ids)
+
+    def select(self, rows: npt.NDArray[np.integer[Any]]) -> None:
+        """Continue with a selection of the sequences; see `Reader.select`."""
+        self._state.select(rows)
+
+    def restart(self, rows: Sequence[int]) -> None:
+        """Let some sequences start anew; see `Reader.restart`."""
+        self._state.restart(rows, self._start)
+
+
+class NGramStream(TokenStream):
+    """Text that an n-gram model scores in parts.
+
+    Args:
+        ngram: The model.
+        start: Ids before the text.
+    """
+
+    def __init__(self, ngram: NGram, start: Ids) -> None:
+        self._ngram = ngram
+        self._read = start
+        self._block_tokens = MAX_BLOCK_NUMBERS // NUMBERS_PER_TOKEN
+
+    def score(self, ids: Ids) -> TokenCosts:
+        """Return the costs of the next tokens, (T,), and read them."""
+        nats: Array = np.empty(len(ids), dtype=np.float32)
+        for begin in range(0, len(ids), self._block_tokens):
+            block = slice(begin, begin + self._block_tokens)
+            text = np.concatenate([self._read, ids[block]])
+            nats[block] = self._ngram.nats(text)[len(self._read) :]
+            self._read = text[-max(1, self._ngram.order - 1) :]
+        return TokenCosts(nats)

@@ -1,0 +1,247 @@
+"""Interface of everything that predicts the next token: a network, an n-gram model, a mixture of both.
+
+Generation, search, scoring and export use nothing else of a model. A `Predictor` starts `Reader`s, which read several
+sequences token by token and give the distribution of the next token of each. It also scores given tokens; there are
+faster ways to do this than the distribution of every token.
+
+Every text is read from the start of a line: its first token is that of `START`. A model has no memory before it.
+
+Shapes: B sequences, T tokens of a sequence, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.engine.ngram import MIN_PROB
+from charlm.engine.unknown import UnknownTokens
+from charlm.text.tokenizer import Ids, Tokenizer
+
+Array = npt.NDArray[np.float32]
+
+START = "\n"
+"""Text that a model reads first, from the zero state. Therefore, every text begins at the start of a line."""
+
+MAX_BLOCK_NUMBERS = 2**22
+"""Maximum number of logits or gate values that a thread holds at a time, for a text of any length."""
+
+
+class TokenCosts(NamedTuple):
+    """Costs of given tokens.
+
+    Attributes:
+        nats: Negative log-probability of each token in nats, float32.
+        entropy_nats: Entropy of the distribution that predicted each token in nats, float32, of the same shape; None if
+            it was not asked for.
+    """
+
+    nats: Array
+    entropy_nats: Array | None = None
+
+
+class Reader(ABC):
+    """B sequences that are read in parallel."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """Number of sequences, B."""
+
+    @abstractmethod
+    def logits(self) -> Array:
+        """Return the unnormalised log-probabilities of the next token, (B, V), float32, as a new array."""
+
+    def probs(self) -> Array:
+        """Return the probabilities of the next token, (B, V), float32, as a new array."""
+        probs, _ = softmax(self.logits())
+        return probs
+
+    @abstractmethod
+    def advance(self, ids: npt.NDArray[np.integer[Any]]) -> None:
+        """Read one token of each sequence.
+
+        Args:
+            ids: Token ids, (B,), integers.
+        """
+
+    @abstractmethod
+    def select(self, rows: npt.NDArray[np.integer[Any]]) -> None:
+        """Continue with a selection of the sequences. A sequence can be selected several times.
+
+        Args:
+            rows: Indices of the sequences to continue with, integers.
+        """
+
+    @abstractmethod
+    def restart(self, rows: Sequence[int]) -> None:
+        """Let some sequences start anew, as if they had read nothing but the token of `START`.
+
+        Args:
+            rows: Indices of these sequences.
+        """
+
+
+class TokenStream(ABC):
+    """Text that is scored in parts, after the token of `START`."""
+
+    @abstractmethod
+    def score(self, ids: Ids) -> TokenCosts:
+        """Return the costs of the next tokens, (T,), and read them.
+
+        Args:
+            ids: Token ids, (T,), integers.
+        """
+
+
+class Predictor(ABC):
+    """Model that predicts the next token.
+
+    A subclass must have `read`. It may replace the other methods by faster ones.
+
+    Attributes:
+        tokenizer: Tokenizer with the vocabulary.
+        unknown_tokens: Costs of the unknown tokens of a text.
+    """
+
+    tokenizer: Tokenizer
+    unknown_tokens: UnknownTokens
+
+    @abstractmethod
+    def read(self, sequences: Sequence[Ids]) -> Reader:
+        """Read sequences from the zero state.
+
+        Args:
+            sequences: Token ids of B sequences, of any lengths from 1.
+        """
+
+    def score(
+        self, sequences: Sequence[Ids], *, with_entropy: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> TokenCosts:
+        """Score a batch of B sequences of up to T + 1 tokens, each from the zero state.
+
+        Several threads may call this at the same time.
+
+        Args:
+            sequences: Token ids, the longest sequence first. The first token of a sequence is read but not scored.
+            with_entropy: Whether to compute entropies.
+            stop: Returns True if the result is no longer needed.
+
+        Returns:
+            The costs, (B, T), 0 after the end of a sequence; incomplete after `stop`.
+        """
+        targets, num_active = stack_targets(sequences)
+        costs = _empty_costs(targets.shape, with_entropy=with_entropy)
+        reader = self.read([ids[:1] for ids in sequences])
+        for time, (step, rows) in enumerate(zip(targets, num_active, strict=True)):
+            if stop():
+                break
+            if rows < reader.rows:
+                reader.select(np.arange(rows))
+            if time:
+                reader.advance(targets[time - 1, :rows])
+            _fill(costs, (time, slice(rows)), reader.logits(), step[:rows])
+        return TokenCosts(costs.nats.T, None if costs.entropy_nats is None else costs.entropy_nats.T)
+
+    def start_stream(self, *, with_entropy: bool = False) -> TokenStream:
+        """Start a text that is scored in parts.
+
+        Args:
+            with_entropy: Whether to compute entropies.
+        """
+        return _StepStream(self.read([self.tokenizer.encode(START)]), with_entropy=with_entropy)
+
+
+class _StepStream(TokenStream):
+    """Text that is scored in parts, token by token.
+
+    Args:
+        reader: Reader of one sequence.
+        with_entropy: Whether to compute entropies.
+    """
+
+    def __init__(self, reader: Reader, *, with_entropy: bool) -> None:
+        self._reader = reader
+        self._with_entropy = with_entropy
+
+    def score(self, ids: Ids) -> TokenCosts:
+        """Return the costs of the next tokens, (T,), and read them."""
+        costs = _empty_costs(ids.shape, with_entropy=self._with_entropy)
+        for time in range(len(ids)):
+            one = slice(time, time + 1)
+            _fill(costs, one, self._reader.logits(), ids[one])
+            self._reader.advance(ids[one])
+        return costs
+
+
+def _empty_costs(shape: tuple[int, ...], *, with_entropy: bool) -> TokenCosts:
+    """Return arrays of zeros for costs."""
+    zeros = np.zeros(shape, dtype=np.float32)
+    return TokenCosts(zeros, np.zeros_like(zeros) if with_entropy else None)
+
+
+def _fill(costs: TokenCosts, place: Any, logits: Array, targets: Ids) -> None:  # noqa: ANN401 - an index of NumPy
+    """Write the costs of targets, (N,), that logits, (N, V), predict, to a place of costs."""
+    entropy = costs.entropy_nats
+    costs.nats[place] = token_nats(logits, targets, entropy_out=None if entropy is None else entropy[place])
+
+
+def stack_targets(sequences: Sequence[Ids]) -> tuple[npt.NDArray[np.intp], list[int]]:
+    """Return the tokens of sequences that are scored, step by step.
+
+    Args:
+        sequences: Token ids of B sequences of up to T + 1 tokens, the longest first.
+
+    Returns:
+        All tokens except the first of each sequence, (T, B), padded with 0; and for each step the number of sequences
+        that have a token.
+    """
+    targets = np.zeros((len(sequences[0]) - 1, len(sequences)), dtype=np.intp)
+    for column, ids in enumerate(sequences):
+        targets[: len(ids) - 1, column] = ids[1:]
+    lengths = np.array([len(ids) - 1 for ids in sequences])
+    return targets, [int(np.count_nonzero(lengths > time)) for time in range(len(targets))]
+
+
+def softmax(logits: Array) -> tuple[Array, Array]:
+    """Return the probabilities, (B, V), for logits, (B, V), which are overwritten; and the logarithms of their sums.
+
+    Returns:
+        The probabilities, and log(sum(exp(logits))), (B, 1); both float32.
+    """
+    highest = np.maximum.reduce(logits, axis=-1, keepdims=True)
+    logits -= highest
+    np.exp(logits, out=logits)
+    totals = np.add.reduce(logits, axis=-1, keepdims=True)
+    logits /= totals
+    highest += np.log(totals)
+    return logits, highest
+
+
+def log_of_probs(probs: Array) -> Array:
+    """Return the logarithms of probabilities, which are overwritten; see `MIN_PROB`."""
+    np.maximum(probs, MIN_PROB, out=probs)
+    return np.log(probs, out=probs)
+
+
+def token_nats(logits: Array, targets: npt.NDArray[np.integer[Any]], *, entropy_out: Array | None = None) -> Array:
+    """Return the negative log-probability of each target token in nats, (N,), float32.
+
+    Args:
+        logits: Unnormalised log-probabilities, (N, V), float32. They are overwritten.
+        targets: Token ids, (N,).
+        entropy_out: Array that receives the entropies of the N distributions in nats, (N,), float32, or None.
+    """
+    logits -= logits.max(axis=-1, keepdims=True)
+    target_logits = logits[np.arange(len(targets)), targets]
+    if entropy_out is None:
+        totals = np.exp(logits, out=logits).sum(axis=-1)
+    else:
+        # With e = exp(logits) and Z = sum(e), the entropy is -sum(e / Z * log(e / Z)) = log(Z) - sum(e * logits) / Z.
+        weights = np.exp(logits)
+        totals = weights.sum(axis=-1)
+        entropy_out[...] = np.log(totals) - np.einsum("nv,nv->n", weights, logits) / totals
+    nats: Array = np.log(totals) - target_logits
+    return nats
