@@ -21,6 +21,7 @@ from safetensors.numpy import save
 
 from charlm.atomic import atomic_write
 from charlm.config import CELLS, NGRAM_CELL, ModelConfig
+from charlm.engine.adaptive import Adaptation
 from charlm.engine.ngram import NGram
 from charlm.engine.spelling import SpellingModel
 from charlm.engine.tensorfile import TensorFile, parse_json
@@ -45,6 +46,9 @@ SPELLING_KEY, SPELLING_PREFIX = "spelling", "spelling/"
 
 NGRAM_KEY, NGRAM_PREFIX = "ngram", "ngram/"
 """Header key of the n-gram model, and prefix of the names of its tensors."""
+
+ADAPTATION_KEY, ADAPTATION_PREFIX = "adapt", "adapt/"
+"""Header key of the constants of the adaptive part, and prefix of the name of its tensor, `gains`."""
 
 MAX_WEIGHT = 1e9
 """Maximum magnitude of a weight. Trained weights are far smaller. Larger weights could make results infinite."""
@@ -75,6 +79,7 @@ class Checkpoint:
         tokenizer: Tokenizer with its vocabulary.
         tensors: Weights by name. The trainer's state, if it was read, has names that start with `RESUME_PREFIX`.
         counts: N-gram model; None if the network is alone.
+        adaptation: Constants of the adaptive part; None if they were not fitted.
         spelling: Model of the spelling of unknown words; None for models of characters, and for word models from files
             of version 1.
         metadata: Origin of the model: corpus, command, versions, training settings, metrics.
@@ -84,6 +89,7 @@ class Checkpoint:
     tokenizer: Tokenizer
     tensors: Tensors
     counts: NGramPart | None = None
+    adaptation: Adaptation | None = None
     spelling: SpellingModel | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -151,6 +157,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
     if checkpoint.counts is not None:
         header[NGRAM_KEY] = json.dumps({"weight": checkpoint.counts.weight})
         tensors |= {NGRAM_PREFIX + name: array for name, array in checkpoint.counts.ngram.to_tensors().items()}
+    if checkpoint.adaptation is not None:
+        header[ADAPTATION_KEY] = json.dumps({"context_lengths": checkpoint.adaptation.context_lengths})
+        tensors[f"{ADAPTATION_PREFIX}gains"] = checkpoint.adaptation.gains
     if checkpoint.spelling is not None:
         header[SPELLING_KEY] = json.dumps({"chars": checkpoint.spelling.chars})
         tensors |= {SPELLING_PREFIX + name: array for name, array in checkpoint.spelling.to_tensors().items()}
@@ -189,7 +198,9 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
             _check_tensors(path, config, tokenizer, file)
             spelling = _read_spelling(path, tokenizer, file)
             counts = _read_counts(path, config, file)
-            skipped = (SPELLING_PREFIX, NGRAM_PREFIX) if with_resume else (SPELLING_PREFIX, NGRAM_PREFIX, RESUME_PREFIX)
+            adaptation = _read_adaptation(path, file)
+            parts = (SPELLING_PREFIX, NGRAM_PREFIX, ADAPTATION_PREFIX)
+            skipped = parts if with_resume else (*parts, RESUME_PREFIX)
             tensors = {name: file.read(name) for name in file.names if not name.startswith(skipped)}
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -198,7 +209,13 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
         if not max(float(tensors[name].max()), -float(tensors[name].min())) <= MAX_WEIGHT:
             raise CheckpointError(f"{path}: damaged ({name} has a weight that is not finite or above {MAX_WEIGHT:g})")
     return Checkpoint(
-        config=config, tokenizer=tokenizer, tensors=tensors, counts=counts, spelling=spelling, metadata=metadata
+        config=config,
+        tokenizer=tokenizer,
+        tensors=tensors,
+        counts=counts,
+        adaptation=adaptation,
+        spelling=spelling,
+        metadata=metadata,
     )
 
 
@@ -257,7 +274,7 @@ def _check_tensors(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: 
         raise CheckpointError(
             f"{path}: damaged header (a vocabulary of {tokenizer.vocab_size} tokens for {config.vocab_size} ids)"
         )
-    optional = {SPELLING_KEY: SPELLING_PREFIX, NGRAM_KEY: NGRAM_PREFIX}
+    optional = {SPELLING_KEY: SPELLING_PREFIX, NGRAM_KEY: NGRAM_PREFIX, ADAPTATION_KEY: ADAPTATION_PREFIX}
     others = (RESUME_PREFIX, *(prefix for key, prefix in optional.items() if key in file.metadata))
     check_shapes(path, tensor_shapes(config), file, others)
 
@@ -325,6 +342,21 @@ def _read_counts(path: Path, config: ModelConfig, file: TensorFile) -> NGramPart
             f"{path}: damaged n-gram model ({ngram.vocab_size:,} tokens for a vocabulary of {config.vocab_size:,})"
         )
     return NGramPart(ngram=ngram, weight=float(weight))
+
+
+def _read_adaptation(path: Path, file: TensorFile) -> Adaptation | None:
+    """Return the constants of the adaptive part of a file, or None if it has none."""
+    if ADAPTATION_KEY not in file.metadata:
+        return None
+    match parse_json(file.metadata[ADAPTATION_KEY], path):
+        case {"context_lengths": list() as lengths, **rest} if not rest and all(type(n) is int for n in lengths):
+            pass
+        case _:
+            raise CheckpointError(f"{path}: damaged header ({ADAPTATION_KEY}), or written by a newer charlm")
+    try:
+        return Adaptation.from_tensors(lengths, _read_prefixed(file, ADAPTATION_PREFIX))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged adaptive part ({str(error)[:200]})") from None
 
 
 def _read_prefixed(file: TensorFile, prefix: str) -> dict[str, npt.NDArray[Any]]:

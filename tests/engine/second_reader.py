@@ -170,6 +170,7 @@ class SecondReader:
         header = json.loads(data[8:begin])
         strings = header.pop("__metadata__")
         self.config, self.tokenizer = json.loads(strings["config"]), json.loads(strings["tokenizer"])
+        self.context_lengths = json.loads(strings.get("adapt", "{}")).get("context_lengths")
         self.spelling_chars = json.loads(strings.get("spelling", "{}")).get("chars")
         self.tensors = {}
         for name, entry in header.items():
@@ -238,6 +239,22 @@ class SecondReader:
             y = total if self.config.get("skip_connections") else x
             logits = (decoder @ y + self.tensors["decoder.bias"]).astype(np.float64)
             costs.append(float(np.logaddexp.reduce(logits) - logits[target]))
+        return costs
+
+    def adaptive_costs(self, text: str) -> list[float]:
+        """Return the costs of the tokens of a text that is a document, in nats."""
+        ids: list[int | None] = [None] * 32 + self.encode("\n" + text)
+        first, costs = 33, []
+        for place, cost in enumerate(self.costs(text), start=first):
+            prob = math.exp(-cost)
+            for row, length in enumerate(self.context_lengths):
+                context = ids[place - length : place]
+                after = [ids[end] for end in range(first, place) if ids[end - length : end] == context]
+                if after:
+                    n, m = len(after), len(set(after))
+                    gain = float(self.tensors["adapt/gains"][row, min(n.bit_length() - 1, 7), min(m, 4) - 1])
+                    prob = (1 - gain) * prob + gain * after.count(ids[place]) / n
+            costs.append(-math.log(prob))
         return costs
 
     def spelling_cost(self, text: str) -> float:

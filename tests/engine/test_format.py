@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charlm.config import CELLS, ModelConfig
-from charlm.engine.checkpoint import Checkpoint, save_checkpoint, tensor_shapes
+from charlm.engine.adaptive import COUNT_CLASSES, FOLLOWER_CLASSES, Adaptation
+from charlm.engine.adaptive_predictor import AdaptiveScorer, adaptation_of
+from charlm.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensor_shapes
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.scorer import ModelScorer
 from charlm.engine.spelling import SpellingModel
@@ -74,7 +76,11 @@ random_text = st.lists(
 
 
 def write_model(
-    tokenizer: Tokenizer, dtype: type = np.float32, spelling: SpellingModel | None = None, **shape: Any
+    tokenizer: Tokenizer,
+    dtype: type = np.float32,
+    spelling: SpellingModel | None = None,
+    adaptation: Adaptation | None = None,
+    **shape: Any,
 ) -> Path:
     """Write a small random model with a vocabulary."""
     config = ModelConfig.pick(
@@ -84,7 +90,8 @@ def write_model(
     rng = np.random.default_rng(0)
     tensors = {name: rng.normal(0, 0.5, size).astype(dtype) for name, size in tensor_shapes(config).items()}
     path = Path("model.safetensors").resolve()
-    save_checkpoint(path, Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, spelling=spelling))
+    parts: dict[str, Any] = {"spelling": spelling, "adaptation": adaptation}
+    save_checkpoint(path, Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, **parts))
     return path
 
 
@@ -95,6 +102,18 @@ def test_scores_of_the_second_reader_equal_those_of_the_engine(shape: dict[str, 
     expected = SecondReader(path).costs(TEXT[:300])
     (found,) = ModelScorer(RecurrentNetwork.load(path)).score_lines([TEXT[:300]])
     np.testing.assert_allclose(found.token_nats, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["chars", "words", "split"])
+def test_the_second_reader_adapts_in_the_same_way(name: str) -> None:
+    lengths = (0, 1, 3, 7)
+    gains = np.random.default_rng(0).uniform(0, 0.9, (len(lengths), COUNT_CLASSES, FOLLOWER_CLASSES))
+    path = write_model(TOKENIZERS[name](), adaptation=Adaptation(lengths, gains.astype(np.float32)))
+    text = TEXT[:200] * 2
+    expected = SecondReader(path).adaptive_costs(text)
+    checkpoint = load_checkpoint(path)
+    scorer = AdaptiveScorer(ModelScorer(RecurrentNetwork(checkpoint)), adaptation_of(checkpoint))
+    np.testing.assert_allclose(scorer.start_stream().feed(text).token_nats, expected, atol=1e-5)
 
 
 def test_the_shapes_have_all_cells() -> None:
