@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MINUTES ?= 2
 
-.PHONY: demo test torture docs site lint types check clean
+.PHONY: demo test package torture dist docs site lint types check clean
 
 ## train a model on Shakespeare's plays for two minutes, then generate text
 demo: $(VENV)/.installed
@@ -19,6 +19,15 @@ test: lint types
 ## robustness tests: kills, damaged files, random command lines (about six minutes)
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m torture
+
+## build both distributions, install them outside the clone, and use them there (about one minute)
+package: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m package tests/test_package.py
+
+## build both distributions into dist/
+dist: $(VENV)/.installed
+	$(BIN)/python -m hatchling build -d dist
+	cd light && ../$(BIN)/python -m hatchling build -d ../dist
 
 ## regenerate the command outputs in README.md and docs/
 docs: $(VENV)/.installed

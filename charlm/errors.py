@@ -8,6 +8,7 @@
     +-- RunError             a run exists already, or cannot be found or resumed
     +-- TrainingError        training cannot continue
     |   +-- PeerLostError    another process of a distributed training has ended
+    +-- PackageError         an optional package is not installed
     +-- NoveltyError         no training text to compare with, or no new text is possible
     +-- SamplingError        no text satisfies the conditions of sampling
 
@@ -28,6 +29,7 @@ __all__ = [
     "CorpusError",
     "Note",
     "NoveltyError",
+    "PackageError",
     "PeerLostError",
     "RunError",
     "SamplingError",
@@ -145,6 +147,10 @@ class TrainingError(CharlmError):
 
 class PeerLostError(TrainingError):
     """Another process of a distributed training has ended. The message of that process gives the reason."""
+
+
+class PackageError(CharlmError):
+    """A package that is not installed with every distribution, such as PyTorch, is needed."""
 
 
 class NoveltyError(CharlmError):

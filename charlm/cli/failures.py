@@ -4,6 +4,7 @@ import re
 import sys
 
 from charlm.memory import GIB, memory_limit
+from charlm.training.launch import PYTORCH_MISSING
 
 MEMORY_PHRASES = (
     "allocate memory",
@@ -44,6 +45,8 @@ def _describe_import(error: ImportError) -> str | None:
     package = (error.name or "").partition(".")[0]
     if package == "charlm" or package in sys.stdlib_module_names:
         return None
+    if isinstance(error, ModuleNotFoundError) and package == "torch":
+        return PYTORCH_MISSING
     if isinstance(error, ModuleNotFoundError):
         return f"the package {package} is missing: pip install {package}"
     return f"a library cannot be loaded: {_short(root)}"

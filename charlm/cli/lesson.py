@@ -94,8 +94,10 @@ def _run(name: str, options: dict[str, Any], as_json: bool) -> "tuple[ModuleType
     import importlib
     import json
 
+    from charlm.training.launch import check_pytorch
     from charlm.training.request import set_environment
 
+    check_pytorch()
     settings = LessonOptions.pick(options)  # checked before PyTorch is started
     with StatusLine(quiet=as_json) as status:
         status.show("starting PyTorch")

@@ -1,8 +1,15 @@
-"""Processes of a distributed training, as torchrun announces them in the environment."""
+"""Requirements of a training before PyTorch is imported: the package, and the processes that torchrun announces."""
 
+import importlib.util
 import os
 
-from charlm.errors import ConfigError
+from charlm.errors import ConfigError, PackageError
+
+PYTORCH_MISSING = (
+    "training and lessons need PyTorch, which is not installed: pip install torch (or, smaller and without GPU "
+    "support: pip install torch --index-url https://download.pytorch.org/whl/cpu)"
+)
+"""Message for an installation without PyTorch."""
 
 VARIABLES = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables that several processes need besides WORLD_SIZE."""
@@ -12,6 +19,16 @@ MAX_PROCESSES = 2**16
 
 MAX_PORT = 2**16 - 1
 """Maximum number of a port."""
+
+
+def check_pytorch() -> None:
+    """Check that PyTorch is installed, without importing it.
+
+    Raises:
+        PackageError: If it is not.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise PackageError(PYTORCH_MISSING)
 
 
 def rank_and_count() -> tuple[int, int]:

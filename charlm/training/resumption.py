@@ -16,7 +16,7 @@ from charlm.text.items import NO_ITEMS
 from charlm.text.sources import STDIN
 from charlm.training.dataset import TextSources, read_dataset
 from charlm.training.kept_text import keep_text_of_resumed
-from charlm.training.launch import rank_and_count
+from charlm.training.launch import check_pytorch, rank_and_count
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
 from charlm.training.setup import READING, STARTING, Training
 
@@ -41,6 +41,7 @@ def prepare_resumed(
     Raises:
         CharlmError: Of any kind, if the run cannot be continued.
     """
+    check_pytorch()
     run = Run.find_resumable(name)
     with ExitStack() as stack:
         if rank_and_count()[0] == 0:

@@ -22,6 +22,7 @@ from charlm.text.vector_files import VectorFile, Vectors
 from charlm.training.dataset import Dataset, TextSources, read_dataset
 from charlm.training.finetune import PretrainedModel
 from charlm.training.kept_text import keep_text
+from charlm.training.launch import check_pytorch
 from charlm.training.planner import ItemLengths, Plan, check_time, plan
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
 
@@ -168,6 +169,7 @@ def prepare_new(
     Raises:
         CharlmError: Of any kind, if the request cannot be fulfilled.
     """
+    check_pytorch()
     pretrained = None if request.pretrained is None else PretrainedModel.find(request.pretrained)
     settings = _check_settings(request, pretrained)
     vectors = None if request.glove is None else VectorFile(request.glove)
