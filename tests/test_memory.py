@@ -68,7 +68,10 @@ def test_memory_of_the_model_is_five_numbers_per_parameter() -> None:
             "not enough memory (a library cannot be loaded): this machine has 1.0 GiB; training needs 1 GiB",
         ),
         (ModuleNotFoundError("No module named 'rich'", name="rich"), "the package rich is missing: pip install rich"),
-        (ModuleNotFoundError("No module named 'torch'", name="torch"), "training and lessons need PyTorch, which is no"),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            "training and lessons need PyTorch, which is no",
+        ),
         (OSError(5, "Input/output error", "file.txt"), "file.txt: input/output error"),
         (OSError(24, "Too many open files"), "too many open files"),
     ],
