@@ -31,7 +31,7 @@ dist: $(VENV)/.installed
 
 ## regenerate the command outputs in README.md and docs/
 docs: $(VENV)/.installed
-	$(BIN)/python docs/generate.py README.md docs/*.md docs/guides/*.md
+	$(BIN)/python docs/generate.py README.md docs/*.md docs/guides/*.md docs/lessons/*.md
 
 ## the documentation as web pages in build/site; warnings and broken links are errors
 site: build/.site-tools

@@ -12,12 +12,13 @@ SOURCE is one of:
 - `pages SECTION`: a list of the pages of a section of `navigation.toml`, each with its first sentence.
 - `help NAME`: the full help of a command, such as `help sample` or `help vectors nearest`.
 - `console`: each line of the code block that begins with `$ ` is run. Its output replaces the lines below it.
-- anything else: a shell command. The code block shows the command and its output.
+- anything else: a shell command. The code block shows the command and its output. The output of `charlm lesson NAME` is
+  not compared by `--check`: the tests of the lessons do this.
 
-Commands run in a temporary folder that has `charlm` on its PATH, the included model as `checkpoints/shakespeare`
-and the files of `INPUTS`.
+Commands of a page run in a temporary folder of their own that has `charlm` on its PATH, the included model as
+`checkpoints/shakespeare` and the files of `INPUTS`.
 
-    python docs/generate.py README.md docs/*.md docs/guides/*.md    rewrite the pages
+    python docs/generate.py PAGES                                   rewrite the pages
     python docs/generate.py --check PAGES                           print a diff and exit with 1 if one is out of date
 """
 
@@ -66,6 +67,9 @@ TOLERANCE = 2e-3
 """Relative difference up to which two numbers are equal in a check: processors differ in the last digits."""
 
 NUMBER = re.compile(r"(\d+\.\d+)")
+
+LESSON = re.compile(r"charlm lesson \w+")
+"""Source of a part that takes up to a minute."""
 
 COMMAND_NOT_FOUND = 127
 """Exit code of a shell."""
@@ -119,8 +123,10 @@ def example_shell() -> Iterator[Shell]:
         yield run
 
 
-def regenerate(page: str, run: Shell, folder: Path = ROOT) -> str:
-    """Return the text of a page with all of its generated parts written anew; `folder` is that of the page.
+def regenerate(page: str, run: Shell, path: Path = ROOT / "README.md", *, with_lessons: bool = True) -> str:
+    """Return the text of a page with all of its generated parts written anew; `path` is its file.
+
+    Without `with_lessons`, the outputs of lessons are kept as they are.
 
     Raises:
         GenerateError: If a marker has no partner, or a command fails.
@@ -130,12 +136,14 @@ def regenerate(page: str, run: Shell, folder: Path = ROOT) -> str:
 
     def replacement(block: re.Match[str]) -> str:
         source = block["source"]
-        return f"<!-- generated: {source} -->\n{_part(source, block['body'], run, folder)}<!-- end -->"
+        if LESSON.match(source) and not with_lessons:
+            return block[0]
+        return f"<!-- generated: {source} -->\n{_part(source, block['body'], run, path)}<!-- end -->"
 
     return BLOCK.sub(replacement, page)
 
 
-def _part(source: str, body: str, run: Shell, folder: Path) -> str:
+def _part(source: str, body: str, run: Shell, path: Path) -> str:
     """Return the code block, table, list or sections that belong to a source."""
     generator, _, argument = source.partition(" ")
     if source == "api":
@@ -143,7 +151,7 @@ def _part(source: str, body: str, run: Shell, folder: Path) -> str:
 
         return f"\n{api_page()}"
     if generator == "pages":
-        return f"\n{_list_of_pages(argument, folder)}\n"
+        return f"\n{_list_of_pages(argument, path)}\n"
     if source == "columns":
         from charlm.cli.score_columns import COLUMNS, describe
 
@@ -156,15 +164,15 @@ def _part(source: str, body: str, run: Shell, folder: Path) -> str:
     return f"```console\n{''.join(session)}```\n"
 
 
-def _list_of_pages(title: str, folder: Path) -> str:
-    """Return a list of the pages of a section, with links from a folder."""
+def _list_of_pages(title: str, path: Path) -> str:
+    """Return a list of the pages of a section, with links from the page `path`, which is left out."""
     from navigation import describe, read_sections
 
     (pages,) = (section.pages for section in read_sections() if section.title == title)
     lines = []
-    for page in pages:
+    for page in (page for page in pages if page != path):
         name, sentence = describe(page)
-        lines.append(f"- [{name}]({os.path.relpath(page, folder)}): {sentence}\n")
+        lines.append(f"- [{name}]({os.path.relpath(page, path.parent)}): {sentence}\n")
     return "".join(lines)
 
 
@@ -180,20 +188,20 @@ def equal(page: str, fresh: str) -> bool:
 def main(arguments: Sequence[str]) -> int:
     """Rewrite pages, or compare them with `--check`; return the exit code."""
     stale = False
-    with example_shell() as run:
-        for path in (Path(argument) for argument in arguments if argument != "--check"):
-            page = path.read_text(encoding="utf-8")
-            try:
-                fresh = regenerate(page, run, path.resolve().parent)
-            except GenerateError as error:
-                sys.stderr.write(f"Error: {path}: {error}\n")
-                return 1
-            if "--check" not in arguments:
-                path.write_text(fresh, encoding="utf-8")
-            elif not equal(page, fresh):
-                old, new = page.splitlines(keepends=True), fresh.splitlines(keepends=True)
-                sys.stdout.writelines(difflib.unified_diff(old, new, str(path), f"{path} (generated)"))
-                stale = True
+    for path in (Path(argument) for argument in arguments if argument != "--check"):
+        page = path.read_text(encoding="utf-8")
+        try:
+            with example_shell() as run:
+                fresh = regenerate(page, run, path.resolve(), with_lessons="--check" not in arguments)
+        except GenerateError as error:
+            sys.stderr.write(f"Error: {path}: {error}\n")
+            return 1
+        if "--check" not in arguments:
+            path.write_text(fresh, encoding="utf-8")
+        elif not equal(page, fresh):
+            old, new = page.splitlines(keepends=True), fresh.splitlines(keepends=True)
+            sys.stdout.writelines(difflib.unified_diff(old, new, str(path), f"{path} (generated)"))
+            stale = True
     return int(stale)
 
 

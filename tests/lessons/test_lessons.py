@@ -4,6 +4,7 @@ import gzip
 import importlib
 import math
 import re
+import tomllib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from charlm.lessons.drawn_digits import draw_digits
 from charlm.training.batches import pad_front
 
 COLUMNS = 80
+PROSE_LENGTH = 40
+ROOT = Path(__file__).resolve().parents[2]
 Output = tuple[list[str], dict[str, Any]]
 """Printed lines and figures of a lesson."""
 
@@ -54,6 +57,22 @@ def test_lesson_fits_80_columns_and_tells_what_to_look_at(name: str, lesson: Cal
     lines, _ = lesson(name)
     assert [line for line in lines if len(line) > COLUMNS] == []
     assert any(line.startswith("Look at") or " Look at " in line for line in lines)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_the_page_of_a_lesson_has_its_text(name: str, lesson: Callable[[str], Output]) -> None:
+    """Compare the lines that are in the code as they are printed; others contain numbers, which may differ."""
+    code = Path(importlib.import_module(f"charlm.lessons.{name}").__file__ or "").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "lessons" / f"{name}.md").read_text(encoding="utf-8")
+    prose = {line for line in lesson(name)[0] if line in code and len(line) > PROSE_LENGTH}
+    assert prose
+    assert prose - set(page.splitlines()) == set(), "run `make docs`"
+
+
+def test_the_pages_of_the_lessons_are_in_the_order_of_the_course() -> None:
+    sections = tomllib.loads((ROOT / "docs" / "navigation.toml").read_text(encoding="utf-8"))["section"]
+    (pages,) = (section["pages"] for section in sections if section["title"] == "Lessons")
+    assert [Path(page).stem for page in pages[1:]] == list(LESSONS)
 
 
 @pytest.mark.parametrize("name", LESSONS)
