@@ -140,7 +140,7 @@ def read_labelled(specs: Sequence[str], options: LabelledOptions | None = None, 
 
     Example:
         >>> Path("two.tsv").write_text("pos\tA good film.\nneg\tA bad film.\n")
-        35
+        33
         >>> read_labelled(["two.tsv"]).counts
         {'neg': 1, 'pos': 1}
     """
