@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from charlm.cli.signals import exit_on_sigterm
 from charlm.cli.streams import output_errors, standard_streams
 from charlm.errors import CharlmError, PeerLostError
 from charlm.text.printable import escape_unprintable
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "train": "Train a model on a text.",
@@ -30,6 +33,7 @@ COMMANDS = {
     "plot": "Plot the loss curves of runs.",
     "corpus": "List the named corpora, or print one.",
     "lesson": "List the lessons, or run one.",
+    "completion": "Print the script that completes commands in a shell.",
 }
 """Summaries of the commands by name. `charlm --help` shows them without importing the commands."""
 
@@ -58,6 +62,13 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"charlm.cli.{cmd_name}"), cmd_name)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Return the commands and options that begin with a text, without importing the commands."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=COMMANDS[name]) for name in COMMANDS if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
@@ -72,6 +83,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the arguments name, or suggest similar ones."""
         name = args[0]
+        if ctx.resilient_parsing and name not in COMMANDS:  # a shell completes the words after it
+            return None, None, []
         if name not in COMMANDS and not name.startswith("-"):
             import difflib
 

@@ -2,12 +2,13 @@
 
 import click
 
+from charlm.cli.completions import complete_named_corpora
 from charlm.cli.options import command, json_option
 from charlm.cli.streams import write_text
 
 
 @command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_named_corpora)
 @json_option
 def corpus(name: str | None, as_json: bool) -> None:
     """List the named corpora, or print one.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.completions import complete_models
 from charlm.cli.options import command, json_option, model_option
 from charlm.cli.tables import print_table
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("named", metavar="[FILE|RUN]", required=False)
+@click.argument("named", metavar="[FILE|RUN]", required=False, shell_complete=complete_models)
 @model_option
 @json_option
 def info(named: str | None, model: str | None, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.completions import complete_lessons
 from charlm.cli.figure import new_figure, save_figure
 from charlm.cli.options import command, json_option, option, settings_options
 from charlm.cli.status import StatusLine
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_lessons)
 @settings_options(LessonOptions, {"threads": "1; for the lesson shakespeare, chosen for the model and the machine"})
 @option("--source", is_flag=True, help="Print the code of the lesson instead of running it.")
 @option(

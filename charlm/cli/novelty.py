@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.completions import complete_files
 from charlm.cli.options import (
     command,
     corpus_option,
@@ -34,7 +35,7 @@ MAX_SHOWN_CHARS = 200
 
 
 @command()
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, shell_complete=complete_files)
 @model_option
 @corpus_option
 @option(

@@ -8,7 +8,9 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
+from click.shell_completion import CompletionItem
 
+from charlm.cli.completions import COMPLETERS
 from charlm.cli.durations import parse_duration
 from charlm.config import DECODING_ERRORS, MAX_INPUT_CHARS, MAX_THREADS, TABLE_FORMATS
 from charlm.errors import Note
@@ -102,6 +104,11 @@ class GroupedOption(click.Option):
         if len(converted) > 1:
             raise click.UsageError(f"{self.opts[-1]} is given more than once; give one value", ctx)
         return converted[0] if converted else self.single_default
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the values that begin with a text; a placeholder such as CORPUS says which values there are."""
+        completer = COMPLETERS.get(self.metavar or "")
+        return super().shell_complete(ctx, incomplete) if completer is None else completer(ctx, self, incomplete)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return names and help text; a default that the text describes and click's note on the range are one note."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from charlm.cli.completions import complete_runs
 from charlm.cli.figure import new_figure, save_figure
 from charlm.cli.options import command, option
 
@@ -16,7 +17,7 @@ AXES = {"time": ("seconds", "seconds"), "epochs": ("epoch", "epochs"), "steps": 
 
 
 @command()
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, shell_complete=complete_runs)
 @option(
     "-o",
     "--out",

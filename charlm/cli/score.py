@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.completions import complete_files
 from charlm.cli.options import (
     EscapedText,
     GroupedCommand,
@@ -55,7 +56,7 @@ class ScoreCommand(GroupedCommand):
 
 
 @command(cls=ScoreCommand, groups=(INPUT, OUTPUT, FILTER, COMPARISON))
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, shell_complete=complete_files)
 @option(
     "-m",
     "--model",

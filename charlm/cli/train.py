@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.completions import complete_corpora
 from charlm.cli.options import (
     Duration,
     command,
@@ -50,7 +51,7 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNIN
 
 
 @command(groups=GROUPS)
-@click.argument("corpus", nargs=-1)
+@click.argument("corpus", nargs=-1, shell_complete=complete_corpora)
 @option("--name", metavar="NAME", group=RUN, help="Name of the run's folder in ./checkpoints.  [default: from CORPUS]")
 @option(
     "--force",

@@ -316,6 +316,21 @@ def _lock(handle: int) -> bool:
     return True
 
 
+def list_runs() -> list[Run]:
+    """Return the runs in ./checkpoints, the one that changed last first. A run that cannot be read is left out."""
+    newest: dict[Path, None] = {}
+    for file in reversed(_files_of_runs(MODEL_FILE, LAST_FILE, PREVIOUS_FILE, LOG_FILE)):
+        newest.setdefault(file.parent)
+    return [Run(folder) for folder in newest]
+
+
+def included_models() -> list[str]:
+    """Return the names of the models that come with charlm."""
+    with suppress(OSError):
+        return sorted(folder.name for folder in INCLUDED_MODELS.iterdir() if os.path.isfile(folder / MODEL_FILE))
+    return []
+
+
 def find_model(spec: str | None) -> Path:
     """Return the path of a model file.
 

@@ -46,6 +46,7 @@ class LessonOptions(Settings):
         "Folder with the four MNIST files, plain or .gz, to use instead of generated images; for the lessons digits "
         "and batchnorm.",
         "--data",
+        metavar="FOLDER",
     )
     threads: int | None = setting(None, "Number of threads.", "--threads", minimum=1, maximum=MAX_THREADS)
     quick: bool = setting(False, "Use less data and fewer training steps.", "--quick/--full")

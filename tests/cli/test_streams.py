@@ -39,6 +39,7 @@ FORMS = {
     ],
     "next": ["", "--json"],
     "novelty": ["words.txt --corpus hello", "words.txt --corpus hello --json"],
+    "completion": ["bash", "zsh", "fish"],
     "info": ["", "--json"],
     "vectors": ["export", "nearest T", "nearest T --json", "similar T b", "similar T b --json", "analogy T b o"],
     "plot": ["", "-o losses.svg"],
