@@ -229,7 +229,7 @@ def watch_training(text: Path, minutes: float) -> dict[str, float]:
         setattr(owner, name, timed)
 
     watch(trainer.Trainer, "update", "updates")
-    watch(validation, "validation_loss", "validation")
+    watch(validation, "validation_nats", "validation")
     watch(checkpoint_writer, "save_checkpoint", "saving models")
     watch(divergence.DivergenceGuard, "keep_snapshot", "copies in memory, to go back to")
     watch(Run, "append_log", "log")

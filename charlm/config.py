@@ -195,6 +195,7 @@ class ModelConfig(Settings):
 
 
 TEXT, LENGTH, OPTIMISATION, RUNNING = "Text", "Training length", "Optimisation", "Hardware and saving"
+NGRAMS = "N-gram model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +293,25 @@ class TrainConfig(Settings):
         metavar="KIND|TEXT",
         has_escapes=True,
         group=TEXT,
+    )
+    ngram: bool = setting(
+        False,
+        "Count the n-grams of the training text, and interpolate their probabilities with those of the network if this "
+        "lowers the validation loss.",
+        "--ngram/--no-ngram",
+        group=NGRAMS,
+    )
+    ngram_order: int | None = setting(
+        None, "Maximum number of tokens of an n-gram.", "--ngram-order", minimum=1, maximum=32, group=NGRAMS
+    )
+    ngram_size: float = setting(
+        4.0,
+        "Maximum size of the n-gram model in MB. If all n-grams need more, those that matter least are left out.",
+        "--ngram-size",
+        metavar="MB",
+        above=0,
+        maximum=10**6,
+        group=NGRAMS,
     )
     seed: int = setting(
         1, "Random seed of weights, dropout and streams.", "--seed", minimum=0, below=2**63, group=OPTIMISATION

@@ -38,6 +38,9 @@ def _facts(training: "Training", plan: "Plan") -> Iterator[tuple[str, str, str]]
         split = dataset.items
         yield "items", f"{len(split.train):,}, and {len(split.validation):,} to validate on", split.form.description
     yield "model", f"{num_parameters(plan.model):,} parameters", ""
+    if training.ngram is not None:
+        ngram = training.ngram
+        yield "n-gram model", f"{ngram.num_ngrams:,} n-grams, order {ngram.order}, {ngram.num_bytes / 1e6:.1f} MB", ""
     yield "throughput", f"{plan.throughput.tokens_per_second:,.0f} tokens/s", "measured"
     yield "epochs", _epochs_text(plan.epochs), "expected"
 

@@ -1,7 +1,8 @@
 """Display of the progress of a training: a bar on a terminal, occasional lines elsewhere, and a summary at the end."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -134,8 +135,9 @@ def print_summary(run: "Run", end: "Progress", units: "LossUnits") -> None:
         + speed,
         "model": f"{config.cell} {config.num_layers} x {config.hidden_size}, {parameters:,} parameters, "
         f"{config.vocab_size:,} tokens",
-        **_training_row(end, units, words=words),
+        **_training_row(end, units, words=words, is_mixture=checkpoint.counts is not None),
         **_validation_rows(run, end, units, words=words),
+        **_part_rows(checkpoint.metadata),
         "saved in": str(run.path),
     }
     if stopped or not is_unchanged(run, end):
@@ -143,10 +145,11 @@ def print_summary(run: "Run", end: "Progress", units: "LossUnits") -> None:
     print_table(list(rows.items()), err=True)
 
 
-def _training_row(end: "Progress", units: "LossUnits", *, words: bool) -> dict[str, str]:
+def _training_row(end: "Progress", units: "LossUnits", *, words: bool, is_mixture: bool) -> dict[str, str]:
     """Return the row with the training loss: that of the best model if the training is complete, or else the mean."""
     if end.sample_nats is not None:
         nats, note = end.sample_nats, "sample of the text, without dropout"
+        note = f"network alone, {note}" if is_mixture else note
     elif not math.isnan(end.train_nats):
         nats, note = end.train_nats, "latest updates, with dropout"
     else:
@@ -164,6 +167,15 @@ def _validation_rows(run: "Run", end: "Progress", units: "LossUnits", *, words: 
         best = "(unchanged)" if is_unchanged(run, end) else "(best)"
         rows["validation"] = f"{loss_text(end.best_nats, units, words=words)} {best}"
     return rows
+
+
+def _part_rows(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the row with the validation losses of network and n-gram model, from the metadata of a model file."""
+    match metadata.get("metrics"):
+        case {"val_nats_network": float(network), "val_nats_ngram": float(ngram), "ngram_weight": float(weight)}:
+            together = f"with weight {weight:.2f}" if weight else "not used, because they do not help"
+            return {"parts": f"network alone {network:.4f} nats, n-grams alone {ngram:.4f} nats ({together})"}
+    return {}
 
 
 def is_unchanged(run: "Run", end: "Progress") -> bool:

@@ -30,6 +30,7 @@ from charlm.cli.status import StatusLine
 from charlm.config import (
     LENGTH,
     MODEL,
+    NGRAMS,
     OPTIMISATION,
     REGULARISATION,
     RUNNING,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from charlm.training.setup import Training
 
 RUN = "Run"
-GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, REGULARISATION, OPTIMISATION, RUNNING)
+GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, NGRAMS, REGULARISATION, OPTIMISATION, RUNNING)
 """Headings of the help, the most used ones first."""
 
 

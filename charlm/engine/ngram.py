@@ -139,6 +139,11 @@ class NGram:
         self.unigrams: npt.NDArray[np.float32] = self._unigrams.astype(np.float32)
 
     @property
+    def num_bytes(self) -> int:
+        """Size of the arrays of `to_tensors` in bytes."""
+        return sum(array.nbytes for array in self.to_tensors().values())
+
+    @property
     def num_ngrams(self) -> int:
         """Number of n-grams of all orders."""
         return self.vocab_size + sum(len(level.tokens) for level in self.levels)

@@ -35,6 +35,10 @@ class Sequences:
     ids: Ids
     starts: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(1, dtype=np.intp))
 
+    def nats(self, ngram: NGram) -> npt.NDArray[np.float32]:
+        """Return the loss of a model at each token except the first ones of the sequences, (T - S,), in nats."""
+        return np.delete(ngram.nats(self.ids, self.starts), self.starts)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NGramFit:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from charlm.config import TrainConfig
-from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, save_checkpoint
+from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, NGramPart, save_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CharlmError
 from charlm.training.dataset import Dataset
@@ -75,16 +75,21 @@ class CheckpointWriter:
         """Append a line to the log, if possible."""
         self._try_to_write(lambda: self._run.append_log(progress.to_metrics(self._units)))
 
-    def write_best(self, progress: Progress) -> None:
-        """Write the model's current weights as the best model. If that fails, keep a copy in memory."""
-        self._unsaved_best = self._checkpoint(progress, self._model_tensors())
-        if not self._try_to_write(self.flush):
-            self.keep_best(progress)
+    def write_best(self, progress: Progress, counts: NGramPart | None = None) -> None:
+        """Write the model's current weights as the best model. If that fails, keep a copy in memory.
 
-    def keep_best(self, progress: Progress) -> None:
+        Args:
+            progress: Progress for the metrics.
+            counts: N-gram model of the best model.
+        """
+        self._unsaved_best = self._checkpoint(progress, self._model_tensors(), counts)
+        if not self._try_to_write(self.flush):
+            self.keep_best(progress, counts)
+
+    def keep_best(self, progress: Progress, counts: NGramPart | None = None) -> None:
         """Keep a copy of the model's current weights in memory as the best model, until the next save."""
         copies = {name: np.array(array) for name, array in self._model_tensors().items()}
-        self._unsaved_best = self._checkpoint(progress, copies)
+        self._unsaved_best = self._checkpoint(progress, copies, counts)
 
     def flush(self) -> None:
         """Write the best model if it is not on disk yet.
@@ -97,7 +102,14 @@ class CheckpointWriter:
             self._unsaved_best = None
 
     def save(
-        self, progress: Progress, counters: Counters, tensors: dict[str, Tensor], *, finished: bool, must: bool
+        self,
+        progress: Progress,
+        counters: Counters,
+        tensors: dict[str, Tensor],
+        counts: NGramPart | None = None,
+        *,
+        finished: bool,
+        must: bool,
     ) -> None:
         """Write the best model, if it is not on disk yet, and a save to resume from.
 
@@ -105,6 +117,7 @@ class CheckpointWriter:
             progress: Progress for the metrics.
             counters: Counters of the training.
             tensors: State of the training, without the weights.
+            counts: N-gram model, also if its weight is 0.
             finished: Whether the training is complete.
             must: Whether to raise an error if a file cannot be written. Otherwise, the user is warned, and the next
                 save tries again.
@@ -118,7 +131,8 @@ class CheckpointWriter:
             self.flush()
             named = {RESUME_PREFIX + name: value.cpu().numpy() for name, value in tensors.items()}
             resume = asdict(replace(counters, log_bytes=self._run.log_bytes))
-            checkpoint = self._checkpoint(progress, self._model.to_tensors() | named, finished=finished, resume=resume)
+            everything = self._model.to_tensors() | named
+            checkpoint = self._checkpoint(progress, everything, counts, finished=finished, resume=resume)
             save_checkpoint(self._run.last, checkpoint, keep=self._run.previous)
             self._has_warned = False
 
@@ -142,12 +156,15 @@ class CheckpointWriter:
         """Return the weights in the number format of the model file."""
         return {name: array.astype(self._dtype, copy=False) for name, array in self._model.to_tensors().items()}
 
-    def _checkpoint(self, progress: Progress, tensors: dict[str, Any], **more: Any) -> Checkpoint:
+    def _checkpoint(
+        self, progress: Progress, tensors: dict[str, Any], counts: NGramPart | None, **more: Any
+    ) -> Checkpoint:
         metadata = {**self._metadata, "metrics": progress.to_metrics(self._units), **more}
         return Checkpoint(
             config=self._model.config,
             tokenizer=self._tokenizer,
             tensors=tensors,
+            counts=counts,
             spelling=self._spelling,
             metadata=metadata,
         )

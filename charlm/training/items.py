@@ -64,6 +64,11 @@ class Items:
         """Return some of the items, in another order."""
         return Items(self.ids, self.starts[indices], self.lengths[indices])
 
+    def first(self, num_tokens: int) -> "Items":
+        """Return the first items that have up to `num_tokens` tokens, and at least one if there is one."""
+        count = max(1, int(np.searchsorted(np.cumsum(self.lengths), num_tokens, side="right")))
+        return self.select(np.arange(min(count, len(self))))
+
     def gathered(self) -> "Items":
         """Return a copy of the items whose array contains nothing else, in the order of the items."""
         ends = np.cumsum(self.lengths)

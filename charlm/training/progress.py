@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 
 from charlm.engine.scores import perplexity
 
+NGRAM_METRICS = ("val_nats_network", "val_nats_ngram", "ngram_weight")
+"""Metrics of a validation of a network and an n-gram model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossUnits:
@@ -38,7 +41,10 @@ class Progress:
         best_nats: Lowest validation loss so far, in nats per token.
         tokens_per_second: Speed since the training began or was resumed.
         learning_rate: Learning rate of the last update.
-        sample_nats: Loss of the best model on a sample of the training text, in nats per token; None before the end.
+        val_nats_network: Validation loss of the network alone; None if there is no n-gram model.
+        val_nats_ngram: Validation loss of the n-gram model alone.
+        ngram_weight: Weight of the n-gram model in the mixture.
+        sample_nats: Loss of the best network on a sample of the training text, in nats per token; None before the end.
     """
 
     step: int
@@ -50,6 +56,9 @@ class Progress:
     best_nats: float | None
     tokens_per_second: float
     learning_rate: float
+    val_nats_network: float | None = None
+    val_nats_ngram: float | None = None
+    ngram_weight: float | None = None
     sample_nats: float | None = None
 
     def to_metrics(self, units: LossUnits) -> dict[str, float | None]:
@@ -59,7 +68,8 @@ class Progress:
             units: Conversion to bits per character for the validation text.
         """
         nats = self.val_nats
-        return {name: value for name, value in asdict(self).items() if name != "sample_nats"} | {
+        left_out = {"sample_nats"} | {name for name in NGRAM_METRICS if getattr(self, name) is None}
+        return {name: value for name, value in asdict(self).items() if name not in left_out} | {
             "train_nats": None if math.isnan(self.train_nats) else self.train_nats,
             "val_bits_per_char": None if nats is None else units.bits_per_char(nats),
             "val_perplexity": None if nats is None else perplexity(nats),

@@ -314,6 +314,8 @@ AUTOMATIC = {
     "token_dropout": f"0 to {_MAX_WORD_DROPOUTS.token_dropout:g} for words, more with more epochs; 0 for characters",
     "recurrent_dropout": f"0 to {_MAX_DROPOUTS.recurrent_dropout:g}, more with more epochs; "
     f"0 to {_MAX_WORD_DROPOUTS.recurrent_dropout:g} for words; 0 for {_SHORT_TEXTS}",
+    "ngram": f"on for {_LONG_TEXTS} with a validation text",
+    "ngram_order": "up to 10 characters or 5 words, as long as the validation loss of the n-grams falls",
     "items": "line if the text looks like a list with one item per line, else none",
     "batch_size": f"{_range_text(BATCH_SIZES)}, more in longer trainings; {WORD_BATCH_SIZE} for words; "
     f"{_range_text((MIN_ITEMS, MAX_ITEMS))} items of a list",

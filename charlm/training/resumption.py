@@ -73,6 +73,7 @@ def prepare_resumed(
             metadata={key: saved.metadata[key] for key in KEPT_METADATA if key in saved.metadata},
             machine=machine,
             notes=(*notes, *_precision_notes(config, machine)),
+            ngram=None if saved.counts is None else saved.counts.ngram,
             saved=saved,
         )
 

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 from charlm._version import __version__
 from charlm.config import NGRAM_CELL, ModelConfig, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, Tensors
+from charlm.engine.ngram import NGram
 from charlm.engine.runs import Run
 from charlm.errors import ConfigError, RunError
 from charlm.text.corpus import CorpusReader
 from charlm.text.glove import embed_vocabulary
 from charlm.text.items import NO_ITEMS
 from charlm.text.vector_files import VectorFile, Vectors
+from charlm.training.counting import Counts, count_ngrams, wants_counts
 from charlm.training.dataset import Dataset, TextSources, read_dataset
 from charlm.training.finetune import PretrainedModel
 from charlm.training.kept_text import keep_text
-from charlm.training.launch import check_pytorch
+from charlm.training.launch import check_pytorch, rank_and_count
 from charlm.training.planner import ItemLengths, Plan, check_time, plan
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from charlm.training.progress import Progress
     from charlm.training.throughput import Machine
 
-READING, STARTING = "reading the text", "starting PyTorch"
+READING, COUNTING, STARTING = "reading the text", "counting n-grams", "starting PyTorch"
 """Parts of the preparation, as they are announced."""
 
 
@@ -67,6 +69,7 @@ class Training:
         notes: Sentences for the user.
         plan: Settings that were given or chosen, and the expected speed; None for a resumed training.
         initial: Weights to start with.
+        ngram: N-gram model that is interpolated with the network; None in processes other than process 0.
         saved: State to resume from; None for a new training.
     """
 
@@ -79,6 +82,7 @@ class Training:
     notes: tuple[str, ...] = ()
     plan: Plan | None = None
     initial: InitialWeights = field(default_factory=InitialWeights)
+    ngram: NGram | None = None
     saved: Checkpoint | None = None
 
     def make_model(self) -> "LanguageModel":
@@ -129,6 +133,7 @@ class Training:
             metadata=self.metadata,
             callbacks=callbacks,
             machine=self.machine,
+            ngram=self.ngram,
         )
         if self.saved is not None:
             trainer.resume(self.saved)
@@ -183,14 +188,19 @@ def prepare_new(
         base = None if pretrained is None else pretrained.tokenizer
         dataset = read_dataset(sources, TokenizerConfig.pick(settings), base=base)
 
+        has_ngrams, counts = wants_counts(settings, dataset), Counts()
+        if has_ngrams and rank_and_count()[0] == 0:
+            announce(COUNTING)
+            counts = count_ngrams(dataset, settings)
+
         announce(STARTING)
         machine = stack.enter_context(open_machine(request.hardware))
         announce("timing some updates to choose the settings")
-        planned = _make_plan(settings, dataset, vectors, pretrained, machine)
+        planned = _make_plan(settings, dataset, vectors, pretrained, machine, has_ngrams=has_ngrams)
         check_time(planned, machine)
         initial = _initial_weights(pretrained, vectors, dataset, planned.train.seed)
 
-        run, text_notes = Run(Path()), []
+        run, text_notes, described = Run(Path()), [], (*sources.notes(), *dataset.notes())
         if machine.workers.is_first and not dry_run:
             default_name = request.default_name or sources.corpus.name
             run = stack.enter_context(Run.create(request.name, default_name, force=request.force))
@@ -203,9 +213,10 @@ def prepare_new(
             dataset=dataset,
             metadata={**_describe(request, sources, dataset), **initial.metadata},
             machine=machine,
-            notes=(*sources.notes(), *dataset.notes(), *initial.notes, *planned.notes, *text_notes),
+            notes=(*described, *initial.notes, *counts.notes, *planned.notes, *text_notes),
             plan=planned,
             initial=initial,
+            ngram=counts.ngram,
         )
 
 
@@ -260,8 +271,15 @@ def _refuse_clashes(request: Request, settings: Mapping[str, Any], config: Token
             frozen and settings.get("tie_weights"),
             "freeze_embeddings would freeze the decoder too if tie_weights is set: omit one of them",
         ),
+        (
+            settings.get("ngram") is False and (settings.get("ngram_order") or settings.get("ngram_size")),
+            "ngram_order and ngram_size describe the n-gram model, and ngram is off: omit them, or switch it on",
+        ),
     ]
-    fields = ("validation", "val_fraction", "glove", "pretrained", "tokenizer", "freeze_embeddings", "tie_weights")
+    fields = (
+        *("validation", "val_fraction", "glove", "pretrained", "tokenizer", "freeze_embeddings", "tie_weights"),
+        *("ngram", "ngram_order", "ngram_size"),
+    )
     for clash, message in clashes:
         if clash:
             raise ConfigError(message, fields=fields)
@@ -313,6 +331,8 @@ def _make_plan(
     vectors: VectorFile | None,
     pretrained: PretrainedModel | None,
     machine: "Machine",
+    *,
+    has_ngrams: bool,
 ) -> Plan:
     """Choose the settings that were not given.
 
@@ -320,7 +340,11 @@ def _make_plan(
         ConfigError: If a setting is out of range, or the size of the word vectors is not the one that was given.
     """
     split = dataset.items
-    resolved = {"val_fraction": dataset.val_fraction, "items": NO_ITEMS if split is None else split.form.kind}
+    resolved = {
+        "val_fraction": dataset.val_fraction,
+        "items": NO_ITEMS if split is None else split.form.kind,
+        "ngram": has_ngrams,
+    }
     given = {**settings, **resolved} | _sizes_from_vectors(vectors, settings)
     lengths = None if split is None else ItemLengths(count=len(split.train), longest=split.train.longest)
     words = dataset.tokenizer_config.tokenizer == "word"

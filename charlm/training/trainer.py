@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from charlm.config import TrainConfig
-from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, load_checkpoint
+from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, NGramPart, load_checkpoint
+from charlm.engine.ngram import NGram
 from charlm.engine.predictor import START
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError
@@ -31,7 +32,7 @@ from charlm.training.schedule import Schedule, learning_rate
 from charlm.training.state import Counters, TrainingState
 from charlm.training.stopwatch import Stopwatch
 from charlm.training.throughput import Machine, mixed_precision
-from charlm.training.validation import ItemValidator, TextValidator, Validator
+from charlm.training.validation import ItemValidator, TextValidator, ValidationLoss, Validator
 
 
 class Trainer:
@@ -46,6 +47,7 @@ class Trainer:
         metadata: Metadata of the model files besides settings and metrics.
         callbacks: Functions that receive progress and warnings, and that end the training.
         machine: Device, processes and clock. Every process makes a trainer and calls the same methods.
+        ngram: N-gram model that is interpolated with the network; only the first process needs it.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Trainer:
         metadata: dict[str, Any],
         callbacks: Callbacks | None = None,
         machine: Machine | None = None,
+        ngram: NGram | None = None,
     ) -> None:
         self.model = model
         self.config = config
@@ -68,7 +71,8 @@ class Trainer:
         self._watch = Stopwatch(machine.clock, machine.clock() - machine.started)
         start_id = int(dataset.tokenizer.encode(START)[0])
         self._batches = _make_batches(dataset, config, start_id, workers)
-        self._validator = _make_validator(model, dataset, start_id, callbacks)
+        self._validator = _make_validator(model, dataset, start_id, callbacks, ngram)
+        self._counts = None if ngram is None else NGramPart(ngram=ngram, weight=0.0)
         self._schedule = Schedule(config, self._watch, self._batches, self._validator.num_tokens)
         self._state = TrainingState(
             model=model,
@@ -253,11 +257,12 @@ class Trainer:
             The progress; None if the validation was stopped.
         """
         with self._state.average.applied(half=self.config.half):
-            began, nats, counters = self._watch.read(), None, self._state.counters
+            began, result, counters = self._watch.read(), None, self._state.counters
             if self._validator.num_tokens:
-                nats = self._validator.loss()
-                if nats is None:
+                result = self._validator.validate()
+                if result is None:
                     return None
+            nats = None if result is None else result.nats
             self._schedule.record_validation(self._watch.read() - began)
             is_best = nats is None or counters.best_nats is None or nats < counters.best_nats
             if is_best:
@@ -266,12 +271,29 @@ class Trainer:
             elif not early:
                 counters.validations_without_improvement += 1
             counters.validated_step = counters.step
-            progress = self._progress(nats)
+            progress = self._with_parts(self._progress(nats), result)
             if is_best:
-                self._writer.write_best(progress)
+                self._writer.write_best(progress, self._used_counts)
             self._log(progress)
             self._callbacks.report(progress)
         return progress
+
+    def _with_parts(self, progress: Progress, result: ValidationLoss | None) -> Progress:
+        """Record the weight of the n-gram model, and return the progress with the losses of network and n-grams."""
+        if self._counts is None or result is None:
+            return progress
+        self._counts = replace(self._counts, weight=result.weight)
+        return replace(
+            progress,
+            val_nats_network=result.network_nats,
+            val_nats_ngram=result.ngram_nats,
+            ngram_weight=result.weight,
+        )
+
+    @property
+    def _used_counts(self) -> NGramPart | None:
+        """N-gram model of the model file: none if it does not help."""
+        return self._counts if self._counts is not None and self._counts.weight else None
 
     def _finish(self) -> Progress:
         """Validate if the training is complete, save, and return the progress.
@@ -287,7 +309,7 @@ class Trainer:
         if self._workers.is_first:
             if self._state.counters.step and not self._writer.has_model:  # stopped before the first validation
                 with self._state.average.applied(half=self.config.half):
-                    self._writer.keep_best(progress)
+                    self._writer.keep_best(progress, self._used_counts)
             self._writer.flush()
         self._save(must=True)
         if self._workers.is_first and self._is_complete:
@@ -306,7 +328,7 @@ class Trainer:
         if not self._workers.is_first:
             return
         counters = replace(self._state.counters, seconds=self._watch.read(), workers=self._workers.count)
-        self._writer.save(self._progress(), counters, tensors, finished=self._is_complete, must=must)
+        self._writer.save(self._progress(), counters, tensors, self._counts, finished=self._is_complete, must=must)
 
     def _fraction(self) -> float:
         """Return the share of the training that is done; slightly above 1 after a time limit."""
@@ -353,8 +375,8 @@ def _make_batches(dataset: Dataset, config: TrainConfig, start_id: int, workers:
 
 
 def _make_validator(
-    model: LanguageModel, dataset: Dataset, start_id: int, callbacks: Callbacks
+    model: LanguageModel, dataset: Dataset, start_id: int, callbacks: Callbacks, ngram: NGram | None
 ) -> Validator[Ids] | Validator[Items]:
     if dataset.items is not None:
-        return ItemValidator(model, dataset.items.train, dataset.items.validation, start_id, callbacks.stop)
-    return TextValidator(model, dataset.train_ids, dataset.val_ids, start_id, callbacks.stop)
+        return ItemValidator(model, dataset.items.train, dataset.items.validation, start_id, callbacks.stop, ngram)
+    return TextValidator(model, dataset.train_ids, dataset.val_ids, start_id, callbacks.stop, ngram)

@@ -5,6 +5,7 @@ Shapes: N number of tokens, S number of streams, H hidden.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.engine.ngram import NGram
 from charlm.text.tokenizer import Ids
+from charlm.training.counting import Nats, best_weight, interpolated_nats, item_sequences, text_sequence
 from charlm.training.items import Items
 from charlm.training.loss import IGNORED
 from charlm.training.network import LanguageModel, reset_state
@@ -46,6 +49,23 @@ SAMPLE_STREAMS = 16
 """Number of evenly spaced parts of the training text, of `STREAM_TOKENS` tokens each, that are a sample of it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ValidationLoss:
+    """Result of a validation, in nats per token.
+
+    Attributes:
+        nats: Loss of the model: of the network, or of its mixture with an n-gram model.
+        network_nats: Loss of the network alone.
+        ngram_nats: Loss of the n-gram model alone; None if there is none.
+        weight: Weight of the n-gram model in the mixture; 0 if it does not help.
+    """
+
+    nats: float
+    network_nats: float
+    ngram_nats: float | None = None
+    weight: float = 0.0
+
+
 class Validator(Generic[T]):
     """Validation of a model on data that it is not trained on, and on a sample of its training data.
 
@@ -57,16 +77,27 @@ class Validator(Generic[T]):
         data: The validation data; it may be empty. Only its first `MAX_TOKENS` tokens are used.
         start_id: The newline token.
         stop: Function that ends a validation early by returning True.
+        ngram: N-gram model that is interpolated with the network; None for the network alone.
 
     Attributes:
         data: The data that a validation reads.
     """
 
-    def __init__(self, model: LanguageModel, train_data: T, data: T, start_id: int, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        train_data: T,
+        data: T,
+        start_id: int,
+        stop: Callable[[], bool],
+        ngram: NGram | None = None,
+    ) -> None:
         self._model = model
         self._train_data = train_data
         self._start_id = start_id
         self._stop = stop
+        self._ngram = ngram
+        self._ngram_nats: Nats | None = None
         self.data = self._first(data, MAX_TOKENS)
 
     @property
@@ -85,8 +116,33 @@ class Validator(Generic[T]):
         self.data = self._first(self.data, max(sample_tokens, schedule.max_validation_tokens(seconds_per_token)))
         schedule.record_validation(seconds_per_token * self.num_tokens)
 
-    def loss(self) -> float | None:
-        """Return the validation loss in nats per token; None if it was stopped early."""
+    def validate(self) -> ValidationLoss | None:
+        """Return the validation loss; None if the validation was stopped early.
+
+        The weight of the n-gram model is the one with the lowest loss.
+        """
+        nats = self.token_nats()
+        if nats is None:
+            return None
+        network_nats = _mean(nats)
+        if self._ngram is None:
+            return ValidationLoss(nats=network_nats, network_nats=network_nats)
+        if self._ngram_nats is None or len(self._ngram_nats) != len(nats):  # `limit_time` may have shortened the data
+            self._ngram_nats = self._nats_of(self._ngram)
+        weight = best_weight(nats, self._ngram_nats)
+        return ValidationLoss(
+            nats=interpolated_nats(nats, self._ngram_nats, weight) if weight else network_nats,
+            network_nats=network_nats,
+            ngram_nats=_mean(self._ngram_nats),
+            weight=weight,
+        )
+
+    def token_nats(self) -> Nats | None:
+        """Return the loss of the network at each token of the data, in nats; None if it was stopped early."""
+        raise NotImplementedError
+
+    def _nats_of(self, ngram: NGram) -> Nats:
+        """Return the loss of an n-gram model at each token of the data, in nats."""
         raise NotImplementedError
 
     def sample_loss(self) -> float | None:
@@ -105,9 +161,12 @@ class Validator(Generic[T]):
 class TextValidator(Validator[Ids]):
     """Validation of a model on a text, (N,)."""
 
-    def loss(self) -> float | None:
-        """Return the loss on the validation text; see `Validator.loss`."""
-        return validation_loss(self._model, self.data, self._start_id, self._stop)
+    def token_nats(self) -> Nats | None:
+        """Return the loss at each token of the validation text; see `Validator.token_nats`."""
+        return validation_nats(self._model, self.data, self._start_id, self._stop)
+
+    def _nats_of(self, ngram: NGram) -> Nats:
+        return text_sequence(self.data, self._start_id).nats(ngram)
 
     def sample_loss(self) -> float | None:
         """Return the loss on evenly spaced parts of the training text; see `Validator.sample_loss`."""
@@ -123,19 +182,21 @@ class TextValidator(Validator[Ids]):
 class ItemValidator(Validator[Items]):
     """Validation of a model on a list of items in random order."""
 
-    def loss(self) -> float | None:
-        """Return the loss on the validation items; see `Validator.loss`."""
-        return item_validation_loss(self._model, self.data, self._start_id, self._stop)
+    def token_nats(self) -> Nats | None:
+        """Return the loss at each token of the validation items; see `Validator.token_nats`."""
+        return item_nats(self._model, self.data, self._start_id, self._stop)
+
+    def _nats_of(self, ngram: NGram) -> Nats:
+        return item_sequences(self.data, self._start_id).nats(ngram)
 
     def sample_loss(self) -> float | None:
         """Return the loss on the first training items; see `Validator.sample_loss`."""
-        sample = self._first(self._train_data, SAMPLE_STREAMS * STREAM_TOKENS)
-        return item_validation_loss(self._model, sample, self._start_id, self._stop)
+        sample = self._train_data.first(SAMPLE_STREAMS * STREAM_TOKENS)
+        nats = item_nats(self._model, sample, self._start_id, self._stop)
+        return None if nats is None else _mean(nats)
 
     def _first(self, data: Items, num_tokens: int) -> Items:
-        """Return the first items that have up to `num_tokens` tokens, and at least one if there is one."""
-        count = max(1, int(np.searchsorted(np.cumsum(data.lengths), num_tokens, side="right")))
-        return data.select(np.arange(min(count, len(data))))
+        return data.first(num_tokens)
 
     def _count(self, data: Items) -> int:
         return data.num_tokens
@@ -153,19 +214,23 @@ def evaluation(model: LanguageModel) -> Iterator[None]:
 
 
 @torch.no_grad()
-def item_validation_loss(
+def item_nats(
     model: LanguageModel, items: Items, start_id: int, stop: Callable[[], bool] = lambda: False
-) -> float | None:
-    """Return the mean loss over items, in nats per token. Each item starts from the zero state after one newline.
+) -> Nats | None:
+    """Return the loss at each token of items, in nats. Each item starts from the zero state after one newline.
 
     Args:
         model: The model. Its mode, training or evaluation, stays the same.
         items: The items, at least one.
         start_id: The newline token.
         stop: Called before every block. If it returns True, the result is None.
+
+    Returns:
+        The losses, (N,), in the order of the items.
     """
     device = model.decoder.bias.device
-    total = 0.0
+    nats: Nats = np.zeros(items.num_tokens, dtype=np.float32)
+    firsts = np.cumsum(items.lengths) - items.lengths
     with evaluation(model):
         for rows in np.array_split(np.argsort(items.lengths, kind="stable"), -(-len(items) // ITEM_ROWS)):
             state, longest = model.core.zero_state(len(rows)), int(items.lengths[rows[-1]])
@@ -176,15 +241,17 @@ def item_validation_loss(
                 ids, targets = map(torch.from_numpy, items.window(rows, offset, length, start_id))
                 outputs, state = model.read(ids.to(device), state)
                 counted = targets != IGNORED
-                for nats in _part_losses(model, outputs[counted.to(device)], targets[counted].to(device)):
-                    total += nats
-    return total / items.num_tokens
+                places = firsts[rows][:, None] + np.arange(offset, offset + length)
+                nats[places[counted.numpy()]] = _target_nats(
+                    model, outputs[counted.to(device)], targets[counted].to(device)
+                )
+    return nats
 
 
-def validation_loss(
+def validation_nats(
     model: LanguageModel, ids: Ids, start_id: int, stop: Callable[[], bool] = lambda: False
-) -> float | None:
-    """Return the mean loss over a text, in nats per token.
+) -> Nats | None:
+    """Return the loss at each token of a text, (N,), in nats.
 
     As in scoring, the text starts from the zero state after one newline.
 
@@ -196,32 +263,35 @@ def validation_loss(
     """
     num_streams = max(1, round(len(ids) / STREAM_TOKENS))
     length = -(-len(ids) // num_streams)
-    return _mean_loss(model, ids, np.arange(num_streams) * length, length, start_id, stop)
+    nats = _part_nats(model, ids, np.arange(num_streams) * length, length, start_id, stop)
+    return None if nats is None else nats.flatten()[: len(ids)]
 
 
 def sample_loss(
     model: LanguageModel, ids: Ids, start_id: int, stop: Callable[[], bool] = lambda: False
 ) -> float | None:
-    """Return the mean loss over evenly spaced parts of a text, in nats per token; see `validation_loss`.
+    """Return the mean loss over evenly spaced parts of a text, in nats per token; see `validation_nats`.
 
     A text that is not longer than the sample is read completely.
     """
     if len(ids) <= SAMPLE_STREAMS * STREAM_TOKENS:
-        return validation_loss(model, ids, start_id, stop)
-    starts = np.linspace(0, len(ids) - STREAM_TOKENS, SAMPLE_STREAMS).astype(np.int64)
-    return _mean_loss(model, ids, starts, STREAM_TOKENS, start_id, stop)
+        nats = validation_nats(model, ids, start_id, stop)
+    else:
+        starts = np.linspace(0, len(ids) - STREAM_TOKENS, SAMPLE_STREAMS).astype(np.int64)
+        nats = _part_nats(model, ids, starts, STREAM_TOKENS, start_id, stop)
+    return None if nats is None else _mean(nats)
 
 
 @torch.no_grad()
-def _mean_loss(
+def _part_nats(
     model: LanguageModel,
     ids: Ids,
     starts: npt.NDArray[np.int64],
     length: int,
     start_id: int,
     stop: Callable[[], bool],
-) -> float | None:
-    """Return the mean loss over parts of a text that are read in parallel, in nats per token.
+) -> Nats | None:
+    """Return the loss at each token of parts of a text that are read in parallel, in nats.
 
     Args:
         model: The model.
@@ -230,10 +300,13 @@ def _mean_loss(
         length: Number of tokens of each part. A part may extend beyond the end of the text.
         start_id: The newline token.
         stop: Called before every block. If it returns True, the result is None.
+
+    Returns:
+        The losses, (S, `length`), 0 beyond the end of the text.
     """
     device = model.decoder.bias.device
     state = model.core.zero_state(len(starts))
-    total, num_counted = 0.0, 0
+    nats: Nats = np.zeros((len(starts), length), dtype=np.float32)
     with evaluation(model):
         for offset in range(-WARM_UP_TOKENS if len(starts) > 1 else 0, length, BLOCK_STEPS):
             if stop():
@@ -248,14 +321,13 @@ def _mean_loss(
             outputs, state = model.read(torch.from_numpy(inputs).to(device), state)
             if offset >= 0 and counted.any():
                 targets = torch.from_numpy(ids[places[counted]].astype(np.int64)).to(device)
-                for nats in _part_losses(model, outputs[torch.from_numpy(counted).to(device)], targets):
-                    total += nats
-                num_counted += len(targets)
-    return total / num_counted
+                block = nats[:, offset : offset + counted.shape[1]]
+                block[counted] = _target_nats(model, outputs[torch.from_numpy(counted).to(device)], targets)
+    return nats
 
 
-def _part_losses(model: LanguageModel, outputs: Tensor, targets: Tensor) -> Iterator[float]:
-    """Yield the sum of the losses, in nats, of each part of at most `MAX_LOGITS` logits.
+def _target_nats(model: LanguageModel, outputs: Tensor, targets: Tensor) -> Nats:
+    """Return the loss at each target, (N,), in nats. Up to `MAX_LOGITS` logits are computed at a time.
 
     Args:
         model: The model.
@@ -263,5 +335,13 @@ def _part_losses(model: LanguageModel, outputs: Tensor, targets: Tensor) -> Iter
         targets: Correct tokens, (N,), int64.
     """
     rows = max(1, MAX_LOGITS // model.config.vocab_size)
-    for part, wanted in zip(torch.split(outputs, rows), torch.split(targets, rows), strict=True):
-        yield float(F.cross_entropy(model.decoder(part), wanted, reduction="sum"))
+    parts = [
+        F.cross_entropy(model.decoder(part), wanted, reduction="none").float().cpu()
+        for part, wanted in zip(torch.split(outputs, rows), torch.split(targets, rows), strict=True)
+    ]
+    nats: Nats = torch.cat(parts).numpy()
+    return nats
+
+
+def _mean(nats: Nats) -> float:
+    return float(nats.mean(dtype=np.float64))

@@ -13,6 +13,7 @@ from torch import nn
 
 from charlm.config import ModelConfig, TrainConfig
 from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.kneser_ney import estimate
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.runs import Run
 from charlm.engine.scorer import ModelStreamScorer
@@ -29,7 +30,7 @@ from charlm.training.schedule import learning_rate
 from charlm.training.state import random_state, set_random_state
 from charlm.training.throughput import Machine
 from charlm.training.trainer import Trainer
-from charlm.training.validation import sample_loss, validation_loss
+from charlm.training.validation import sample_loss, validation_nats
 from tests.conftest import VERSE
 
 TOKENIZER = CharTokenizer.from_text(VERSE)
@@ -42,6 +43,7 @@ def make_trainer(run: str | Run = "run", config: TrainConfig = QUICK, *, resume:
     shape = {"hidden_size": 8, "embedding_dim": 8, "cell": "lstm", "num_layers": 1, "dropout": 0.0}
     shape["tie_weights"] = False
     shape |= {name: more.pop(name) for name in shape if name in more}
+    ngram = more.pop("ngram", None)
     torch.manual_seed(config.seed)
     model = LanguageModel(ModelConfig(vocab_size=TOKENIZER.vocab_size, **shape))
     cut = len(IDS) - round(0.1 * len(IDS))
@@ -49,10 +51,20 @@ def make_trainer(run: str | Run = "run", config: TrainConfig = QUICK, *, resume:
     folder = Run(Path(run)) if isinstance(run, str) else run
     folder.path.mkdir(exist_ok=True)
     machine = Machine(**{name: more.pop(name) for name in ("workers", "clock") if name in more})
-    made = Trainer(model, dataset, config, run=folder, metadata={}, callbacks=Callbacks(**more), machine=machine)
-    if resume:
-        made.resume(load_checkpoint(folder.last, with_resume=True))
+    saved = load_checkpoint(folder.last, with_resume=True) if resume else None
+    if saved is not None and saved.counts is not None:
+        ngram = saved.counts.ngram
+    callbacks = Callbacks(**more)
+    made = Trainer(model, dataset, config, run=folder, metadata={}, callbacks=callbacks, machine=machine, ngram=ngram)
+    if saved is not None:
+        made.resume(saved)
     return made
+
+
+def mean_nats(model: LanguageModel, ids: np.ndarray, start_id: int = 3) -> float:
+    nats = validation_nats(model, ids, start_id)
+    assert nats is not None
+    return float(nats.mean(dtype=np.float64))
 
 
 def stop_after(calls: int) -> Callable[[], bool]:
@@ -69,7 +81,10 @@ def log_of(run: str) -> list[dict[str, Any]]:
 
 def assert_same_run(one: str, other: str) -> None:
     for file in ("model.safetensors", "last.safetensors"):
-        first, second = (load_checkpoint(Path(run, file), with_resume=True).tensors for run in (one, other))
+        checkpoints = [load_checkpoint(Path(run, file), with_resume=True) for run in (one, other)]
+        weights = [0 if checkpoint.counts is None else checkpoint.counts.weight for checkpoint in checkpoints]
+        assert weights[0] == weights[1]
+        first, second = (checkpoint.tensors for checkpoint in checkpoints)
         assert first.keys() == second.keys()
         for name in first:
             np.testing.assert_array_equal(first[name], second[name], err_msg=f"{file} {name}")
@@ -92,6 +107,18 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(shape: dict[
     torch.manual_seed(999)  # as in another process
     make_trainer("broken", resume=True, **shape).train()
     assert_same_run("whole", "broken")
+
+
+@pytest.mark.parametrize("calls", [1, 12, 26])
+def test_a_training_with_ngrams_resumes_exactly(calls: int) -> None:
+    ngram = estimate(IDS[:300], order=3, vocab_size=TOKENIZER.vocab_size, dtype=np.float16)
+    make_trainer("whole", ngram=ngram).train()
+    make_trainer("broken", ngram=ngram, stop=stop_after(calls)).train()
+    make_trainer("broken", resume=True).train()
+    assert_same_run("whole", "broken")
+    last = load_checkpoint(Path("broken/model.safetensors"))
+    assert last.counts is not None
+    assert 0 < last.counts.weight == last.metadata["metrics"]["ngram_weight"]
 
 
 @pytest.mark.parametrize("calls", range(0, 60, 7))
@@ -234,7 +261,7 @@ def test_a_full_disk_is_a_warning_during_training_and_an_error_at_the_end(monkey
 
 def test_the_best_model_stays_in_memory_while_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([2.0, 1.0] + [3.0] * 20)
-    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(validation, "validation_nats", lambda *arguments: np.array([next(losses)]))
     monkeypatch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     whole = make_trainer("whole")
@@ -294,8 +321,8 @@ def test_validation_in_parallel_streams_equals_one_pass(length: int, rng: np.ran
     tokens = torch.from_numpy(np.concatenate([[3], ids]).astype(np.int64))[None]
     with torch.no_grad():
         whole = float(sequence_loss(model(tokens[:, :-1])[0], tokens[:, 1:]))
-    assert validation_loss(model, ids, 3) == pytest.approx(whole, abs=1e-5)
-    assert validation_loss(model, ids, 3, stop=lambda: True) is None
+    assert mean_nats(model, ids) == pytest.approx(whole, abs=1e-5)
+    assert validation_nats(model, ids, 3, stop=lambda: True) is None
     assert model.training
 
 
@@ -311,14 +338,14 @@ def test_loss_of_a_sample_equals_that_of_its_parts_in_one_pass(
         losses = nn.functional.cross_entropy(model(tokens[:, :-1])[0][0], tokens[0, 1:], reduction="none")
     parts = torch.cat([losses[first : first + 50] for first in (0, 400, 800, 1200)])
     assert sample_loss(model, ids, 3) == pytest.approx(float(parts.mean()), abs=1e-5)
-    assert sample_loss(model, ids[:200], 3) == validation_loss(model, ids[:200], 3)
+    assert sample_loss(model, ids[:200], 3) == mean_nats(model, ids[:200])
 
 
 def test_training_loss_at_the_end_is_that_of_the_saved_model_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([2.0, 1.0, *[3.0] * 50])  # the second validation finds the best model
     with monkeypatch.context() as patch:
         patch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
-        patch.setattr(validation.TextValidator, "loss", lambda self: next(losses))
+        patch.setattr(validation.TextValidator, "token_nats", lambda self: np.array([next(losses)]))
         trainer = make_trainer("run", dropout=0.5)
         weights = trainer.model.to_tensors()["decoder.weight"]
         end = trainer.train()
@@ -373,7 +400,7 @@ def test_the_best_model_has_the_averaged_weights() -> None:
     best = min(line["val_nats"] for line in figures)
     trainer.model.load_tensors(kept.tensors)
     start = int(TOKENIZER.encode("\n")[0])
-    assert validation_loss(trainer.model, trainer._validator.data, start) == pytest.approx(best, abs=1e-6)
+    assert mean_nats(trainer.model, trainer._validator.data, start) == pytest.approx(best, abs=1e-6)
 
 
 def test_a_model_in_half_precision_is_validated_as_it_is_stored() -> None:
@@ -386,12 +413,12 @@ def test_a_model_in_half_precision_is_validated_as_it_is_stored() -> None:
     }
     trainer.model.load_tensors(kept.tensors)
     start = int(TOKENIZER.encode("\n")[0])
-    assert validation_loss(trainer.model, trainer._validator.data, start) == pytest.approx(end.best_nats, abs=1e-6)
+    assert mean_nats(trainer.model, trainer._validator.data, start) == pytest.approx(end.best_nats, abs=1e-6)
 
 
 def test_patience_ends_a_training_whose_validation_loss_stops_falling(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
-    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(validation, "validation_nats", lambda *arguments: np.array([next(losses)]))
     end = make_trainer("run", replace(QUICK, steps=400, patience=3)).train()
     assert end.fraction == 1
     assert end.step == 52  # the fifth of 40 validations, three after the best one
@@ -404,7 +431,12 @@ def test_without_a_time_limit_validation_is_a_small_part_of_the_tokens(
     steps: int, validations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    monkeypatch.setattr(validation.TextValidator, "loss", lambda self: read.append(self.num_tokens) or 1.0)
+
+    def token_nats(validator: validation.TextValidator) -> np.ndarray:
+        read.append(validator.num_tokens)
+        return np.ones(1)
+
+    monkeypatch.setattr(validation.TextValidator, "token_nats", token_nats)
     made = make_trainer("run", replace(QUICK, steps=steps))
     made.train()
     assert len(read) == validations
@@ -413,7 +445,7 @@ def test_without_a_time_limit_validation_is_a_small_part_of_the_tokens(
 
 def test_patience_counts_validations_before_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
-    monkeypatch.setattr(validation, "validation_loss", lambda *arguments: next(losses))
+    monkeypatch.setattr(validation, "validation_nats", lambda *arguments: np.array([next(losses)]))
     config = replace(QUICK, steps=400, patience=3)
     assert make_trainer("run", config, stop=stop_after(35)).train().fraction < 1
     assert make_trainer("run", config, resume=True).train().step == 52
@@ -425,7 +457,7 @@ def test_pretrained_model_is_validated_after_few_updates_and_its_best_state_is_k
     losses = {0: 2.0, 1: 1.9, 2: 1.8, 4: 1.5, 8: 2.5}
     made = make_trainer("run", replace(QUICK, steps=200, batch_size=8))
     monkeypatch.setattr(made._schedule, "_num_val_tokens", 10)
-    monkeypatch.setattr(made._validator, "loss", lambda: losses.get(made._state.counters.step, 3.0))
+    monkeypatch.setattr(made._validator, "token_nats", lambda: np.array([losses.get(made._state.counters.step, 3.0)]))
     end = made.train(pretrained=True)
     validated = [line["step"] for line in log_of("run") if line["val_nats"] is not None]
     assert validated[:7] == [0, 1, 2, 4, 8, 16, 28]
@@ -446,7 +478,7 @@ def test_early_validations_take_a_small_part_of_the_tokens_and_do_not_exhaust_pa
 ) -> None:
     losses = iter([1.0, *[2.0] * 100])
     made = make_trainer("run", replace(QUICK, steps=400, patience=3))
-    monkeypatch.setattr(made._validator, "loss", lambda: next(losses))
+    monkeypatch.setattr(made._validator, "token_nats", lambda: np.array([next(losses)]))
     assert made.train(pretrained=True).step == 32  # the third of 40 evenly spaced validations
     early = [step for step in range(1000) if made._schedule.is_early_validation(step)]
     assert early == [32, 64, 128, 256, 512]  # 4 times 133 tokens, in updates of 32 tokens
