@@ -28,15 +28,20 @@ from charlm._version import __version__ as __version__
 if TYPE_CHECKING:
     from charlm.api import Model as Model
     from charlm.api import NextToken as NextToken
-    from charlm.api import Surprisal as Surprisal
-    from charlm.api import Surprisals as Surprisals
     from charlm.api import TrainedRun as TrainedRun
     from charlm.api import load as load
     from charlm.api import train as train
     from charlm.engine.scores import Score as Score
+    from charlm.engine.surprisals import Surprisal as Surprisal
+    from charlm.engine.surprisals import Surprisals as Surprisals
     from charlm.errors import CharlmError as CharlmError
 
-_MODULES = {"Score": "charlm.engine.scores", "CharlmError": "charlm.errors"}
+_MODULES = {
+    "Score": "charlm.engine.scores",
+    "Surprisal": "charlm.engine.surprisals",
+    "Surprisals": "charlm.engine.surprisals",
+    "CharlmError": "charlm.errors",
+}
 
 __all__ = ["CharlmError", "Model", "NextToken", "Score", "Surprisal", "Surprisals", "TrainedRun", "load", "train"]
 

@@ -1,82 +1,31 @@
 """Python interface: load a trained model and use it, or train one."""
 
 import functools
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
-import numpy as np
-import numpy.typing as npt
-
+from charlm.engine.adaptive_predictor import AdaptivePredictor, adaptation_of
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
 from charlm.engine.item_sampler import ItemSampler, KnownItems, format_of_model, separator_of_model
 from charlm.engine.mixture import open_predictor
 from charlm.engine.novelty import Comparison, NoveltyFilter
+from charlm.engine.predictor import Predictor
 from charlm.engine.runs import MODEL_FILE, Run, find_model
 from charlm.engine.sampler import Sampler, next_tokens
-from charlm.engine.scorer import ModelStreamScorer, score_text
+from charlm.engine.scorer import score_text
 from charlm.engine.scores import Score
+from charlm.engine.surprisals import Surprisals, Unit, surprisals_of
 from charlm.engine.training_text import load_training_text
-from charlm.engine.word_scores import word_scores
 from charlm.errors import ConfigError
 from charlm.item_config import DEFAULT_ITEMS, ItemConfig
 from charlm.sample_config import SampleConfig
 from charlm.text.items import LINE, ItemFormat
-from charlm.text.line_ends import fold_line_ends
-from charlm.text.spans import token_texts
-from charlm.text.tokenizer import UNKNOWN_ID
 
 if TYPE_CHECKING:
     from charlm.training.progress import Progress
-
-Unit = Literal["token", "character", "word"]
-
-
-class Surprisal(NamedTuple):
-    """Surprisal of a part of a text.
-
-    Attributes:
-        text: The token, character or word.
-        bits: Its surprisal, -log2 of its probability given all text before it.
-        unknown: Whether it contains a token that the model does not know.
-
-    Example:
-        >>> first, *_ = charlm.load("shakespeare").surprisals("To be")
-        >>> first.text, round(first.bits, 1), first.unknown
-        ('T', 3.0, False)
-    """
-
-    text: str
-    bits: float
-    unknown: bool
-
-
-class Surprisals(list[Surprisal]):
-    """Surprisals of the parts of a text, in their order, which are also available as arrays.
-
-    Attributes:
-        bits: Surprisal of each part in bits, (N,), float64.
-        start: Position in the text at which each part begins, (N,), integers. For words, this is the position of the
-            whitespace before the word.
-        unknown: Whether each part contains a token that the model does not know, (N,), bool.
-        entropy: Entropy of the prediction of each token in bits, (N,), float64: the surprisal that the model expected.
-            For parts that are not tokens, NaN.
-
-    Example:
-        >>> tokens = charlm.load("shakespeare").surprisals("To be")
-        >>> tokens.bits.round().tolist(), tokens.entropy.round().tolist(), tokens.start.tolist()
-        ([3.0, 3.0, 0.0, 3.0, 0.0], [5.0, 1.0, 1.0, 4.0, 2.0], [0, 1, 2, 3, 4])
-    """
-
-    def __init__(self, parts: Iterable[Surprisal], entropy: npt.ArrayLike | None = None) -> None:
-        super().__init__(parts)
-        self.bits = np.array([part.bits for part in self], dtype=np.float64)
-        self.start = np.cumsum([0, *(len(part.text) for part in self[:-1])])[: len(self)]
-        self.unknown = np.array([part.unknown for part in self], dtype=np.bool_)
-        self.entropy = np.full(len(self), np.nan) if entropy is None else np.asarray(entropy, dtype=np.float64)
 
 
 class NextToken(NamedTuple):
@@ -120,7 +69,8 @@ class Model:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._checkpoint: Checkpoint = load_checkpoint(path)
-        self._predictor = open_predictor(self._checkpoint)
+        self._static = open_predictor(self._checkpoint)
+        self._adaptive = AdaptivePredictor(self._static, adaptation_of(self._checkpoint))
 
     def __repr__(self) -> str:
         config = self._checkpoint.config
@@ -148,6 +98,7 @@ class Model:
         seed: int | None = ...,
         stream: Literal[False] = ...,
         novel: int | None = ...,
+        adapt: bool = ...,
         **settings: Any,
     ) -> str: ...
 
@@ -161,6 +112,7 @@ class Model:
         seed: int | None = ...,
         stream: Literal[True],
         novel: int | None = ...,
+        adapt: bool = ...,
         **settings: Any,
     ) -> Iterator[str]: ...
 
@@ -173,6 +125,7 @@ class Model:
         seed: int | None = None,
         stream: bool = False,
         novel: int | None = None,
+        adapt: bool = False,
         **settings: Any,
     ) -> str | Iterator[str]:
         r"""Generate text that continues a prompt.
@@ -184,6 +137,7 @@ class Model:
             seed: Random seed: the same seed gives the same text. Default: a random one.
             stream: Return an iterator over pieces of text, as they are generated, instead of a string.
             novel: Number of consecutive characters of the training text that are never repeated, from 1 to 1000.
+            adapt: Whether to learn from the prompt, its names and its style, and from what is generated.
             **settings: Other fields of `charlm.sample_config.SampleConfig`, named as there: `top_k`, `top_p`, `min_p`,
                 `typical_p`, `repeat_penalty`, `repeat_last`, `lines`, `stop` (a string or several), `greedy`,
                 `allow_unknown`, `ban` (a string or several that are never written), `keep_stop`.
@@ -205,7 +159,8 @@ class Model:
             '\nI will not see thee all the world to see\n'
         """
         config = _sample_config({**settings, "length": length, "temperature": temperature, "seed": seed}, stream=stream)
-        pieces = (piece for (piece,) in self._sampler(config, novel).stream(prompt) if piece)
+        sampler = self._sampler(config, novel, adapt=adapt)
+        pieces = (piece for (piece,) in sampler.stream(prompt) if piece)
         return pieces if stream else "".join(pieces)
 
     def items(
@@ -255,16 +210,29 @@ class Model:
         found = ItemSampler(sampler=sampler, form=form, config=item_config, known=known, max_tokens=max_tokens)
         return (prompt + text for _, text in found.stream([prompt]))
 
-    def _sampler(self, config: SampleConfig, novel: int | None) -> Sampler:
-        """Return a sampler that repeats no run of `novel` characters of the training text."""
+    def _predictor(self, *, adapt: bool) -> Predictor:
+        """Return the model, or the model that adapts to the text it reads."""
+        return self._adaptive if adapt else self._static
+
+    def _sampler(self, config: SampleConfig, novel: int | None, *, adapt: bool = False) -> Sampler:
+        """Return a sampler that repeats no run of `novel` characters of the training text.
+
+        Raises:
+            ConfigError: If the model is to adapt, but was trained on a list.
+        """
         novelty = None
         if novel is not None:
             training_text = load_training_text(self.path, self.metadata)
             novelty = NoveltyFilter(training_text, novel, Comparison.of_model(self._checkpoint.tokenizer))
         separator = separator_of_model(self.metadata)
-        return Sampler(predictor=self._predictor, config=config, novelty_filter=novelty, separator=separator)
+        if adapt and separator is not None:
+            raise ConfigError(
+                "the model was trained on a list, whose items are independent; omit `adapt`", fields=["adapt"]
+            )
+        predictor = self._predictor(adapt=adapt)
+        return Sampler(predictor=predictor, config=config, novelty_filter=novelty, separator=separator)
 
-    def score(self, text: str) -> Score:
+    def score(self, text: str, *, adapt: bool = False) -> Score:
         """Return the score of a text: its negative log-likelihood, and the measures derived from it.
 
         The text starts from the zero state after one newline. Every token counts, including a final newline if the text
@@ -272,6 +240,8 @@ class Model:
 
         Args:
             text: The text.
+            adapt: Whether the model learns from the text while it reads it. Compare such a score only with others that
+                adapt.
 
         Returns:
             Nats, bits per character and per byte, perplexity, and the numbers of tokens and unknown tokens.
@@ -284,9 +254,9 @@ class Model:
             >>> round(score.bits_per_char, 2), score.num_unknown
             (1.84, 0)
         """
-        return score_text(self._predictor, text)
+        return score_text(self._predictor(adapt=adapt), text)
 
-    def surprisals(self, text: str, unit: Unit = "token") -> Surprisals:
+    def surprisals(self, text: str, unit: Unit = "token", *, adapt: bool = False) -> Surprisals:
         """Return the surprisal of each part of a text: a list, with arrays of all numbers as its attributes.
 
         Args:
@@ -294,6 +264,7 @@ class Model:
             unit: `token` for the model's own tokens. `character`: the surprisal of a token is divided evenly among its
                 characters. `word`: words are separated by whitespace; the whitespace before a word belongs to it, and
                 the whitespace after the last word is a part of its own.
+            adapt: Whether the model learns from the text while it reads it.
 
         Raises:
             ConfigError: If the unit does not exist.
@@ -303,33 +274,15 @@ class Model:
             >>> [(word.text, round(word.bits, 1)) for word in model.surprisals("To be or not", unit="word")]
             [('To', 5.8), (' be', 3.8), (' or', 9.5), (' not', 6.9)]
         """
-        if not text:
-            return Surprisals([])
-        tokenizer = self._predictor.tokenizer
-        scores = ModelStreamScorer(self._predictor, with_entropy=unit == "token").feed(fold_line_ends(text))
-        text = scores.text
-        if unit == "word":
-            return Surprisals(
-                Surprisal(text[word.begin : word.end], word.nats / math.log(2), word.num_unknown > 0)
-                for word in word_scores(tokenizer, scores)
-            )
-        texts = token_texts(tokenizer, text, scores.ids.tolist())
-        bits = (scores.nats.astype(np.float64) / math.log(2)).tolist()
-        tokens = [Surprisal(*token) for token in zip(texts, bits, (scores.ids == UNKNOWN_ID).tolist(), strict=True)]
-        match unit:
-            case "token":
-                assert scores.entropy_nats is not None, "computed for this unit"
-                return Surprisals(tokens, scores.entropy_nats / math.log(2))
-            case "character":
-                return Surprisals(_characters(tokens))
-        raise ConfigError(f"unit {unit}: must be one of token, character, word", fields=["unit"])
+        return surprisals_of(self._predictor(adapt=adapt), text, unit)
 
-    def next_tokens(self, prompt: str = "", top: int = 10) -> list[NextToken]:
+    def next_tokens(self, prompt: str = "", top: int = 10, *, adapt: bool = False) -> list[NextToken]:
         """Return the most probable next tokens after a prompt, the most probable first.
 
         Args:
             prompt: Text before the token; an empty prompt is the start of a line.
             top: Maximum number of tokens to return.
+            adapt: Whether the model learns from the prompt: what has occurred in it becomes more probable.
 
         Example:
             >>> model = charlm.load("shakespeare")
@@ -337,7 +290,7 @@ class Model:
             >>> best.token, round(best.probability, 2)
             ('e', 0.8)
         """
-        return [NextToken(*entry) for entry in next_tokens(self._predictor, prompt)[: max(0, top)]]
+        return [NextToken(*entry) for entry in next_tokens(self._predictor(adapt=adapt), prompt)[: max(0, top)]]
 
 
 def load(model: str | os.PathLike[str] | None = None) -> Model:
@@ -467,14 +420,3 @@ def _sample_config(settings: dict[str, Any], *, stream: bool) -> SampleConfig:
 def _specs(texts: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     """Return the names of one or several texts."""
     return (os.fspath(texts),) if isinstance(texts, str | os.PathLike) else tuple(os.fspath(text) for text in texts)
-
-
-def _characters(tokens: Sequence[Surprisal]) -> Iterator[Surprisal]:
-    """Divide the surprisal of each token evenly among its characters; that of an empty token goes to the next one."""
-    carried = 0.0
-    for token in tokens:
-        carried += token.bits
-        for char in token.text:
-            yield Surprisal(char, carried / len(token.text), token.unknown)
-        if token.text:
-            carried = 0.0

@@ -25,6 +25,7 @@ HELP = '''\
   :seed N       use seed N for the next text      :n N        generate N tokens
   :temp X       set the temperature               :lines N    stop after N newlines
   :NAME VALUE   set another option of charlm sample, as in :top-k 20; without VALUE, restore its default
+  :forget       with --adapt: forget all prompts so far
   :greedy       always take the most probable token, or sample again; 1 is on, 0 is off
   :show         show the settings                 :help       show this help
   :quit         end the session, as :q and Ctrl-D do; Ctrl-C stops a text'''
@@ -74,7 +75,7 @@ class Session:
             return
         if not line.startswith(":"):
             self._prompt = line
-            self._generate()
+            self._continue_prompt()
             return
         name, _, value = line[1:].strip().partition(" ")
         if name == "again":
@@ -83,6 +84,8 @@ class Session:
             click.echo(HELP, err=True)
         elif name == "show":
             click.echo(self._shown_settings(), err=True)
+        elif name == "forget":
+            self._forget()
         elif name == "seed" and value.isdecimal():
             self._seed = int(value)
         else:
@@ -100,7 +103,7 @@ class Session:
             self._lines.append(line)
         if ends:
             self._prompt, self._lines = "\n".join(self._lines), None
-            self._generate()
+            self._continue_prompt()
 
     def _generate(self) -> None:
         """Generate a text with the next seed. The seed is printed, so that the text can be generated again."""
@@ -108,6 +111,24 @@ class Session:
         config = replace(self._sampler.config, seed=self._seed)
         self._seed += 1
         self._write(replace(self._sampler, config=config), self._prompt)
+
+    def _forget(self) -> None:
+        """Forget the prompts that the model has learned from."""
+        from charlm.engine.adaptive_predictor import AdaptivePredictor
+
+        if not isinstance(self._sampler.predictor, AdaptivePredictor):
+            raise ConfigError(":forget: nothing has been learned; start the session with `adapt`", fields=["adapt"])
+        self._sampler.predictor.forget()
+
+    def _continue_prompt(self) -> None:
+        """Generate a text after a new prompt. A model that adapts learns the prompt for all later ones."""
+        from charlm.engine.adaptive_predictor import AdaptivePredictor
+
+        try:
+            self._generate()
+        finally:
+            if isinstance(self._sampler.predictor, AdaptivePredictor):
+                self._sampler.predictor.learn(f"{self._prompt}\n")
 
     def _shown_settings(self) -> str:
         config = self._sampler.config

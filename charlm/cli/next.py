@@ -2,6 +2,7 @@
 
 import click
 
+from charlm.cli.adapt import adapt_option, open_adaptive
 from charlm.cli.options import EscapedText, command, json_option, model_option, note_unknown, option, top_option
 from charlm.cli.threads import limit_threads
 from charlm.text.escapes import ESCAPES_HELP
@@ -18,9 +19,10 @@ from charlm.text.line_ends import fold_line_ends
     default="",
     help=f"Text before the token. {ESCAPES_HELP}  [default: the start of a line]",
 )
+@adapt_option("Learn from the prompt too: what has occurred in it becomes more probable.")
 @top_option("tokens")
 @json_option
-def next(model: str | None, prompt: str, top: int, as_json: bool) -> None:
+def next(model: str | None, prompt: str, adapt: bool, top: int, as_json: bool) -> None:
     """Show the most probable next tokens.
 
     Prints one line per token, the most probable first: its probability from 0 to 1, a tab, and the token. Newlines and
@@ -41,7 +43,10 @@ def next(model: str | None, prompt: str, top: int, as_json: bool) -> None:
     from charlm.engine.sampler import next_tokens
     from charlm.text.printable import escape_unprintable
 
-    predictor = open_predictor(load_checkpoint(path))
+    checkpoint = load_checkpoint(path)
+    predictor = open_predictor(checkpoint)
+    if adapt:
+        predictor = open_adaptive(predictor, checkpoint)
     note_unknown(predictor.tokenizer.unknown_in(fold_line_ends(prompt)))
     ranked = next_tokens(predictor, prompt)[:top]
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.adapt import adapt_option, open_adaptive
 from charlm.cli.options import (
     EscapedText,
     command,
@@ -80,6 +81,11 @@ SEPARATOR = "-" * 8
     metavar="FILE",
     group=PROMPT,
     help="File whose whole text is the prompt, including its last newline; - is stdin.",
+)
+@adapt_option(
+    "Learn from the prompt, its names and its style, and from what is generated. With -i, also from earlier prompts; "
+    ":forget forgets them.",
+    PROMPT,
 )
 @option("--no-prompt", is_flag=True, group=PROMPT, help="Do not print the prompt.")
 @option(
@@ -161,7 +167,9 @@ def sample(
     limit_threads(threads, path, num_sequences=len(prompts) * config.count)  # before any import of NumPy
     sampler, checkpoint = _open_sampler(path, config, options, with_nll=as_json)
     items = open_item_sampler(path, checkpoint, sampler, options)
-    output = _Output(as_json=as_json, with_prompt=not options["no_prompt"], quiet=options["quiet"])
+    output = _Output(
+        as_json=as_json, with_prompt=not options["no_prompt"], quiet=options["quiet"], adaptive=options["adapt"]
+    )
     if interactive:
         _run_session(sampler, items, output)
         return
@@ -205,6 +213,13 @@ def _open_sampler(
     from charlm.engine.sampler import Sampler
 
     checkpoint, novelty_filter = load_checkpoint(path), None
+    predictor, separator = open_predictor(checkpoint), separator_of_model(checkpoint.metadata)
+    if options["adapt"]:
+        if separator is not None:
+            raise ConfigError(
+                f"{path} was trained on a list, whose items are independent; omit `adapt`", fields=["adapt"]
+            )
+        predictor = open_adaptive(predictor, checkpoint)
     if options["novel"] is not None:
         novelty_filter = open_novelty_filter(
             *(path, checkpoint, options["corpus"], options["novel"]),
@@ -212,11 +227,11 @@ def _open_sampler(
             quiet=options["quiet"],
         )
     sampler = Sampler(
-        predictor=open_predictor(checkpoint),
+        predictor=predictor,
         config=config,
         novelty_filter=novelty_filter,
         with_nll=with_nll,
-        separator=separator_of_model(checkpoint.metadata),
+        separator=separator,
     )
     return sampler, checkpoint
 
@@ -242,11 +257,13 @@ class _Output:
         as_json: Whether to write JSON.
         with_prompt: Whether to write the prompt before its continuation.
         quiet: Whether to print no notes.
+        adaptive: Whether the model adapts to the texts.
     """
 
     as_json: bool
     with_prompt: bool
     quiet: bool
+    adaptive: bool
 
 
 def _write_samples(sampler: "Sampler", items: "ItemSampler | None", prompts: Sequence[str], output: _Output) -> None:
@@ -257,7 +274,7 @@ def _write_samples(sampler: "Sampler", items: "ItemSampler | None", prompts: Seq
     """
     if items is not None:
         if output.as_json:
-            _write_json(items.stream(prompts))
+            _write_json(items.stream(prompts), output)
         else:
             write_items(items, prompts, with_prompt=output.with_prompt)
         return
@@ -269,9 +286,9 @@ def _write_samples(sampler: "Sampler", items: "ItemSampler | None", prompts: Seq
             fields=["length", "lines", "stop"],
         )
     if output.as_json and config.beam is not None:
-        _write_json(_search(sampler, prompts), searches=True)
+        _write_json(_search(sampler, prompts), output, searches=True)
     elif output.as_json:
-        _write_json(sampler.complete(sampler.start(prompts)))
+        _write_json(sampler.complete(sampler.start(prompts)), output)
     elif config.beam is not None:
         for index, (generation, text) in enumerate(_search(sampler, prompts)):
             _write_sample(f"{SEPARATOR}\n" * (index > 0) + generation.prompt * output.with_prompt + text)
@@ -305,22 +322,24 @@ def _write_sample(text: str) -> None:
     write_text(text if text.endswith("\n") else f"{text}\n")
 
 
-def _write_json(samples: "Iterable[tuple[Generation, str]]", *, searches: bool = False) -> None:
+def _write_json(samples: "Iterable[tuple[Generation, str]]", output: _Output, *, searches: bool = False) -> None:
     """Write one line per sample, as soon as it arrives.
 
     Args:
         samples: Generations, and their texts without the prompt.
+        output: Form of the output.
         searches: Whether they are the results of a search, which has no seeds.
     """
     import json
 
+    log_probability = f"{'adaptive_' * output.adaptive}log_probability_per_token"
     for generation, text in samples:
         facts = {
             "prompt": generation.prompt,
             "text": text,
             "seed": None if searches else generation.seed,
             "tokens": generation.num_tokens,
-            "log_probability_per_token": -generation.nats_per_token,
+            log_probability: -generation.nats_per_token,
             "ended_by": generation.ended_by or "length",
         }
         sys.stdout.write(json.dumps(facts) + "\n")

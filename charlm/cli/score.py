@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.adapt import adapt_option
 from charlm.cli.completions import complete_files
 from charlm.cli.options import (
     EscapedText,
@@ -33,6 +34,7 @@ from charlm.config import MAX_BATCH_LINES
 
 if TYPE_CHECKING:
     from charlm.cli.score_views import View
+    from charlm.engine.adaptive import Adaptation
     from charlm.engine.scorer import Scorer
     from charlm.text.tokenizer import Tokenizer
 
@@ -103,6 +105,12 @@ class ScoreCommand(GroupedCommand):
 )
 @option("--total", is_flag=True, group=OUTPUT, help="Score the whole text as one stream and print its totals.")
 @option("--by-line", is_flag=True, group=OUTPUT, help="With --total: score each line independently and print the sums.")
+@adapt_option(
+    "Learn from each text while it is scored: a third part counts the lines before the current one. One file is one "
+    "document, in which the order of lines matters; with --total, all files are one. Names of columns begin with "
+    "adaptive.",
+    OUTPUT,
+)
 @option(
     "--format",
     "columns",
@@ -206,7 +214,7 @@ def _show(scorers: "list[Scorer]", options: ScoreOptions) -> bool:
     from charlm.cli.score_views import show_lines, show_total
 
     if options.total and not options.by_line:
-        counts = show_total(scorers, options.blocks(), as_json=options.as_json)
+        counts = show_total(scorers, options.blocks(), as_json=options.as_json, adaptive=options.adapt)
         passed = True
     else:
         view = _open_view(scorers[0].tokenizer, options)
@@ -231,12 +239,18 @@ def _open_view(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
     from charlm.cli.score_views import RecordView, RowView, ScoreFilter, TotalView
 
     unit, header = options.unit or "bits", not options.no_header
+    surprisal = f"adaptive_{unit}" if options.adapt else unit
     if options.total:
-        return TotalView(as_json=options.as_json)
+        return TotalView(as_json=options.as_json, adaptive=options.adapt)
     if options.per_token:
-        return TokenTable(tokenizer, unit, with_entropy=options.has_entropy, header=header, as_json=options.as_json)
+        return TokenTable(
+            *(tokenizer, unit, surprisal),
+            with_entropy=options.has_entropy,
+            header=header,
+            as_json=options.as_json,
+        )
     if options.per_word:
-        return WordTable(tokenizer, unit, header=header, as_json=options.as_json)
+        return WordTable(tokenizer, unit, surprisal, header=header, as_json=options.as_json)
     if options.color or options.page:
         return _open_heatmap(tokenizer, options)
     score_filter = ScoreFilter(above=options.above, below=options.below, quantile=options.quantile)
@@ -255,7 +269,8 @@ def _open_heatmap(tokenizer: "Tokenizer", options: ScoreOptions) -> "View":
         model = " ".join(options.models) or find_model(None).parent.name
         mixed = f" with {' '.join(options.mix)}" if options.mix else ""
         text = " ".join("standard input" if name == "-" else name for name in options.files or ("-",))
-        return PageHeatmap(tokenizer, options.page, title=f"{text}, scored by {model}{mixed}")
+        scored = "scored adaptively" if options.adapt else "scored"
+        return PageHeatmap(tokenizer, options.page, title=f"{text}, {scored} by {model}{mixed}")
     is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     if options.color == "always" or (options.color == "auto" and is_terminal):
         return ColourHeatmap(tokenizer)
@@ -273,12 +288,13 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
     is_stream = options.total and not options.by_line
     num_sequences = 1 if is_stream else MAX_BATCH_LINES
     threads = limit_threads(options.threads, path, num_sequences=num_sequences, independent=not is_stream)
+    from charlm.engine.adaptive_predictor import AdaptiveScorer, adaptation_of
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.item_sampler import separator_of_model
     from charlm.engine.mixture import open_predictor
     from charlm.engine.scorer import Mixture, ModelScorer
 
-    def open_model(path: Path) -> ModelScorer:
+    def open_model(path: Path) -> "tuple[Scorer, Adaptation]":
         checkpoint = load_checkpoint(path)
         if is_stream and separator_of_model(checkpoint.metadata) is not None:
             note(
@@ -286,11 +302,16 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
                 "with --by-line",
                 quiet=options.quiet,
             )
-        return ModelScorer(open_predictor(checkpoint), threads, with_entropy=options.has_entropy)
+        scorer = ModelScorer(open_predictor(checkpoint), threads, with_entropy=options.has_entropy)
+        return scorer, adaptation_of(checkpoint)
 
+    opened = [open_model(path) for path in (path, *more, *map(find_model, options.vs))]
     mixed = [parse_mix(mix) for mix in options.mix]
-    first: Scorer = open_model(path)
     if mixed:
-        others = [open_model(find_model(name)) for name, _ in mixed]
-        first = Mixture([first, *others], mixture_weights([weight for _, weight in mixed]))
-    return [first, *map(open_model, more), *(open_model(find_model(name)) for name in options.vs)]
+        first, adaptation = opened[0]
+        others = [open_model(find_model(name))[0] for name, _ in mixed]
+        weights = mixture_weights([weight for _, weight in mixed])
+        opened[0] = Mixture([first, *others], weights), adaptation
+    if options.adapt:
+        return [AdaptiveScorer(scorer, adaptation) for scorer, adaptation in opened]
+    return [scorer for scorer, _ in opened]

@@ -5,7 +5,7 @@ This module does not import NumPy: the help text of `charlm score` needs its tab
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -240,9 +240,20 @@ def describe(columns: Sequence[Column]) -> list[tuple[str, str]]:
     return [(column.name, column.description) for column in columns]
 
 
-def total_figures(num_models: int) -> list[Column]:
-    """Return the figures of a whole text for one model or two models."""
-    return [column for column in TOTAL_FIGURES if num_models > 1 or column.mode is None]
+def total_figures(num_models: int, *, adaptive: bool = False) -> list[Column]:
+    """Return the figures of a whole text for one model or two models, whose scores may be adaptive."""
+    figures = [column for column in TOTAL_FIGURES if num_models > 1 or column.mode is None]
+    return adaptive_columns(figures) if adaptive else figures
+
+
+def adaptive_columns(columns: Sequence[Column]) -> list[Column]:
+    """Return columns of adaptive scores. Their names say so, so that nobody compares them with others."""
+    return [
+        replace(column, name=f"adaptive{'-' if '-' in column.name else '_'}{column.name}")
+        if column.number_format.endswith("f")
+        else column
+        for column in columns
+    ]
 
 
 def parse_columns(names: str | None, mode: Mode, *, all_by_default: bool = False) -> list[Column]:

@@ -124,6 +124,7 @@ def _block_of(records: Records, context: Context | None) -> Block:
     """Return the texts of records."""
     lines, rows = Lines(), []
     for record in records:
+        lines.source = record.source
         texts: tuple[str, ...] = record.texts
         prefix = ""
         if context is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.options import noter
-from charlm.cli.score_columns import TEXT, Column, Mode, parse_columns
+from charlm.cli.score_columns import TEXT, Column, Mode, adaptive_columns, parse_columns
 from charlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ CLASHES = (
     (("several --model",), ("--vs", "--mix", "--pairs")),
     (("--pairs",), ("--vs", "--context", "--context-field")),
     (("--context",), ("--context-field",)),
+    (("--adapt",), ("--pairs", "--context", "--context-field")),
 )
 """Options that cannot be combined: each of the first with each other one of the second."""
 
@@ -62,6 +63,7 @@ class ScoreOptions:
     separator: str | None
     total: bool
     by_line: bool
+    adapt: bool
     columns: str | None
     per_token: bool
     per_word: bool
@@ -118,6 +120,7 @@ class ScoreOptions:
             "--separator": self.separator,
             "--total": self.total,
             "--by-line": self.by_line,
+            "--adapt": self.adapt,
             "--format": self.columns,
             "--per-token": self.per_token,
             "--per-word": self.per_word,
@@ -144,8 +147,8 @@ class ScoreOptions:
 
     @property
     def has_entropy(self) -> bool:
-        """True if the entropy of each prediction is printed. A mixture has none."""
-        return self.per_token and not self.mix
+        """True if the entropy of each prediction is printed. Mixtures and adaptive scores have none."""
+        return self.per_token and not self.mix and not self.adapt
 
     def parsed_columns(self) -> list[Column]:
         """Return the columns of a row.
@@ -154,6 +157,8 @@ class ScoreOptions:
             ConfigError: If a column does not exist or does not fit the other options.
         """
         columns = parse_columns(self.columns, self.mode, all_by_default=self.as_json)
+        if self.adapt:
+            columns = adaptive_columns(columns)
         if not self.fields:
             return columns
         if self.columns is not None and TEXT in [column.name for column in columns]:

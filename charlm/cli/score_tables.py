@@ -67,16 +67,19 @@ class TokenTable(View):
     Args:
         tokenizer: The model's tokenizer.
         unit: Unit of surprisal and entropy, one of `UNITS`.
+        surprisal: Name of the column of the surprisal.
         with_entropy: Whether the scores have the entropy of each prediction.
         header: Whether the table begins with a header.
         as_json: Whether to print JSON.
     """
 
-    def __init__(self, tokenizer: Tokenizer, unit: str, *, with_entropy: bool, header: bool, as_json: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, unit: str, surprisal: str, *, with_entropy: bool, header: bool, as_json: bool
+    ) -> None:
         self._tokenizer = tokenizer
         self._factor = UNITS[unit]
         entropy = ["entropy"] if with_entropy else []
-        columns = ["file", "line", "token_number", "token", unit, *entropy, "unknown", "start"]
+        columns = ["file", "line", "token_number", "token", surprisal, *entropy, "unknown", "start"]
         self._writer = TableWriter(columns, header=header, as_json=as_json)
 
     def start_line(self, row: Row) -> None:
@@ -131,14 +134,15 @@ class WordTable(View):
     Args:
         tokenizer: The model's tokenizer.
         unit: Unit of surprisal, one of `UNITS`.
+        surprisal: Name of the column of the surprisal.
         header: Whether the table begins with a header.
         as_json: Whether to print JSON.
     """
 
-    def __init__(self, tokenizer: Tokenizer, unit: str, *, header: bool, as_json: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, unit: str, surprisal: str, *, header: bool, as_json: bool) -> None:
         self._tokenizer = tokenizer
         self._factor = UNITS[unit]
-        columns = [unit if name == "surprisal" else name for name in _Word._fields]
+        columns = [surprisal if name == "surprisal" else name for name in _Word._fields]
         self._writer = TableWriter(columns, header=header, as_json=as_json)
 
     def start_line(self, row: Row) -> None:

@@ -234,10 +234,12 @@ class TotalView(View):
 
     Args:
         as_json: Whether to print JSON.
+        adaptive: Whether the scores are adaptive.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, adaptive: bool) -> None:
         self._as_json = as_json
+        self._adaptive = adaptive
         self._scores: list[Score] = []
 
     def add(self, scores: Sequence[TokenScores]) -> None:
@@ -253,7 +255,7 @@ class TotalView(View):
         """
         if not self._scores:
             raise CorpusError(EMPTY)
-        print_figures(self._scores, as_json=self._as_json)
+        print_figures(self._scores, as_json=self._as_json, adaptive=self._adaptive)
 
 
 def show_lines(scorers: Sequence[Scorer], blocks: Iterable[Block], view: View, *, texts_per_row: int = 1) -> Counts:
@@ -302,25 +304,26 @@ def _in_rows(parts: Iterable[tuple[Row, ScoredPart]], texts_per_row: int) -> Ite
         yield group[0][0], ScoredPart([scores for _, part in group for scores in part.scores])
 
 
-def show_total(scorers: Sequence[Scorer], blocks: Iterable[Block], *, as_json: bool) -> Counts:
+def show_total(scorers: Sequence[Scorer], blocks: Iterable[Block], *, as_json: bool, adaptive: bool) -> Counts:
     """Score all text as one stream and print its figures.
 
     Args:
         scorers: The models.
         blocks: The text.
         as_json: Whether to print JSON.
+        adaptive: Whether the scores are adaptive.
 
     Raises:
         CorpusError: If the text is empty.
     """
     scores = score_stream(scorers, (block.lines for block in blocks))
-    print_figures(scores, as_json=as_json)
+    print_figures(scores, as_json=as_json, adaptive=adaptive)
     return Counts(num_tokens=scores[0].num_tokens, num_unknown=scores[0].num_unknown)
 
 
-def print_figures(scores: Sequence[Score], *, as_json: bool) -> None:
+def print_figures(scores: Sequence[Score], *, as_json: bool, adaptive: bool) -> None:
     """Print the figures of a whole text, scored by each model."""
-    figures = total_figures(len(scores))
+    figures = total_figures(len(scores), adaptive=adaptive)
     if as_json:
         sys.stdout.write(json.dumps({figure.json_key: figure.json_value(scores) for figure in figures}) + "\n")
     else:

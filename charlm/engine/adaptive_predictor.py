@@ -35,7 +35,9 @@ def adaptive_nats(nats: Array, weights: tuple[Floats, Floats]) -> Array:
 
 
 class AdaptivePredictor(Predictor):
-    """Predictor that counts the tokens of each text that it reads. Each sequence is a document of its own.
+    """Predictor that counts the tokens of each text that it reads.
+
+    Each sequence is a document of its own, which begins with the texts that were learned before; see `learn`.
 
     Args:
         static: The predictor whose probabilities are adapted.
@@ -52,6 +54,16 @@ class AdaptivePredictor(Predictor):
         self.tokenizer = static.tokenizer
         self.unknown_tokens = static.unknown_tokens
         self._adaptation = adaptation
+        self.forget()
+
+    def learn(self, text: str) -> None:
+        """Count a text, as the beginning of all documents that are read later."""
+        self._learned.start_text(self.tokenizer.encode(START))
+        self._learned.read(self.tokenizer.encode(START + text)[1:])
+
+    def forget(self) -> None:
+        """Forget the texts that were learned."""
+        self._learned = Memory(self._adaptation, self.tokenizer.vocab_size, self.tokenizer.encode(START))
 
     def read(self, sequences: Sequence[Ids]) -> "AdaptiveReader":
         """Read sequences; see `Predictor.read`."""
@@ -78,7 +90,10 @@ class AdaptivePredictor(Predictor):
         return AdaptiveStream(self.static.start_stream(), self._memory(self.tokenizer.encode(START)))
 
     def _memory(self, start: Ids) -> Memory:
-        return Memory(self._adaptation, self.tokenizer.vocab_size, start)
+        """Return the memory of a document."""
+        memory = self._learned.fork()
+        memory.start_text(start)
+        return memory
 
 
 class AdaptiveReader(Reader):

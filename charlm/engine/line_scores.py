@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from charlm.engine.adaptive_predictor import AdaptiveScorer
 from charlm.engine.scorer import Scorer, StreamScorer
 from charlm.engine.scores import Score, TokenScores
 from charlm.errors import CorpusError
@@ -44,6 +45,7 @@ class LineScorer:
 
     def __init__(self, scorers: Sequence[Scorer]) -> None:
         self._scorers = scorers
+        self._source: str | None = None
         self._streams: list[StreamScorer] = []  # scorers of the line that continues, if there is one
         self.num_tokens = 0
         self.num_unknown = 0
@@ -57,6 +59,8 @@ class LineScorer:
         Yields:
             The scored lines, in the order of the lines. Read all of them before the next block is scored.
         """
+        if block.source != self._source:
+            self._start_document(block.source)
         lines, num_parts = list(block), 0
         if self._streams:
             first, num_parts = lines.pop(0), 1
@@ -68,6 +72,13 @@ class LineScorer:
         if continued is not None:
             self._streams = [scorer.start_stream() for scorer in self._scorers]
             yield self._score_part(continued, ends_line=False)
+
+    def _start_document(self, source: str) -> None:
+        """Let adaptive scorers forget the lines of other texts."""
+        self._source = source
+        for scorer in self._scorers:
+            if isinstance(scorer, AdaptiveScorer):
+                scorer.start_document()
 
     def _score_lines(self, lines: Sequence[str]) -> Iterator[Sequence[TokenScores]]:
         """Score whole lines. A batch with a long line would need much memory for padding."""
