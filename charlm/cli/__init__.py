@@ -30,6 +30,7 @@ COMMANDS = {
     "novelty": "Measure how much of a text is copied from the training text.",
     "info": "Show the metadata of a model.",
     "vectors": "Export word vectors, or compare words.",
+    "export": "Write a model to a web page.",
     "plot": "Plot the loss curves of runs.",
     "corpus": "List the named corpora, or print one.",
     "lesson": "List the lessons, or run one.",

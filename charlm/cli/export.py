@@ -1,0 +1,67 @@
+"""Command `charlm export`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from charlm.cli.options import command, model_option
+
+if TYPE_CHECKING:
+    from charlm.engine.checkpoint import Checkpoint
+
+FORMATS = {".html": "a web page"}
+"""Endings of the files that can be written, and what they are."""
+
+
+@command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@model_option
+def export(file: str, model: str | None) -> None:
+    """Write a model to a file that other programs can use.
+
+    The ending of FILE chooses the format:
+
+    \b
+      .html  a page that runs the model in a browser: it writes text and shows the
+             surprisal of a text. It needs no server and no network.
+
+    An existing file is replaced. Weights are rounded to half precision. The path of the file is printed.
+
+    \b
+    Example:
+      charlm export -m shakespeare page.html
+    """
+    if not file:
+        raise click.UsageError("FILE: the name is empty")
+    target = Path(file)
+    build = _builder(target)
+    from charlm.atomic import atomic_write
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.engine.runs import MODEL_FILE, find_model
+
+    path = find_model(model)
+    content = build(load_checkpoint(path), path.resolve().parent.name if path.name == MODEL_FILE else path.stem)
+    try:
+        with atomic_write(target) as stream:
+            stream.write(content)
+    except OSError as error:
+        raise click.ClickException(f"{file}: cannot be written ({error.strerror}); nothing was changed") from None
+    click.echo(file)
+
+
+def _builder(file: Path) -> "Callable[[Checkpoint, str], bytes]":
+    """Return the function that builds the content of a file, chosen by its ending.
+
+    Raises:
+        click.UsageError: If the ending is none of `FORMATS`, or there is no folder for the file.
+    """
+    if file.suffix.lower() not in FORMATS:
+        known = " or ".join(f"{ending} ({what})" for ending, what in FORMATS.items())
+        raise click.UsageError(f"{file}: the name must end in {known}")
+    if not file.parent.is_dir():
+        raise click.UsageError(f"{file}: there is no folder {file.parent}")
+    from charlm.engine.page_export import page_bytes
+
+    return page_bytes
