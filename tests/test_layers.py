@@ -91,6 +91,7 @@ def test_no_import_cycle() -> None:
         ["score", "--total"],
         ["next"],
         ["info"],
+        ["ls"],
         ["corpus"],
         ["novelty", "--corpus", "hello"],
         ["vectors", "export"],

@@ -29,6 +29,7 @@ COMMANDS = {
     "next": "Show the most probable next tokens.",
     "novelty": "Measure how much of a text is copied from the training text.",
     "info": "Show the metadata of a model.",
+    "ls": "List the runs and the included models.",
     "vectors": "Export word vectors, or compare words.",
     "export": "Write a model to a web page.",
     "plot": "Plot the loss curves of runs.",

@@ -219,6 +219,19 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
     )
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata of a model file without reading its weights.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, not a language model, or of a newer version of the format.
+    """
+    try:
+        with path.open("rb") as stream:
+            return parse_parts(TensorFile(stream, path).metadata, path, (METADATA_KEY,))[METADATA_KEY]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
 def _parse_header(header: Mapping[str, str], path: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Any]]:
     """Return configuration, tokenizer and metadata from the strings of a header."""
     if header.get("format") == CLASSIFIER_FORMAT:

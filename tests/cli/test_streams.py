@@ -40,6 +40,7 @@ FORMS = {
     "next": ["", "--json"],
     "novelty": ["words.txt --corpus hello", "words.txt --corpus hello --json"],
     "completion": ["bash", "zsh", "fish"],
+    "ls": ["", "--json"],
     "info": ["", "--json"],
     "vectors": ["export", "nearest T", "nearest T --json", "similar T b", "similar T b --json", "analogy T b o"],
     "plot": ["", "-o losses.svg"],
