@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+from charlm.config import NGRAM_CELL
 from charlm.engine.adaptive_predictor import AdaptivePredictor, adaptation_of
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
 from charlm.engine.item_sampler import ItemSampler, KnownItems, format_of_model, separator_of_model
@@ -75,8 +76,10 @@ class Model:
     def __repr__(self) -> str:
         config = self._checkpoint.config
         name = self.path.parent.name if self.path.name == MODEL_FILE else str(self.path)
-        shape = f"{config.cell} {config.num_layers} x {config.hidden_size}"
-        return f"<charlm.Model {name}: {shape}, {config.vocab_size} tokens>"
+        parts = [] if config.cell == NGRAM_CELL else [f"{config.cell} {config.num_layers} x {config.hidden_size}"]
+        if self._checkpoint.counts is not None:
+            parts.append(f"n-grams of order {self._checkpoint.counts.ngram.order}")
+        return f"<charlm.Model {name}: {' with '.join(parts)}, {config.vocab_size} tokens>"
 
     @property
     def tokens(self) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Command `charlm info`."""
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from charlm.cli.completions import complete_models
 from charlm.cli.options import command, json_option, model_option
 from charlm.cli.tables import print_table
+from charlm.config import NGRAM_CELL
 
 if TYPE_CHECKING:
     from charlm.engine.checkpoint import Checkpoint
@@ -32,7 +34,6 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
     if named is not None and model is not None:
         raise click.UsageError(f"{named} and -m {model}: name only one model")
     import json
-    from dataclasses import asdict
 
     from charlm.engine.checkpoint import load_checkpoint, num_parameters
     from charlm.engine.runs import find_model
@@ -43,8 +44,9 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
         "file": str(path),
         "bytes": path.stat().st_size,
         "parameters": num_parameters(checkpoint.config),
-        "model": asdict(checkpoint.config),
+        "model": _shape_facts(checkpoint),
         "tokenizer": {"kind": checkpoint.tokenizer.kind, "vocab_size": checkpoint.tokenizer.vocab_size},
+        **_ngram_facts(checkpoint),
         **_spelling_facts(checkpoint),
         **checkpoint.metadata,
     }
@@ -52,7 +54,7 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
         everything = {**facts, "tokenizer": checkpoint.tokenizer.to_dict()}
         click.echo(json.dumps(_finite(everything), indent=2, allow_nan=False))
     else:
-        print_table(_rows(facts))
+        print_table(_rows({name: value for name, value in facts.items() if value != 0}))  # without a network
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -62,6 +64,22 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def _shape_facts(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """Return the shape of the model. Without a network, most settings have no meaning."""
+    config = asdict(checkpoint.config)
+    return {name: config[name] for name in ("vocab_size", "cell")} if config["cell"] == NGRAM_CELL else config
+
+
+def _ngram_facts(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """Return the facts about the n-gram model, if the file has one."""
+    counts = checkpoint.counts
+    if counts is None:
+        return {}
+    num_bytes = sum(array.nbytes for array in counts.ngram.to_tensors().values())
+    facts = {"order": counts.ngram.order, "ngrams": counts.ngram.num_ngrams, "bytes": num_bytes}
+    return {"ngram": facts if checkpoint.config.cell == NGRAM_CELL else {**facts, "weight": counts.weight}}
 
 
 def _spelling_facts(checkpoint: "Checkpoint") -> dict[str, Any]:

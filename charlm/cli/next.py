@@ -3,6 +3,7 @@
 import click
 
 from charlm.cli.adapt import adapt_option, open_adaptive
+from charlm.cli.mix import mix_option, open_mixed
 from charlm.cli.options import EscapedText, command, json_option, model_option, note_unknown, option, top_option
 from charlm.cli.threads import limit_threads
 from charlm.text.escapes import ESCAPES_HELP
@@ -11,6 +12,7 @@ from charlm.text.line_ends import fold_line_ends
 
 @command(name="next")
 @model_option
+@mix_option()
 @option(
     "--prime",
     "prompt",
@@ -22,7 +24,7 @@ from charlm.text.line_ends import fold_line_ends
 @adapt_option("Learn from the prompt too: what has occurred in it becomes more probable.")
 @top_option("tokens")
 @json_option
-def next(model: str | None, prompt: str, adapt: bool, top: int, as_json: bool) -> None:
+def next(model: str | None, mix: tuple[str, ...], prompt: str, adapt: bool, top: int, as_json: bool) -> None:
     """Show the most probable next tokens.
 
     Prints one line per token, the most probable first: its probability from 0 to 1, a tab, and the token. Newlines and
@@ -31,6 +33,7 @@ def next(model: str | None, prompt: str, adapt: bool, top: int, as_json: bool) -
     \b
     Example:
       charlm next --prime 'To be, or not to b'
+      charlm next -m plays --mix sonnets:0.3 --prime 'To be'
     """
     import json
 
@@ -39,12 +42,11 @@ def next(model: str | None, prompt: str, adapt: bool, top: int, as_json: bool) -
     path = find_model(model)
     limit_threads(None, path)
     from charlm.engine.checkpoint import load_checkpoint
-    from charlm.engine.mixture import open_predictor
     from charlm.engine.sampler import next_tokens
     from charlm.text.printable import escape_unprintable
 
     checkpoint = load_checkpoint(path)
-    predictor = open_predictor(checkpoint)
+    predictor = open_mixed(checkpoint, mix)
     if adapt:
         predictor = open_adaptive(predictor, checkpoint)
     note_unknown(predictor.tokenizer.unknown_in(fold_line_ends(prompt)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.adapt import adapt_option, open_adaptive
+from charlm.cli.mix import mix_option, open_mixed
 from charlm.cli.options import (
     EscapedText,
     command,
@@ -66,6 +67,7 @@ SEPARATOR = "-" * 8
 
 @command()
 @model_option
+@mix_option()
 @option(
     "--prime",
     "prompt",
@@ -158,6 +160,7 @@ def sample(
       charlm sample --prime - --lines 1 --json < prompts.txt
       charlm sample --novel 30
       charlm sample -m names --items 20 --new --unique --max-chars 8
+      charlm sample -m plays --mix sonnets:0.3
     """
     from charlm.engine.runs import find_model
 
@@ -209,11 +212,10 @@ def _open_sampler(
     from charlm.cli.novelty import open_novelty_filter
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.item_sampler import separator_of_model
-    from charlm.engine.mixture import open_predictor
     from charlm.engine.sampler import Sampler
 
     checkpoint, novelty_filter = load_checkpoint(path), None
-    predictor, separator = open_predictor(checkpoint), separator_of_model(checkpoint.metadata)
+    predictor, separator = open_mixed(checkpoint, options["mix"]), separator_of_model(checkpoint.metadata)
     if options["adapt"]:
         if separator is not None:
             raise ConfigError(

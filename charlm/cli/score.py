@@ -10,6 +10,7 @@ import click
 
 from charlm.cli.adapt import adapt_option
 from charlm.cli.completions import complete_files
+from charlm.cli.mix import mix_option, mixture_weights, parse_mix
 from charlm.cli.options import (
     EscapedText,
     GroupedCommand,
@@ -27,7 +28,7 @@ from charlm.cli.options import (
     wait_note,
 )
 from charlm.cli.score_columns import COLUMNS, DEFAULT_COLUMNS, MODE_LABELS, describe
-from charlm.cli.score_options import ScoreOptions, mixture_weights, parse_mix
+from charlm.cli.score_options import ScoreOptions
 from charlm.cli.threads import limit_threads
 from charlm.cli.unknown_note import note_unknown_tokens
 from charlm.config import MAX_BATCH_LINES
@@ -162,14 +163,7 @@ class ScoreCommand(GroupedCommand):
 @option(
     "--vs", multiple=True, metavar="FILE|RUN", group=COMPARISON, help="Print the log-likelihood ratio to another model."
 )
-@option(
-    "--mix",
-    multiple=True,
-    metavar="FILE|RUN:WEIGHT",
-    group=COMPARISON,
-    help="Interpolate with the probabilities of another model. With RUN:0.3, the weight of RUN is 0.3, and that of "
-    "--model is 0.7. May be given several times.",
-)
+@mix_option(COMPARISON)
 @json_option
 @encoding_option
 @errors_option("surrogateescape")
@@ -292,7 +286,7 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.item_sampler import separator_of_model
     from charlm.engine.mixture import open_predictor
-    from charlm.engine.scorer import Mixture, ModelScorer
+    from charlm.engine.scorer import ModelScorer, ScorerMixture
 
     def open_model(path: Path) -> "tuple[Scorer, Adaptation]":
         checkpoint = load_checkpoint(path)
@@ -311,7 +305,7 @@ def _open_scorers(options: ScoreOptions) -> "list[Scorer]":
         first, adaptation = opened[0]
         others = [open_model(find_model(name))[0] for name, _ in mixed]
         weights = mixture_weights([weight for _, weight in mixed])
-        opened[0] = Mixture([first, *others], weights), adaptation
+        opened[0] = ScorerMixture([first, *others], weights), adaptation
     if options.adapt:
         return [AdaptiveScorer(scorer, adaptation) for scorer, adaptation in opened]
     return [scorer for scorer, _ in opened]

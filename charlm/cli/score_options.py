@@ -3,8 +3,6 @@
 This module does not import NumPy.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from charlm.cli.score_inputs import Block, Context
-
-WEIGHT_TOLERANCE = 1e-9
-"""Rounding error allowed in a sum of weights."""
 
 OUTPUTS = ("--total", "--per-token", "--per-word", "--color", "--html")
 ROW_OPTIONS = ("--format", "--above", "--below", "--quantile")
@@ -189,33 +184,3 @@ class ScoreOptions:
 
         has_context = self.context is not None or self.context_field is not None
         return Context(self.context, self.separator) if has_context else None
-
-
-def parse_mix(mix: str) -> tuple[str, float]:
-    """Split a value of `--mix` into the name of the model and its weight.
-
-    Raises:
-        ConfigError: If the value is not a name, a colon and a weight from 0 to 1.
-    """
-    name, _, weight_text = mix.rpartition(":")
-    try:
-        weight = float(weight_text)
-    except ValueError:
-        weight = -1.0
-    if not name or not 0 <= weight <= 1:
-        raise ConfigError(
-            f"mix {mix}: must be a model, a colon and a weight from 0 to 1, such as shakespeare:0.3", fields=["mix"]
-        )
-    return name, weight
-
-
-def mixture_weights(weights: Sequence[float]) -> list[float]:
-    """Return the weights of all models of a mixture; the first model has what the given weights leave.
-
-    Raises:
-        ConfigError: If the given weights add up to more than 1.
-    """
-    rest = 1 - math.fsum(weights)
-    if rest < -WEIGHT_TOLERANCE:
-        raise ConfigError(f"mix: the weights add up to {math.fsum(weights):g}; at most 1 is possible", fields=["mix"])
-    return [max(0.0, rest), *weights]

@@ -9,8 +9,13 @@ import click
 
 from charlm.cli.options import EscapedText, GroupedCommand, json_option, model_option, option, top_option
 from charlm.cli.streams import write_text
+from charlm.config import NGRAM_CELL
+from charlm.errors import CheckpointError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from charlm.engine.checkpoint import Checkpoint
     from charlm.text.vector_search import VectorSource
 
 file_option = option(
@@ -55,9 +60,9 @@ def export(model: str | None, header: bool) -> None:
     from charlm.engine.runs import find_model
     from charlm.text.glove import vector_lines
 
-    checkpoint = load_checkpoint(find_model(model))
-    embedding = checkpoint.tensors["embedding.weight"]
-    for line in vector_lines(checkpoint.tokenizer.tokens, embedding, header=header):
+    path = find_model(model)
+    checkpoint = load_checkpoint(path)
+    for line in vector_lines(checkpoint.tokenizer.tokens, _embedding(path, checkpoint), header=header):
         write_text(line)
 
 
@@ -163,10 +168,19 @@ def _open_source(model: str | None, file: Path | None) -> "tuple[VectorSource, C
     path = find_model(model)
     checkpoint = load_checkpoint(path)
     tokenizer = checkpoint.tokenizer
-    source = ModelVectors(
-        str(path), tokenizer.tokens, checkpoint.tensors["embedding.weight"], fold=tokenizer.folding.fold
-    )
+    source = ModelVectors(str(path), tokenizer.tokens, _embedding(path, checkpoint), fold=tokenizer.folding.fold)
     return source, lambda token: escape_unprintable(shown_token(token))
+
+
+def _embedding(path: Path, checkpoint: "Checkpoint") -> "npt.NDArray[Any]":
+    """Return the embedding of a model, (V, E).
+
+    Raises:
+        CheckpointError: If the model has no network.
+    """
+    if checkpoint.config.cell == NGRAM_CELL:
+        raise CheckpointError(f"{path}: has no vectors, because it has n-grams and no network; name another model")
+    return checkpoint.tensors["embedding.weight"]
 
 
 def _print_rows(

@@ -11,17 +11,18 @@ import functools
 import itertools
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from charlm.config import MAX_BATCH_LINES
-from charlm.engine.predictor import MAX_BLOCK_NUMBERS, START, Array, Predictor, TokenCosts
+from charlm.engine.mixture import mean_nats
+from charlm.engine.predictor import MAX_BLOCK_NUMBERS, START, Predictor, TokenCosts
 from charlm.engine.scores import Score, TokenScores
 from charlm.engine.unknown import WordCounts
-from charlm.text.joint_vocabulary import join_vocabularies
+from charlm.text.joint_vocabulary import join_vocabularies, translate_ids
 from charlm.text.line_ends import fold_line_ends
 from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer
 
@@ -155,13 +156,14 @@ class ModelStreamScorer:
         return scores
 
 
-class Mixture:
+class ScorerMixture:
     """Scorer that interpolates the probabilities of several models: p = w_1 * p_1 + w_2 * p_2 + ...
 
     The events are the tokens that at least one model knows, and one event for all other tokens. A model gives equal
     parts of the probability of its unknown token to each event that it does not know. Therefore, the interpolated
     probabilities add up to 1, even if the vocabularies differ. The spelling of a token that no model knows is
-    interpolated too.
+    interpolated too. `charlm.engine.translation.mix_predictors` gives the same probabilities for generation, which has
+    no spelling.
 
     Args:
         scorers: The models.
@@ -182,8 +184,7 @@ class Mixture:
         self.spells_unknown_tokens = all(scorer.spells_unknown_tokens for scorer in scorers)
         self._scorers = scorers
         self._weights = weights
-        ids = {token: token_id for token_id, token in enumerate(self.tokenizer.tokens) if token_id != UNKNOWN_ID}
-        self._components = [_Component(scorer.tokenizer, ids) for scorer in scorers]
+        self._components = [_Component(scorer.tokenizer, self.tokenizer) for scorer in scorers]
 
     def score_lines(self, lines: Sequence[str]) -> list[TokenScores]:
         """Score lines independently of each other.
@@ -207,7 +208,7 @@ class Mixture:
         first = scores[0]
         mapped = [component.map(part) for component, part in zip(self._components, scores, strict=True)]
         ids = np.max([part.ids for part in mapped], axis=0)  # the ids of known tokens are equal, and unknown ones are 0
-        nats = self._mean([part.nats for part in mapped])
+        nats = mean_nats([part.nats for part in mapped], self._weights)
         unknown = ids == UNKNOWN_ID
         if not unknown.any():
             return TokenScores(first.text, ids, nats)
@@ -216,14 +217,9 @@ class Mixture:
         spellings = [part.spelling_nats for part in scores if part.spelling_nats is not None]
         if len(spellings) < len(scores):  # a model has no costs for spelling
             return TokenScores(first.text, ids, nats, unknown_words=words)
-        spelt = self._mean([part.nats + unknown * spelling for part, spelling in zip(mapped, spellings, strict=True)])
+        all_nats = [part.nats + unknown * spelling for part, spelling in zip(mapped, spellings, strict=True)]
+        spelt = mean_nats(all_nats, self._weights)
         return TokenScores(first.text, ids, spelt, spelling_nats=spelt - nats, unknown_words=words)
-
-    def _mean(self, nats: Sequence[Array]) -> Array:
-        """Return the interpolated negative log-probabilities of tokens, (T,), from those of each model."""
-        weighted = [math.log(weight) - part for weight, part in zip(self._weights, nats, strict=True) if weight > 0]
-        mean: Array = -np.logaddexp.reduce(weighted, axis=0)
-        return mean
 
 
 class _Component:
@@ -231,13 +227,12 @@ class _Component:
 
     Args:
         tokenizer: The model's tokenizer.
-        ids: Ids of the known tokens in the mixture.
+        joint: Tokenizer of the mixture.
     """
 
-    def __init__(self, tokenizer: Tokenizer, ids: Mapping[str, int]) -> None:
-        self._ids = np.array([ids.get(token, UNKNOWN_ID) for token in tokenizer.tokens])
-        self._ids[UNKNOWN_ID] = UNKNOWN_ID
-        num_unknown_events = len(ids) - len(tokenizer.tokens) + 2  # both lists of tokens have one unknown token
+    def __init__(self, tokenizer: Tokenizer, joint: Tokenizer) -> None:
+        self._ids = translate_ids(tokenizer, joint)
+        num_unknown_events = joint.vocab_size - tokenizer.vocab_size + 1  # the unknown token of the mixture is one
         self._unknown_nats = np.float32(math.log(num_unknown_events))
 
     def map(self, scores: TokenScores) -> TokenScores:
@@ -254,7 +249,7 @@ class MixtureStreamScorer:
         streams: The scorers of the text by each model.
     """
 
-    def __init__(self, mixture: Mixture, streams: Sequence[StreamScorer]) -> None:
+    def __init__(self, mixture: ScorerMixture, streams: Sequence[StreamScorer]) -> None:
         self._mixture = mixture
         self._streams = streams
 

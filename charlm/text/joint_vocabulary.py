@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from charlm.errors import ConfigError
-from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
+from charlm.text.ids import smallest_dtype
+from charlm.text.tokenizer import UNKNOWN_ID, Ids, Tokenizer, tokenizer_from_dict
 
 
 def join_vocabularies(tokenizers: Sequence[Tokenizer]) -> Tokenizer:
@@ -35,6 +38,22 @@ def join_vocabularies(tokenizers: Sequence[Tokenizer]) -> Tokenizer:
     key = "chars" if first["kind"] == "char" else "tokens"
     union = dict.fromkeys(token for data in (first, *others) for token in data[key])
     return tokenizer_from_dict({**first, key: "".join(union) if key == "chars" else list(union)})
+
+
+def translate_ids(tokenizer: Tokenizer, other: Tokenizer) -> Ids:
+    """Return for each token of a tokenizer its id in another one, (V,); `UNKNOWN_ID` if it has none.
+
+    Example:
+        >>> from charlm.text.tokenizer import CharTokenizer
+        >>> translate_ids(CharTokenizer("abc"), CharTokenizer("ca")).tolist()
+        [0, 2, 0, 1]
+    """
+    ids = {token: token_id for token_id, token in enumerate(other.tokens)}
+    translated = np.array(
+        [ids.get(token, UNKNOWN_ID) for token in tokenizer.tokens], dtype=smallest_dtype(other.vocab_size)
+    )
+    translated[UNKNOWN_ID] = UNKNOWN_ID
+    return translated
 
 
 def _check_rules(first: dict[str, Any], other: dict[str, Any]) -> None:

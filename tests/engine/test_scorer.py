@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from charlm.engine.predictor import START
 from charlm.engine.rnn import RecurrentNetwork
-from charlm.engine.scorer import Mixture, ModelScorer, score_text
+from charlm.engine.scorer import ModelScorer, ScorerMixture, score_text
 from charlm.engine.scores import Score, TokenScores
 from charlm.engine.unknown import WordCounts
 from charlm.errors import ConfigError
@@ -126,7 +126,7 @@ def test_unknown_characters_are_counted_and_scored_as_the_unknown_token() -> Non
 @settings(max_examples=20)
 def test_mixture_has_the_weighted_mean_of_the_probabilities(weight: float) -> None:
     other = ModelScorer(RecurrentNetwork(make_checkpoint(VERSE, hidden_size=5, embedding_dim=3)[1]))
-    mixture = Mixture([SCORER, other], [1 - weight, weight])
+    mixture = ScorerMixture([SCORER, other], [1 - weight, weight])
     (one,), (two,), (both,) = (scorer.score_lines(["To be?\n"]) for scorer in (SCORER, other, mixture))
     expected = -np.log((1 - weight) * np.exp(-one.nats.astype(float)) + weight * np.exp(-two.nats.astype(float)))
     np.testing.assert_allclose(both.nats, expected, atol=1e-5)
@@ -144,7 +144,7 @@ def test_probabilities_of_a_mixture_of_unequal_vocabularies_add_up_to_1(
     tokenizers: list[Tokenizer], rng: np.random.Generator
 ) -> None:
     distributions = [rng.dirichlet(np.ones(tokenizer.vocab_size)) for tokenizer in tokenizers]
-    mixture = Mixture(
+    mixture = ScorerMixture(
         [FixedScorer(*pair) for pair in zip(tokenizers, distributions, strict=True)], [0.5, 0.3, 0.2]
     )  # fmt: skip
     events = [*"abcdef", "z"] + ["\n"] * (mixture.tokenizer.kind == "word")  # z stands for all other tokens
@@ -190,7 +190,7 @@ class FixedScorer:
 def test_mixture_of_models_with_different_tokens_is_an_error(tokenizers: list[Tokenizer], message: str) -> None:
     scorers = [FixedScorer(tokenizer, np.ones(tokenizer.vocab_size)) for tokenizer in tokenizers]
     with pytest.raises(ConfigError, match=message) as caught:
-        Mixture(scorers, [0.5, 0.5])
+        ScorerMixture(scorers, [0.5, 0.5])
     assert caught.value.fields == ("mix", "vs")
 
 

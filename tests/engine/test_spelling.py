@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from charlm.config import ModelConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from charlm.engine.rnn import RecurrentNetwork
-from charlm.engine.scorer import Mixture, ModelScorer, score_text
+from charlm.engine.scorer import ModelScorer, ScorerMixture, score_text
 from charlm.engine.scores import Score, TokenScores
 from charlm.engine.spelling import MAX_NGRAMS, NUM_CODE_POINTS, SpellingModel
 from charlm.errors import CheckpointError
@@ -137,23 +137,23 @@ def test_a_mixture_of_word_models_interpolates_the_probabilities_of_the_words() 
     models = [word_checkpoint(words_of()), word_checkpoint(words_of(), other_spelling)]
     one, two = (ModelScorer(RecurrentNetwork(model)) for model in models)
     (first,), (second,), (both,) = (
-        scorer.score_lines(["To xyzzy\n"]) for scorer in (one, two, Mixture([one, two], [0.7, 0.3]))
+        scorer.score_lines(["To xyzzy\n"]) for scorer in (one, two, ScorerMixture([one, two], [0.7, 0.3]))
     )
     np.testing.assert_allclose(np.exp(-both.nats), 0.7 * np.exp(-first.nats) + 0.3 * np.exp(-second.nats), rtol=1e-3)
     plain = 0.7 * np.exp(-first.token_nats) + 0.3 * np.exp(-second.token_nats)
     np.testing.assert_allclose(np.exp(-both.token_nats), plain, rtol=1e-3)
     assert both.unknown_words == ("xyzzy",)
-    (only_first,) = Mixture([one, two], [1.0, 0.0]).score_lines(["To xyzzy\n"])
+    (only_first,) = ScorerMixture([one, two], [1.0, 0.0]).score_lines(["To xyzzy\n"])
     np.testing.assert_allclose(only_first.nats, first.nats, rtol=1e-6)
     unspelt = ModelScorer(RecurrentNetwork(word_checkpoint(words_of(), spelling=None)))
-    (scores,) = Mixture([one, unspelt], [0.5, 0.5]).score_lines(["To xyzzy\n"])
+    (scores,) = ScorerMixture([one, unspelt], [0.5, 0.5]).score_lines(["To xyzzy\n"])
     assert (scores.unknown_words, scores.score.spelling_nats) == (("xyzzy",), 0)
 
 
 def test_a_mixture_spells_only_what_no_model_knows() -> None:
     one = ModelScorer(RecurrentNetwork(make_checkpoint(VERSE + "@")[1]))
     two = ModelScorer(RecurrentNetwork(make_checkpoint(VERSE + "#%")[1]))
-    (scores,) = Mixture([one, two], [0.5, 0.5]).score_lines(["@#%日\n"])
+    (scores,) = ScorerMixture([one, two], [0.5, 0.5]).score_lines(["@#%日\n"])
     assert scores.unknown_words == ("日",)
     assert scores.spelling_nats is not None
     assert (scores.spelling_nats > 0).tolist() == [False, False, False, True, False]
