@@ -90,12 +90,14 @@ class MixtureReader(Reader):
 
     def __init__(self, readers: Sequence[Reader], weights: Sequence[float]) -> None:
         self._readers = readers
-        self._weights = weights
+        self._first, *others = readers
+        self._weight, *weights_of_others = np.array(weights, dtype=np.float32)
+        self._others = list(zip(others, weights_of_others, strict=True))
 
     @property
     def rows(self) -> int:
         """Number of sequences, B."""
-        return self._readers[0].rows
+        return self._first.rows
 
     def logits(self) -> Array:
         """Return the unnormalised log-probabilities of the next token, (B, V), float32.
@@ -103,26 +105,21 @@ class MixtureReader(Reader):
         The sum of their exponentials is that of the first part. Therefore, a penalty for repeated tokens, which depends
         on the signs of logits, has the same strength as without the other parts.
         """
-        probs, log_total = self._mean(self._readers[0].logits())
+        probs, log_total = self._mean()
         logits = log_of_probs(probs)
         logits += log_total
         return logits
 
     def probs(self) -> Array:
         """Return the probabilities of the next token, (B, V), float32."""
-        return self._mean(self._readers[0].logits())[0]
+        return self._mean()[0]
 
-    def _mean(self, logits: Array) -> tuple[Array, Array]:
-        """Return the probabilities, (B, V), and the logarithms of the sums of the first part's logits, (B, 1).
-
-        Args:
-            logits: Logits of the first part, (B, V). They are overwritten.
-        """
-        probs, log_total = softmax(logits)
-        probs *= np.float32(self._weights[0])
-        for reader, weight in zip(self._readers[1:], self._weights[1:], strict=True):
+    def _mean(self) -> tuple[Array, Array]:
+        """Return the probabilities, (B, V), and the logarithm of the sum of the exponentials of the first logits."""
+        probs, log_total = softmax(self._first.logits(), self._weight)
+        for reader, weight in self._others:
             others = reader.probs()
-            others *= np.float32(weight)
+            others *= weight
             probs += others
         return probs, log_total
 

@@ -19,8 +19,6 @@ Source:
     trie of KenLM (Heafield, WMT 2011), with indices instead of bit fields.
 """
 
-import functools
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +51,7 @@ class Level:
         tokens: Last token of each n-gram, (E,), unsigned integers.
         weights: Weight of each n-gram, (E,), floats.
         begins: Index of the first n-gram of each context, and E at the end, (C + 1,), integers.
+        sums: Sum of the weights of each context, (C,), float64; None to compute it.
 
     Attributes:
         tokens: As given.
@@ -61,31 +60,18 @@ class Level:
         backoffs: Backoff of each context, (C,), float32.
     """
 
-    def __init__(self, tokens: npt.NDArray[Any], weights: Floats, begins: npt.NDArray[Any]) -> None:
+    def __init__(
+        self,
+        tokens: npt.NDArray[Any],
+        weights: Floats,
+        begins: npt.NDArray[Any],
+        sums: npt.NDArray[np.float64] | None = None,
+    ) -> None:
         self.tokens = tokens
         self.weights = weights
         self.begins = begins
-        self.backoffs = (1 - _sums(weights, begins)).astype(np.float32)
+        self.backoffs = (1 - (_sums(weights, begins) if sums is None else sums)).astype(np.float32)
         self._steps = int(np.diff(begins).max(initial=0)).bit_length()
-
-    @functools.cached_property
-    def views(self) -> tuple[memoryview, memoryview, memoryview]:
-        """Tokens, begins and backoffs, whose single numbers Python reads faster than those of arrays."""
-        return self.tokens.data, self.begins.data, self.backoffs.data
-
-    def find_one(self, context: int, token: int) -> int:
-        """Return the index of one n-gram; `NOT_FOUND` if it is missing. This is faster than `find` for one token.
-
-        Args:
-            context: Index of the context; `NOT_FOUND` for an unknown one.
-            token: Last token.
-        """
-        if context < 0:
-            return NOT_FOUND
-        tokens, begins, _ = self.views
-        end = begins[context + 1]
-        index = bisect_left(tokens, token, begins[context], end)
-        return index if index < end and tokens[index] == token else NOT_FOUND
 
     def find(self, contexts: Indices, tokens: npt.NDArray[Any]) -> Indices:
         """Return the indices of n-grams, (K,); `NOT_FOUND` for those that are missing.
@@ -202,27 +188,6 @@ class NGram:
             probs.reshape(-1)[places] += weights
         return probs
 
-    def probs_after(self, contexts: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Return the probabilities of the next token of one sequence, (V,), float32, faster than `probs`.
-
-        Args:
-            contexts: State of the sequence, (N - 1,).
-        """
-        factor = 1.0
-        addends = []
-        for level, context in zip(self.levels[::-1], contexts[::-1], strict=True):
-            if context < 0:
-                continue
-            _, begins, backoffs = level.views
-            begin, end = begins[context], begins[context + 1]
-            if begin < end:
-                addends.append((level.tokens[begin:end], level.weights[begin:end] * np.float32(factor)))
-                factor *= backoffs[context]
-        probs: npt.NDArray[np.float32] = self.unigrams * np.float32(factor)
-        for tokens, weights in addends[::-1]:
-            probs[tokens] += weights
-        return probs
-
     def nats(self, ids: npt.NDArray[Any], starts: npt.ArrayLike = 0) -> npt.NDArray[np.float32]:
         """Return the negative log-probability of each token of sequences, (T,), float32, in nats.
 
@@ -287,75 +252,13 @@ class NGram:
         vocab_size = num_contexts = len(weights)
         if not vocab_size:
             raise ValueError("an n-gram model without tokens")
-        _check_weights("weights.1", weights, np.array([0, vocab_size]))
+        _checked_sums("weights.1", weights, np.array([0, vocab_size]))
         levels = []
         for k in range(2, order + 1):
             level = _checked_level(tensors, k, num_contexts, vocab_size)
             num_contexts = len(level.tokens)
             levels.append(level)
         return cls(weights, levels)
-
-
-class NGramState:
-    """State of sequences that an n-gram model reads in parallel.
-
-    Args:
-        model: The model.
-        sequences: Token ids that have been read, of B sequences.
-    """
-
-    def __init__(self, model: NGram, sequences: Sequence[npt.NDArray[Any]]) -> None:
-        self._model = model
-        self._contexts = self._after(sequences)
-        self._one: list[int] | None = None  # the contexts of the only sequence
-        self._arrange()
-
-    def _after(self, sequences: Sequence[npt.NDArray[Any]]) -> Indices:
-        """Return the state after sequences, (N - 1, B). Only their last N - 1 tokens matter."""
-        state = self._model.start(len(sequences))
-        for age in range(self._model.order - 1, 0, -1):
-            rows = [row for row, ids in enumerate(sequences) if len(ids) >= age]
-            if rows:
-                state[:, rows] = self._model.advance(state[:, rows], np.array([sequences[row][-age] for row in rows]))
-        return state
-
-    def _arrange(self) -> None:
-        """Keep the contexts of a single sequence as a list."""
-        self._one = self._contexts[:, 0].tolist() if self._contexts.shape[1] == 1 else None
-
-    def _array(self) -> Indices:
-        """Return the contexts as an array, (N - 1, B)."""
-        return self._contexts if self._one is None else np.array(self._one, dtype=np.intp)[:, None]
-
-    @property
-    def rows(self) -> int:
-        """Number of sequences, B."""
-        num_rows: int = self._contexts.shape[1]
-        return num_rows
-
-    def probs(self) -> npt.NDArray[np.float32]:
-        """Return the probabilities of the next token, (B, V), float32."""
-        return self._model.probs(self._contexts) if self._one is None else self._model.probs_after(self._one)[None]
-
-    def advance(self, ids: npt.NDArray[Any]) -> None:
-        """Read one token of each sequence, (B,), integers."""
-        if self._one is None:
-            self._contexts = self._model.advance(self._contexts, ids)
-            return
-        token = int(ids[0])
-        longer = zip(self._model.levels, self._one[:-1], strict=False)  # the highest order is the context of nothing
-        self._one = [token, *(level.find_one(context, token) for level, context in longer)][: len(self._one)]
-
-    def select(self, rows: npt.NDArray[Any]) -> None:
-        """Continue with a selection of the sequences, which may repeat."""
-        self._contexts = self._array()[:, rows]
-        self._arrange()
-
-    def restart(self, rows: Sequence[int], ids: npt.NDArray[Any]) -> None:
-        """Let some sequences start anew, after the tokens `ids`."""
-        self._contexts = self._array()
-        self._contexts[:, rows] = self._after([ids])
-        self._arrange()
 
 
 def _checked_level(tensors: Mapping[str, npt.NDArray[Any]], order: int, num_contexts: int, vocab_size: int) -> Level:
@@ -378,8 +281,8 @@ def _checked_level(tensors: Mapping[str, npt.NDArray[Any]], order: int, num_cont
     first_of_context[begins] = True
     if not (first_of_context[1:-1] | (tokens[1:] > tokens[:-1])).all():
         raise ValueError(f"tokens.{order}: the tokens of a context are not in ascending order")
-    _check_weights(f"weights.{order}", weights, begins)
-    return Level(tokens.astype(smallest_dtype(vocab_size)), weights, begins.astype(np.uint32))
+    sums = _checked_sums(f"weights.{order}", weights, begins)
+    return Level(tokens.astype(smallest_dtype(vocab_size)), weights, begins.astype(np.uint32), sums)
 
 
 def _checked(tensors: Mapping[str, npt.NDArray[Any]], name: str, size: int | None, kinds: str) -> npt.NDArray[Any]:
@@ -395,15 +298,17 @@ def _checked(tensors: Mapping[str, npt.NDArray[Any]], name: str, size: int | Non
     return array
 
 
-def _check_weights(name: str, weights: Floats, begins: npt.NDArray[Any]) -> None:
-    """Check that weights are not negative, and that those of a context sum to less than 1.
+def _checked_sums(name: str, weights: Floats, begins: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the sum of the weights of each context, (C,), float64, which must be below 1.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If a sum reaches 1, or a weight is negative or not a number.
     """
+    sums = _sums(weights, begins)
     # NaN fails every comparison, therefore the conditions are negated.
-    if not (weights >= 0).all() or not (_sums(weights, begins) < 1).all():
+    if not (weights >= 0).all() or not (sums < 1).all():
         raise ValueError(f"{name}: a weight is negative or not a number, or the weights of a context reach 1")
+    return sums
 
 
 def _sums(weights: Floats, begins: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charlm.engine.ngram import NGram, NGramState
+from charlm.engine.ngram import NGram
+from charlm.engine.ngram_state import NGramState, SequenceReader
 from charlm.engine.predictor import (
     MAX_BLOCK_NUMBERS,
     START,
@@ -42,10 +43,13 @@ class NGramPredictor(Predictor):
         self.ngram = ngram
         self.tokenizer = tokenizer
         self.unknown_tokens = unknown_tokens
+        self._single: SequenceReader | None = None
 
     def read(self, sequences: Sequence[Ids]) -> "NGramReader":
         """Read sequences; see `Predictor.read`."""
-        return NGramReader(self.ngram, sequences, self.tokenizer.encode(START))
+        if self._single is None:  # not needed for scoring
+            self._single = SequenceReader(self.ngram)
+        return NGramReader(NGramState(self.ngram, self._single, sequences), self.tokenizer.encode(START))
 
     def score(
         self, sequences: Sequence[Ids], *, with_entropy: bool = False, stop: Callable[[], bool] = lambda: False
@@ -71,13 +75,12 @@ class NGramReader(Reader):
     """Sequences that an n-gram model reads in parallel.
 
     Args:
-        ngram: The model.
-        sequences: Token ids that have been read, at least one of each sequence.
+        state: State of the sequences.
         start: Ids of `START`.
     """
 
-    def __init__(self, ngram: NGram, sequences: Sequence[Ids], start: Ids) -> None:
-        self._state = NGramState(ngram, sequences)
+    def __init__(self, state: NGramState, start: Ids) -> None:
+        self._state = state
         self._start = start
 
     @property

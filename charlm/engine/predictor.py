@@ -29,6 +29,9 @@ MAX_BLOCK_NUMBERS = 2**22
 """Maximum number of logits or gate values that a thread holds at a time, for a text of any length."""
 
 
+ONE = np.float32(1)
+
+
 class TokenCosts(NamedTuple):
     """Costs of given tokens.
 
@@ -205,17 +208,21 @@ def stack_targets(sequences: Sequence[Ids]) -> tuple[npt.NDArray[np.intp], list[
     return targets, [int(np.count_nonzero(lengths > time)) for time in range(len(targets))]
 
 
-def softmax(logits: Array) -> tuple[Array, Array]:
-    """Return the probabilities, (B, V), for logits, (B, V), which are overwritten; and the logarithms of their sums.
+def softmax(logits: Array, weight: np.float32 = ONE) -> tuple[Array, Array]:
+    """Return the probabilities for logits.
+
+    Args:
+        logits: Unnormalised log-probabilities, (B, V). They are overwritten.
+        weight: Factor of the probabilities.
 
     Returns:
-        The probabilities, and log(sum(exp(logits))), (B, 1); both float32.
+        The probabilities times `weight`, (B, V), and log(sum(exp(logits))), (B, 1); both float32.
     """
     highest = np.maximum.reduce(logits, axis=-1, keepdims=True)
     logits -= highest
     np.exp(logits, out=logits)
     totals = np.add.reduce(logits, axis=-1, keepdims=True)
-    logits /= totals
+    logits *= weight / totals
     highest += np.log(totals)
     return logits, highest
 
