@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MINUTES ?= 2
 
-.PHONY: demo test package torture dist docs site lint types check clean
+.PHONY: demo test package torture dist docs pictures site lint types check clean
 
 ## train a model on Shakespeare's plays for two minutes, then generate text
 demo: $(VENV)/.installed
@@ -32,6 +32,10 @@ dist: $(VENV)/.installed
 ## regenerate the command outputs in README.md and docs/
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate.py README.md docs/*.md docs/guides/*.md docs/lessons/*.md
+
+## draw the pictures of the README and the guides again; needs chromium
+pictures: $(VENV)/.installed
+	$(BIN)/python docs/pictures.py
 
 ## the documentation as web pages in build/site; warnings and broken links are errors
 site: build/.site-tools

@@ -1,13 +1,16 @@
 """The documentation site: the pages and their order, links between them, and the checks of the built site."""
 
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+MAX_PICTURE_BYTES = 50_000
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,28 @@ def test_broken_links_and_foreign_files_of_web_pages_are_found(site: ModuleType,
 def test_an_existing_folder_is_not_replaced(site: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(site.SiteError, match="exists already"):
         site.build(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pictures(navigation: ModuleType) -> ModuleType:
+    return importlib.import_module("pictures")
+
+
+def test_all_pictures_are_there_and_small(pictures: ModuleType) -> None:
+    sizes = {path.name: path.stat().st_size for path in pictures.PICTURES.iterdir()}
+    assert set(sizes) == set(pictures.DRAWINGS)
+    assert max(sizes.values()) < MAX_PICTURE_BYTES
+
+
+def test_every_picture_is_shown_and_described_in_the_readme(pictures: ModuleType) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"!\[.{20,}\]\(docs/pictures/(.+?)\)", text)) == set(pictures.DRAWINGS)
+
+
+def test_the_heat_map_is_that_of_the_included_model(pictures: ModuleType, tmp_path: Path) -> None:
+    pictures.draw_heatmap(tmp_path / "heatmap.svg")
+    fresh, kept = ((path / "heatmap.svg").read_text(encoding="utf-8") for path in (tmp_path, pictures.PICTURES))
+    ElementTree.fromstring(kept)
+    assert re.findall(">(.)</text>", fresh) == re.findall(">(.)</text>", kept), "run `make pictures`"
+    different = set(fresh.splitlines()) ^ set(kept.splitlines())
+    assert len(different) <= 2, "run `make pictures`"  # on another processor, one character may have the next colour
