@@ -48,6 +48,7 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
         "tokenizer": {"kind": checkpoint.tokenizer.kind, "vocab_size": checkpoint.tokenizer.vocab_size},
         **_ngram_facts(checkpoint),
         **_spelling_facts(checkpoint),
+        **_adaptive_facts(checkpoint),
         **checkpoint.metadata,
     }
     if as_json:
@@ -86,6 +87,12 @@ def _spelling_facts(checkpoint: "Checkpoint") -> dict[str, Any]:
     """Return the facts about the spelling model of a word model, if the file has one."""
     spelling = checkpoint.spelling
     return {} if spelling is None else {"spelling": {"order": spelling.order, "characters": len(spelling.chars)}}
+
+
+def _adaptive_facts(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """Return the facts about the constants of the adaptive part, if the file has them."""
+    adaptation = checkpoint.adaptation
+    return {} if adaptation is None else {"adaptive": {"context_lengths": list(adaptation.context_lengths)}}
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -138,6 +138,7 @@ def print_summary(run: "Run", end: "Progress", units: "LossUnits") -> None:
         **_training_row(end, units, words=words, is_mixture=checkpoint.counts is not None),
         **_validation_rows(run, end, units, words=words),
         **_part_rows(checkpoint.metadata),
+        **_adaptive_row(checkpoint.metadata),
         "saved in": str(run.path),
     }
     if stopped or not is_unchanged(run, end):
@@ -175,6 +176,14 @@ def _part_rows(metadata: Mapping[str, Any]) -> dict[str, str]:
         case {"val_nats_network": float(network), "val_nats_ngram": float(ngram), "ngram_weight": float(weight)}:
             together = f"with weight {weight:.2f}" if weight else "not used, because they do not help"
             return {"parts": f"network alone {network:.4f} nats, n-grams alone {ngram:.4f} nats ({together})"}
+    return {}
+
+
+def _adaptive_row(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the row with the validation loss of the adaptive model, from the metadata of a model file."""
+    match metadata.get("metrics"):
+        case {"val_nats_adaptive": float(nats)}:
+            return {"adaptive": f"{nats:.4f} nats (validation text, with --adapt)"}
     return {}
 
 

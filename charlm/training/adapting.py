@@ -10,6 +10,7 @@ Source:
     Jelinek and Mercer, Interpolated estimation of Markov source parameters from sparse data, 1980.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy.typing as npt
 
 from charlm.engine.adaptive import COUNT_CLASSES, FOLLOWER_CLASSES, Adaptation
 
-ITERATIONS = 10
-"""Number of steps. The loss after 10 and after 40 steps differs by less than 0.001 nats per token."""
+FIRST_STEPS, LATER_STEPS = 10, 2
+"""Number of steps from the default gains, and from those of the validation before. The loss after 10 and after 40 steps
+differs by less than 0.001 nats per token."""
 
 PRIOR_TOKENS = 10.0
 """Number of tokens of each class that the default gain counts as, so that rare classes keep nearly this gain."""
@@ -27,7 +29,6 @@ MAX_GAIN = 0.999
 """Maximum of a gain, so that every token keeps a probability above 0."""
 
 Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
 
 
 class Predictions(NamedTuple):
@@ -39,9 +40,9 @@ class Predictions(NamedTuple):
         classes: Class of occurrences and of followers of the context, as an index, (E,).
     """
 
-    places: Indices
-    frequencies: Floats
-    classes: Indices
+    places: npt.NDArray[np.int32]
+    frequencies: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.uint8]
 
 
 def predictions(ids: npt.NDArray[Any], context_lengths: tuple[int, ...]) -> list[Predictions]:
@@ -68,9 +69,9 @@ def predictions(ids: npt.NDArray[Any], context_lengths: tuple[int, ...]) -> list
             follower_class = np.minimum(followers[places], FOLLOWER_CLASSES) - 1
             found.append(
                 Predictions(
-                    places,
-                    counts[places] / occurrences[places],
-                    (count_class * FOLLOWER_CLASSES + follower_class).astype(np.intp),
+                    places.astype(np.int32),
+                    (counts[places] / occurrences[places]).astype(np.float32),
+                    (count_class * FOLLOWER_CLASSES + follower_class).astype(np.uint8),
                 )
             )
     return found
@@ -99,7 +100,7 @@ def _sums_before(keys: npt.NDArray[np.int64], counted: npt.NDArray[np.bool_]) ->
     return sums
 
 
-def adaptive_loss(nats: npt.NDArray[Any], found: list[Predictions], adaptation: Adaptation) -> float:
+def adaptive_loss(nats: npt.NDArray[Any], found: Sequence[Predictions], adaptation: Adaptation) -> float:
     """Return the loss of a text by the adaptive model, in nats per token.
 
     Args:
@@ -111,23 +112,27 @@ def adaptive_loss(nats: npt.NDArray[Any], found: list[Predictions], adaptation: 
     return float(-np.log(_interpolated(np.exp(-nats.astype(np.float64)), found, gains)[-1]).mean())
 
 
-def fit(nats: npt.NDArray[Any], found: list[Predictions], default: Adaptation) -> Adaptation:
+def fit(
+    nats: npt.NDArray[Any], found: Sequence[Predictions], default: Adaptation, earlier: Adaptation | None = None
+) -> Adaptation:
     """Return the constants that fit a text.
 
     Args:
         nats: Negative log-probability of each token by the static model, (N,).
         found: The predictions of the tokens, for the context lengths of `default`.
-        default: The constants to start from, which also count as some observed tokens.
+        default: The default constants, which count as some observed tokens.
+        earlier: Constants to start from, which fitted the text before the model was trained further; None to start from
+            the default ones.
     """
     static = np.exp(-nats.astype(np.float64))
     prior = default.gains.reshape(len(found), -1).astype(np.float64)
-    gains = prior
-    for _ in range(ITERATIONS):
+    gains = prior if earlier is None else earlier.gains.reshape(prior.shape).astype(np.float64)
+    for _ in range(FIRST_STEPS if earlier is None else LATER_STEPS):
         gains = _improved(static, found, gains, prior)
     return Adaptation(default.context_lengths, gains.reshape(default.gains.shape).astype(np.float32))
 
 
-def _improved(static: Floats, found: list[Predictions], gains: Floats, prior: Floats) -> Floats:
+def _improved(static: Floats, found: Sequence[Predictions], gains: Floats, prior: Floats) -> Floats:
     """Return the gains after one step of expectation maximisation."""
     improved = np.empty_like(gains)
     levels = _interpolated(static, found, gains)
@@ -143,7 +148,7 @@ def _improved(static: Floats, found: list[Predictions], gains: Floats, prior: Fl
     return np.minimum(improved, MAX_GAIN)
 
 
-def _interpolated(static: Floats, found: list[Predictions], gains: Floats) -> list[Floats]:
+def _interpolated(static: Floats, found: Sequence[Predictions], gains: Floats) -> list[Floats]:
     """Return the probabilities of the tokens, (N,), by the static model and then up to each context length."""
     levels = [static]
     for (places, frequencies, classes), of_length in zip(found, gains, strict=True):

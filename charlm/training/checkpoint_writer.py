@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from charlm.config import TrainConfig
+from charlm.engine.adaptive import Adaptation
 from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, NGramPart, save_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CharlmError
@@ -33,6 +34,7 @@ class CheckpointWriter:
 
     Attributes:
         last_save_seconds: Time of the last save, in seconds of the training.
+        adaptation: Constants of the adaptive part of the model, which all files get.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class CheckpointWriter:
         self._warn = warn
         self._save_every = config.save_every
         self.last_save_seconds = 0.0
+        self.adaptation: Adaptation | None = None
         self._unsaved_best: Checkpoint | None = None
         self._has_warned = False
 
@@ -165,6 +168,7 @@ class CheckpointWriter:
             tokenizer=self._tokenizer,
             tensors=tensors,
             counts=counts,
+            adaptation=self.adaptation,
             spelling=self._spelling,
             metadata=metadata,
         )

@@ -155,8 +155,14 @@ def interpolated_nats(network_nats: Nats, ngram_nats: Nats, weight: float) -> fl
         ngram_nats: That of the n-gram model.
         weight: Weight of the n-gram model.
     """
+    return float(interpolated_token_nats(network_nats, ngram_nats, weight).mean())
+
+
+def interpolated_token_nats(network_nats: Nats, ngram_nats: Nats, weight: float) -> npt.NDArray[np.float64]:
+    """Return the loss of a mixture at each token, (N,), in nats; see `interpolated_nats`."""
     network, ngram = _probs(network_nats, ngram_nats)
-    return float(-np.log((1 - weight) * network + weight * ngram).mean())
+    nats: npt.NDArray[np.float64] = -np.log((1 - weight) * network + weight * ngram)
+    return nats
 
 
 def _probs(*nats: Nats) -> tuple[npt.NDArray[np.float64], ...]:

@@ -8,6 +8,9 @@ from charlm.engine.scores import perplexity
 NGRAM_METRICS = ("val_nats_network", "val_nats_ngram", "ngram_weight")
 """Metrics of a validation of a network and an n-gram model."""
 
+OPTIONAL_METRICS = ("sample_nats", "val_nats_adaptive", *NGRAM_METRICS)
+"""Metrics that only some reports have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossUnits:
@@ -44,6 +47,8 @@ class Progress:
         val_nats_network: Validation loss of the network alone; None if there is no n-gram model.
         val_nats_ngram: Validation loss of the n-gram model alone.
         ngram_weight: Weight of the n-gram model in the mixture.
+        val_nats_adaptive: Validation loss of the model if it adapts to the text that it reads; None unless this is the
+            validation of the best model so far.
         sample_nats: Loss of the best network on a sample of the training text, in nats per token; None before the end.
     """
 
@@ -59,6 +64,7 @@ class Progress:
     val_nats_network: float | None = None
     val_nats_ngram: float | None = None
     ngram_weight: float | None = None
+    val_nats_adaptive: float | None = None
     sample_nats: float | None = None
 
     def to_metrics(self, units: LossUnits) -> dict[str, float | None]:
@@ -68,7 +74,7 @@ class Progress:
             units: Conversion to bits per character for the validation text.
         """
         nats = self.val_nats
-        left_out = {"sample_nats"} | {name for name in NGRAM_METRICS if getattr(self, name) is None}
+        left_out = {"sample_nats"} | {name for name in OPTIONAL_METRICS if getattr(self, name) is None}
         return {name: value for name, value in asdict(self).items() if name not in left_out} | {
             "train_nats": None if math.isnan(self.train_nats) else self.train_nats,
             "val_bits_per_char": None if nats is None else units.bits_per_char(nats),

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from charlm.config import TrainConfig
+from charlm.engine.adaptive import Adaptation
 from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, NGramPart, load_checkpoint
 from charlm.engine.ngram import NGram
 from charlm.engine.predictor import START
@@ -73,6 +74,7 @@ class Trainer:
         self._batches = _make_batches(dataset, config, start_id, workers)
         self._validator = _make_validator(model, dataset, start_id, callbacks, ngram)
         self._counts = None if ngram is None else NGramPart(ngram=ngram, weight=0.0)
+        self._default_adaptation = Adaptation.default(dataset.tokenizer.kind)
         self._schedule = Schedule(config, self._watch, self._batches, self._validator.num_tokens)
         self._state = TrainingState(
             model=model,
@@ -114,6 +116,7 @@ class Trainer:
         except CheckpointError as error:
             raise CheckpointError(f"{self._run.path}: {error}") from None
         self._state.counters = counters
+        self._writer.adaptation = checkpoint.adaptation
         self._watch.add(counters.seconds)
         if self._workers.is_first:
             self._run.truncate_log(counters.log_bytes)
@@ -272,6 +275,8 @@ class Trainer:
                 counters.validations_without_improvement += 1
             counters.validated_step = counters.step
             progress = self._with_parts(self._progress(nats), result)
+            if is_best and result is not None:
+                progress = self._with_adaptation(progress, result)
             if is_best:
                 self._writer.write_best(progress, self._used_counts)
             self._log(progress)
@@ -289,6 +294,14 @@ class Trainer:
             val_nats_ngram=result.ngram_nats,
             ngram_weight=result.weight,
         )
+
+    def _with_adaptation(self, progress: Progress, result: ValidationLoss) -> Progress:
+        """Fit the adaptive part to the validation text, and return the progress with the loss of the adaptive model."""
+        fitted = self._validator.fit_adaptation(result, self._default_adaptation, self._writer.adaptation)
+        if fitted is None:
+            return progress
+        self._writer.adaptation, nats = fitted
+        return replace(progress, val_nats_adaptive=nats)
 
     @property
     def _used_counts(self) -> NGramPart | None:

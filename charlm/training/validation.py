@@ -3,10 +3,10 @@
 Shapes: N number of tokens, S number of streams, H hidden.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.engine.adaptive import Adaptation
 from charlm.engine.ngram import NGram
 from charlm.text.tokenizer import Ids
-from charlm.training.counting import Nats, best_weight, interpolated_nats, item_sequences, text_sequence
+from charlm.training.adapting import Predictions, adaptive_loss, fit, predictions
+from charlm.training.counting import Nats, best_weight, interpolated_token_nats, item_sequences, text_sequence
 from charlm.training.items import Items
 from charlm.training.loss import IGNORED
 from charlm.training.network import LanguageModel, reset_state
@@ -58,10 +60,12 @@ class ValidationLoss:
         network_nats: Loss of the network alone.
         ngram_nats: Loss of the n-gram model alone; None if there is none.
         weight: Weight of the n-gram model in the mixture; 0 if it does not help.
+        token_nats: Loss at each token of the data, (N,).
     """
 
     nats: float
     network_nats: float
+    token_nats: npt.NDArray[np.floating[Any]]
     ngram_nats: float | None = None
     weight: float = 0.0
 
@@ -126,13 +130,15 @@ class Validator(Generic[T]):
             return None
         network_nats = _mean(nats)
         if self._ngram is None:
-            return ValidationLoss(nats=network_nats, network_nats=network_nats)
+            return ValidationLoss(nats=network_nats, network_nats=network_nats, token_nats=nats)
         if self._ngram_nats is None or len(self._ngram_nats) != len(nats):  # `limit_time` may have shortened the data
             self._ngram_nats = self._nats_of(self._ngram)
         weight = best_weight(nats, self._ngram_nats)
+        token_nats = interpolated_token_nats(nats, self._ngram_nats, weight) if weight else nats
         return ValidationLoss(
-            nats=interpolated_nats(nats, self._ngram_nats, weight) if weight else network_nats,
+            nats=float(token_nats.mean(dtype=np.float64)),
             network_nats=network_nats,
+            token_nats=token_nats,
             ngram_nats=_mean(self._ngram_nats),
             weight=weight,
         )
@@ -140,6 +146,18 @@ class Validator(Generic[T]):
     def token_nats(self) -> Nats | None:
         """Return the loss of the network at each token of the data, in nats; None if it was stopped early."""
         raise NotImplementedError
+
+    def fit_adaptation(
+        self, loss: ValidationLoss, default: Adaptation, earlier: Adaptation | None
+    ) -> tuple[Adaptation, float] | None:
+        """Return the constants of the adaptive part that fit the data, and their loss; None for a list of items.
+
+        Args:
+            loss: Loss of the model on the data.
+            default: Constants of models that are not fitted.
+            earlier: Constants that fitted the data at a validation before.
+        """
+        return None
 
     def _nats_of(self, ngram: NGram) -> Nats:
         """Return the loss of an n-gram model at each token of the data, in nats."""
@@ -161,9 +179,23 @@ class Validator(Generic[T]):
 class TextValidator(Validator[Ids]):
     """Validation of a model on a text, (N,)."""
 
+    _predictions: Sequence[Predictions] = ()
+    _num_predicted = 0
+
     def token_nats(self) -> Nats | None:
         """Return the loss at each token of the validation text; see `Validator.token_nats`."""
         return validation_nats(self._model, self.data, self._start_id, self._stop)
+
+    def fit_adaptation(
+        self, loss: ValidationLoss, default: Adaptation, earlier: Adaptation | None
+    ) -> tuple[Adaptation, float] | None:
+        """Fit the adaptive part to the validation text; see `Validator.fit_adaptation`."""
+        if self._num_predicted != len(loss.token_nats):  # `limit_time` may have shortened the data
+            self._num_predicted = len(loss.token_nats)
+            ids = np.concatenate([[self._start_id], self.data])
+            self._predictions = predictions(ids, default.context_lengths)
+        adaptation = fit(loss.token_nats, self._predictions, default, earlier)
+        return adaptation, adaptive_loss(loss.token_nats, self._predictions, adaptation)
 
     def _nats_of(self, ngram: NGram) -> Nats:
         return text_sequence(self.data, self._start_id).nats(ngram)

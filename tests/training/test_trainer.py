@@ -84,6 +84,8 @@ def assert_same_run(one: str, other: str) -> None:
         checkpoints = [load_checkpoint(Path(run, file), with_resume=True) for run in (one, other)]
         weights = [0 if checkpoint.counts is None else checkpoint.counts.weight for checkpoint in checkpoints]
         assert weights[0] == weights[1]
+        gains = [None if one.adaptation is None else one.adaptation.gains.tolist() for one in checkpoints]
+        assert gains[0] == gains[1]
         first, second = (checkpoint.tensors for checkpoint in checkpoints)
         assert first.keys() == second.keys()
         for name in first:
@@ -261,7 +263,7 @@ def test_a_full_disk_is_a_warning_during_training_and_an_error_at_the_end(monkey
 
 def test_the_best_model_stays_in_memory_while_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([2.0, 1.0] + [3.0] * 20)
-    monkeypatch.setattr(validation, "validation_nats", lambda *arguments: np.array([next(losses)]))
+    monkeypatch.setattr(validation, "validation_nats", lambda model, ids, *more: np.full(len(ids), next(losses)))
     monkeypatch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     whole = make_trainer("whole")
@@ -345,7 +347,7 @@ def test_training_loss_at_the_end_is_that_of_the_saved_model_without_dropout(mon
     losses = iter([2.0, 1.0, *[3.0] * 50])  # the second validation finds the best model
     with monkeypatch.context() as patch:
         patch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
-        patch.setattr(validation.TextValidator, "token_nats", lambda self: np.array([next(losses)]))
+        patch.setattr(validation.TextValidator, "token_nats", lambda self: np.full(len(self.data), next(losses)))
         trainer = make_trainer("run", dropout=0.5)
         weights = trainer.model.to_tensors()["decoder.weight"]
         end = trainer.train()
@@ -418,7 +420,7 @@ def test_a_model_in_half_precision_is_validated_as_it_is_stored() -> None:
 
 def test_patience_ends_a_training_whose_validation_loss_stops_falling(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
-    monkeypatch.setattr(validation, "validation_nats", lambda *arguments: np.array([next(losses)]))
+    monkeypatch.setattr(validation, "validation_nats", lambda model, ids, *more: np.full(len(ids), next(losses)))
     end = make_trainer("run", replace(QUICK, steps=400, patience=3)).train()
     assert end.fraction == 1
     assert end.step == 52  # the fifth of 40 validations, three after the best one
@@ -434,7 +436,7 @@ def test_without_a_time_limit_validation_is_a_small_part_of_the_tokens(
 
     def token_nats(validator: validation.TextValidator) -> np.ndarray:
         read.append(validator.num_tokens)
-        return np.ones(1)
+        return np.ones(validator.num_tokens)
 
     monkeypatch.setattr(validation.TextValidator, "token_nats", token_nats)
     made = make_trainer("run", replace(QUICK, steps=steps))
@@ -445,7 +447,7 @@ def test_without_a_time_limit_validation_is_a_small_part_of_the_tokens(
 
 def test_patience_counts_validations_before_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, *[9.0] * 50])
-    monkeypatch.setattr(validation, "validation_nats", lambda *arguments: np.array([next(losses)]))
+    monkeypatch.setattr(validation, "validation_nats", lambda model, ids, *more: np.full(len(ids), next(losses)))
     config = replace(QUICK, steps=400, patience=3)
     assert make_trainer("run", config, stop=stop_after(35)).train().fraction < 1
     assert make_trainer("run", config, resume=True).train().step == 52
@@ -457,7 +459,10 @@ def test_pretrained_model_is_validated_after_few_updates_and_its_best_state_is_k
     losses = {0: 2.0, 1: 1.9, 2: 1.8, 4: 1.5, 8: 2.5}
     made = make_trainer("run", replace(QUICK, steps=200, batch_size=8))
     monkeypatch.setattr(made._schedule, "_num_val_tokens", 10)
-    monkeypatch.setattr(made._validator, "token_nats", lambda: np.array([losses.get(made._state.counters.step, 3.0)]))
+    count = made._validator.num_tokens
+    monkeypatch.setattr(
+        made._validator, "token_nats", lambda: np.full(count, losses.get(made._state.counters.step, 3.0))
+    )
     end = made.train(pretrained=True)
     validated = [line["step"] for line in log_of("run") if line["val_nats"] is not None]
     assert validated[:7] == [0, 1, 2, 4, 8, 16, 28]
@@ -478,7 +483,7 @@ def test_early_validations_take_a_small_part_of_the_tokens_and_do_not_exhaust_pa
 ) -> None:
     losses = iter([1.0, *[2.0] * 100])
     made = make_trainer("run", replace(QUICK, steps=400, patience=3))
-    monkeypatch.setattr(made._validator, "token_nats", lambda: np.array([next(losses)]))
+    monkeypatch.setattr(made._validator, "token_nats", lambda: np.full(made._validator.num_tokens, next(losses)))
     assert made.train(pretrained=True).step == 32  # the third of 40 evenly spaced validations
     early = [step for step in range(1000) if made._schedule.is_early_validation(step)]
     assert early == [32, 64, 128, 256, 512]  # 4 times 133 tokens, in updates of 32 tokens
