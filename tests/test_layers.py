@@ -23,7 +23,7 @@ ROOT_MODULES = {
 RULES: dict[str, tuple[set[str], set[str]]] = {
     # folder: the folders below it, and the third-party packages that it may import
     "text": (set(), {"numpy"}),
-    "engine": ({"text"}, {"numpy", "safetensors"}),
+    "engine": ({"text"}, {"numpy", "onnx", "safetensors"}),
     "training": ({"text", "engine"}, {"numpy", "torch"}),
     "lessons": ({"text", "engine", "training"}, {"numpy", "torch"}),
     "cli": ({"text", "engine", "training", "lessons"}, {"click", "rich", "tqdm", "matplotlib", "numpy", "torch"}),

@@ -31,7 +31,7 @@ COMMANDS = {
     "info": "Show the metadata of a model.",
     "ls": "List the runs and the included models.",
     "vectors": "Export word vectors, or compare words.",
-    "export": "Write a model to a web page.",
+    "export": "Write a model as a web page or an ONNX graph.",
     "plot": "Plot the loss curves of runs.",
     "corpus": "List the named corpora, or print one.",
     "lesson": "List the lessons, or run one.",

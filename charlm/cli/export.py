@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from charlm.cli.options import command, model_option
+from charlm.cli.options import command, model_option, note
 
 if TYPE_CHECKING:
     from charlm.engine.checkpoint import Checkpoint
 
-FORMATS = {".html": "a web page"}
+ONNX = ".onnx"
+FORMATS = {".html": "a web page", ONNX: "an ONNX graph"}
 """Endings of the files that can be written, and what they are."""
 
 
@@ -25,13 +26,18 @@ def export(file: str, model: str | None) -> None:
 
     \b
       .html  a page that runs the model in a browser: it writes text and shows the
-             surprisal of a text. It needs no server and no network.
+             surprisal of a text. It needs no server and no network. Weights are
+             rounded to half precision.
+      .onnx  a graph for ONNX runtimes, in many languages. It needs the package
+             onnx (pip install onnx). It has the network alone: an n-gram part is
+             left out.
 
-    An existing file is replaced. Weights are rounded to half precision. The path of the file is printed.
+    An existing file is replaced. The path of the file is printed.
 
     \b
     Example:
       charlm export -m shakespeare page.html
+      charlm export -m shakespeare model.onnx
     """
     if not file:
         raise click.UsageError("FILE: the name is empty")
@@ -42,12 +48,15 @@ def export(file: str, model: str | None) -> None:
     from charlm.engine.runs import MODEL_FILE, find_model
 
     path = find_model(model)
-    content = build(load_checkpoint(path), path.resolve().parent.name if path.name == MODEL_FILE else path.stem)
+    checkpoint = load_checkpoint(path)
+    content = build(checkpoint, path.resolve().parent.name if path.name == MODEL_FILE else path.stem)
     try:
         with atomic_write(target) as stream:
             stream.write(content)
     except OSError as error:
         raise click.ClickException(f"{file}: cannot be written ({error.strerror}); nothing was changed") from None
+    if target.suffix.lower() == ONNX and checkpoint.counts is not None:
+        note("the n-gram part of the model is left out: its loss is higher than that of the model file")
     click.echo(file)
 
 
@@ -62,6 +71,10 @@ def _builder(file: Path) -> "Callable[[Checkpoint, str], bytes]":
         raise click.UsageError(f"{file}: the name must end in {known}")
     if not file.parent.is_dir():
         raise click.UsageError(f"{file}: there is no folder {file.parent}")
+    if file.suffix.lower() == ONNX:
+        from charlm.engine.onnx_export import onnx_bytes
+
+        return onnx_bytes
     from charlm.engine.page_export import page_bytes
 
     return page_bytes

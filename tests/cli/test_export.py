@@ -5,13 +5,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from charlm.engine.checkpoint import Checkpoint
+from charlm.engine.checkpoint import Checkpoint, save_checkpoint
 from charlm.engine.page_export import PAGE_FOLDER, page_bytes
 from charlm.errors import CharlmError
 from charlm.text.tokenizer import CharTokenizer
-from tests.conftest import VERSE, Charlm, make_checkpoint, make_mixture
+from tests.conftest import VERSE, Charlm, make_checkpoint, make_mixture, make_ngram_model
 
 HOSTILE = "</script><script>alert(1)</script><!-- <b> \"'& {{STYLE}} \u2028\n"
 """Characters and a name that could end the elements of a page."""
@@ -55,8 +56,8 @@ def test_an_existing_file_is_replaced(charlm: Charlm, model_file: Path) -> None:
     [
         ([], "Missing argument 'FILE'"),
         ([""], "the name is empty"),
-        (["page.txt"], "page.txt: the name must end in .html (a web page)"),
-        (["page"], "page: the name must end in .html (a web page)"),
+        (["page.txt"], "page.txt: the name must end in .html (a web page) or .onnx (an ONNX graph)"),
+        (["page"], "page: the name must end in .html (a web page) or .onnx (an ONNX graph)"),
         (["nowhere/page.html"], "nowhere/page.html: there is no folder nowhere"),
     ],
 )
@@ -79,6 +80,22 @@ def test_a_missing_model_leaves_the_file_as_it_was(charlm: Charlm) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert Path("page.html").read_text() == "old"
+
+
+def test_a_graph_has_no_counts_and_a_note_says_so(charlm: Charlm) -> None:
+    save_checkpoint(Path("mixture.safetensors"), make_mixture())
+    done = charlm("export", "-m", "mixture.safetensors", "model.onnx")
+    assert (done.returncode, done.stdout) == (0, "model.onnx\n")
+    assert done.stderr.startswith("Note: the n-gram part of the model is left out")
+    assert onnx.load("model.onnx").graph.name == "mixture"
+
+
+def test_counts_alone_have_no_graph(charlm: Charlm) -> None:
+    save_checkpoint(Path("counts.safetensors"), make_ngram_model())
+    done = charlm("export", "-m", "counts.safetensors", "model.onnx")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: a model of n-grams alone has no network")
+    assert not Path("model.onnx").exists()
 
 
 def test_the_page_is_small() -> None:
