@@ -11,6 +11,7 @@ PACKAGE = Path(charlm.__file__).parent
 ROOT_MODULES = {
     "charlm._version",
     "charlm.atomic",
+    "charlm.classifier_config",
     "charlm.config",
     "charlm.errors",
     "charlm.item_config",

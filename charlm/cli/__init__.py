@@ -27,6 +27,7 @@ COMMANDS = {
     "sample": "Generate text.",
     "score": "Score each line of a text.",
     "next": "Show the most probable next tokens.",
+    "classify": "Sort texts into classes: train a classifier, use it, test it.",
     "novelty": "Measure how much of a text is copied from the training text.",
     "info": "Show the metadata of a model.",
     "ls": "List the runs and the included models.",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from charlm.config import NGRAM_CELL
 
 if TYPE_CHECKING:
     from charlm.engine.checkpoint import Checkpoint
+    from charlm.text.tokenizer import Tokenizer
 
 
 @command()
@@ -35,10 +37,22 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
         raise click.UsageError(f"{named} and -m {model}: name only one model")
     import json
 
-    from charlm.engine.checkpoint import load_checkpoint, num_parameters
+    from charlm.engine.classifier_file import is_classifier
     from charlm.engine.runs import find_model
 
     path = find_model(named if model is None else model)
+    facts, tokenizer = (_classifier_facts if is_classifier(path) else _model_facts)(path)
+    if as_json:
+        everything = {**facts, "tokenizer": tokenizer.to_dict()}
+        click.echo(json.dumps(_finite(everything), indent=2, allow_nan=False))
+    else:
+        print_table(_rows({name: value for name, value in facts.items() if value != 0}))  # without a network
+
+
+def _model_facts(path: Path) -> "tuple[dict[str, Any], Tokenizer]":
+    """Return the facts about a language model, and its tokenizer."""
+    from charlm.engine.checkpoint import load_checkpoint, num_parameters
+
     checkpoint = load_checkpoint(path)
     facts = {
         "file": str(path),
@@ -51,11 +65,26 @@ def info(named: str | None, model: str | None, as_json: bool) -> None:
         **_adaptive_facts(checkpoint),
         **checkpoint.metadata,
     }
-    if as_json:
-        everything = {**facts, "tokenizer": checkpoint.tokenizer.to_dict()}
-        click.echo(json.dumps(_finite(everything), indent=2, allow_nan=False))
-    else:
-        print_table(_rows({name: value for name, value in facts.items() if value != 0}))  # without a network
+    return facts, checkpoint.tokenizer
+
+
+def _classifier_facts(path: Path) -> "tuple[dict[str, Any], Tokenizer]":
+    """Return the facts about a classifier, and the tokenizer of its network."""
+    from charlm.engine.classifier_file import load_classifier, num_classifier_parameters
+
+    checkpoint = load_classifier(path)
+    facts = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "parameters": num_classifier_parameters(checkpoint),
+        "classifier": asdict(checkpoint.config),
+        "classes": {"labels": list(checkpoint.labels)},
+        "shares": dict(zip(checkpoint.labels, map(math.exp, checkpoint.prior), strict=True)),
+        "weights": dict(checkpoint.weights),
+        "tokenizer": {"kind": checkpoint.tokenizer.kind, "vocab_size": checkpoint.tokenizer.vocab_size},
+        **{name: value for name, value in checkpoint.metadata.items() if name != "history"},
+    }
+    return facts, checkpoint.tokenizer
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value

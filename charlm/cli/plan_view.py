@@ -50,7 +50,7 @@ def _settings(plan: "Plan") -> Iterator[tuple[str, str, str]]:
         for spec in fields(config):
             value, rule = getattr(config, spec.name), spec.metadata["rule"]
             if value is not None and rule.flags:
-                yield rule.flags[-1].split("/")[0], _value_text(value), "given" if spec.name in plan.given else ""
+                yield rule.flags[-1].split("/")[0], value_text(value), "given" if spec.name in plan.given else ""
 
 
 def _epochs_text(epochs: float) -> str:
@@ -58,7 +58,8 @@ def _epochs_text(epochs: float) -> str:
     return f"{epochs:.0f}" if epochs >= 100 else f"{epochs:.3g}"
 
 
-def _value_text(value: Any) -> str:  # noqa: ANN401 - the value of any setting
+def value_text(value: Any) -> str:  # noqa: ANN401 - the value of any setting
+    """Return the value of a setting in a short form."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,9 @@
 
 A run holds `model.safetensors`, the model with the lowest validation loss; `last.safetensors`, the state to resume
 from; `previous.safetensors`, the state saved before that; `log.jsonl` with one JSON object per line; and `text.gz`, the
-training text. The process that trains holds a lock on the file `.lock`, which contains its process id.
+training text. The run of a classifier has `classifier.safetensors`, `classifier-last.safetensors` and
+`classifier-previous.safetensors` instead, so that no command takes one for the other. The process that trains holds a
+lock on the file `.lock`, which contains its process id.
 
 This module does not import NumPy: the number of NumPy's threads depends on the size of the model file, and it must be
 set before NumPy is imported.
@@ -15,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from charlm.atomic import temporary_prefix
 from charlm.errors import CheckpointError, RunError
@@ -34,9 +36,23 @@ RUNS = Path("checkpoints")
 MODEL_FILE = "model.safetensors"
 LAST_FILE = "last.safetensors"
 PREVIOUS_FILE = "previous.safetensors"
+CLASSIFIER_FILE = "classifier.safetensors"
+LAST_CLASSIFIER_FILE = "classifier-last.safetensors"
+PREVIOUS_CLASSIFIER_FILE = "classifier-previous.safetensors"
 LOG_FILE = "log.jsonl"
 TEXT_FILE = "text.gz"
 LOCK_FILE = ".lock"
+
+RUN_FILES = (
+    LAST_FILE,
+    PREVIOUS_FILE,
+    LAST_CLASSIFIER_FILE,
+    PREVIOUS_CLASSIFIER_FILE,
+    LOG_FILE,
+    MODEL_FILE,
+    CLASSIFIER_FILE,
+)
+"""Files of a run of any kind, those to resume from first."""
 
 LOCKED_BYTE = 2**20
 """Offset of the byte that Windows locks. It lies after the process id, which stays readable."""
@@ -55,6 +71,10 @@ class Run:
 
     path: Path
 
+    model_file: ClassVar[str] = MODEL_FILE
+    last_file: ClassVar[str] = LAST_FILE
+    previous_file: ClassVar[str] = PREVIOUS_FILE
+
     @property
     def name(self) -> str:
         """Name of the folder."""
@@ -63,17 +83,17 @@ class Run:
     @property
     def model(self) -> Path:
         """File of the model with the lowest validation loss so far."""
-        return self.path / MODEL_FILE
+        return self.path / self.model_file
 
     @property
     def last(self) -> Path:
         """File of the last saved training state."""
-        return self.path / LAST_FILE
+        return self.path / self.last_file
 
     @property
     def previous(self) -> Path:
         """File of the training state saved before the last one. It is used if the last one is damaged."""
-        return self.path / PREVIOUS_FILE
+        return self.path / self.previous_file
 
     @property
     def saves(self) -> list[Path]:
@@ -93,7 +113,12 @@ class Run:
     @property
     def exists(self) -> bool:
         """True if the folder contains a file of a run."""
-        return any(os.path.exists(path) for path in (self.model, self.last, self.previous, self.log))
+        return any(os.path.exists(path) for path in self._files)
+
+    @property
+    def _files(self) -> list[Path]:
+        """Files of a run of any kind, those to resume from first."""
+        return [self.path / name for name in RUN_FILES]
 
     @classmethod
     @contextmanager
@@ -112,7 +137,7 @@ class Run:
         run = cls._first_free(suggestion) if name is None else cls.check_free(name, force=force)
         with run.locked():
             try:
-                for path in (run.last, run.previous, run.log, run.model, run.text):
+                for path in (*run._files, run.text):
                     path.unlink(missing_ok=True)
             except OSError as error:
                 raise RunError(f"{run.path}: cannot be replaced ({error.strerror})") from None
@@ -168,11 +193,11 @@ class Run:
         if name:
             run = cls(Path(name)) if cls(Path(name)).saves else cls.named(name, field="resume")
             if not run.saves:
-                if problem := access_problem(Path(name) / LAST_FILE, run.last):
+                if problem := access_problem(Path(name) / cls.last_file, run.last):
                     raise RunError(problem)
-                raise RunError(f"{run.path}: nothing to resume ({LAST_FILE} not found)")
+                raise RunError(f"{run.path}: nothing to resume ({cls.last_file} not found)")
             return run
-        saves = _files_of_runs(LAST_FILE, PREVIOUS_FILE)
+        saves = _files_of_runs(cls.last_file, cls.previous_file)
         if not saves:
             raise RunError(f"./{RUNS}: no run to resume")
         return cls(saves[-1].parent)
@@ -290,6 +315,14 @@ class Run:
                 temporary.unlink(missing_ok=True)
 
 
+class ClassifierRun(Run):
+    """Folder of the training of a classifier."""
+
+    model_file = CLASSIFIER_FILE
+    last_file = LAST_CLASSIFIER_FILE
+    previous_file = PREVIOUS_CLASSIFIER_FILE
+
+
 def _lock(handle: int) -> bool:
     """Lock an open file unless another process has locked it. The system unlocks the file when it is closed.
 
@@ -343,25 +376,70 @@ def find_model(spec: str | None) -> Path:
     """
     models = _files_of_runs(MODEL_FILE)
     if spec is None:
-        candidates = [*models[-1:], INCLUDED_MODELS / DEFAULT_MODEL]
-    else:
-        included = [INCLUDED_MODELS / spec] if Path(spec).name == spec else []
-        candidates = [Path(spec), RUNS / spec, *included] if spec else []
-    for path in candidates:
-        if os.path.isfile(path):
-            return path
-        if os.path.isfile(path / MODEL_FILE):
-            return path / MODEL_FILE
-    if spec is None:
+        for path in (*models[-1:], INCLUDED_MODELS / DEFAULT_MODEL / MODEL_FILE):
+            if os.path.isfile(path):
+                return path
         raise CheckpointError(
             f"./{RUNS}: no run found, and no model is included; train one (charlm train shakespeare) or set `model`",
             fields=["model"],
         )
-    if problem := access_problem(*candidates, *(path / MODEL_FILE for path in candidates)):
-        raise CheckpointError(problem)
-    raise CheckpointError(
-        f"{spec or repr(spec)}: no model file or run found; {_names_of_runs(models)}; included model: {DEFAULT_MODEL}"
+    included = [INCLUDED_MODELS / spec] if Path(spec).name == spec else []
+    return _find_file(
+        spec,
+        [Path(spec), RUNS / spec, *included],
+        (MODEL_FILE, CLASSIFIER_FILE),
+        f"no model file or run found; {_names_of_runs(models)}; included model: {DEFAULT_MODEL}",
     )
+
+
+def find_classifier(spec: str | None) -> Path:
+    """Return the path of the file of a classifier.
+
+    Args:
+        spec: The file, the folder of a run, or the name of a run in ./checkpoints; None for the newest classifier
+            there.
+
+    Raises:
+        CheckpointError: If there is no such file.
+    """
+    models = _files_of_runs(CLASSIFIER_FILE)
+    if spec is None:
+        if not models:
+            raise CheckpointError(f"./{RUNS}: no classifier found; train one with charlm classify train")
+        return models[-1]
+    return _find_file(
+        spec,
+        [Path(spec), RUNS / spec],
+        (CLASSIFIER_FILE, MODEL_FILE),
+        f"no classifier found; {_names_of_runs(models)}",
+    )
+
+
+def _find_file(spec: str, candidates: list[Path], names: tuple[str, str], problem: str) -> Path:
+    """Return the first candidate that is a file, or that is the folder of a run.
+
+    Args:
+        spec: Specification by the user.
+        candidates: Files or folders.
+        names: Names of the file in a folder: of the wanted kind, and of the other kind, whose reader then explains the
+            mistake.
+        problem: End of the message if there is no such file.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    candidates = candidates if spec else []
+    for path in candidates:
+        if os.path.isfile(path):
+            return path
+        if os.path.isfile(path / names[0]):
+            return path / names[0]
+    for path in candidates:
+        if os.path.isfile(path / names[1]):
+            return path / names[1]
+    if denied := access_problem(*candidates, *(path / names[0] for path in candidates)):
+        raise CheckpointError(denied)
+    raise CheckpointError(f"{spec or repr(spec)}: {problem}")
 
 
 def _files_of_runs(*names: str) -> list[Path]:

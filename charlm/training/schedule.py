@@ -5,6 +5,7 @@ is the fraction of the time. Otherwise it is the fraction of the updates, so tha
 """
 
 import math
+from typing import Protocol
 
 from charlm.config import TrainConfig
 from charlm.training.batches import Batches
@@ -40,7 +41,21 @@ MIN_UPDATES = 5
 """Minimum number of updates of a training with a time limit. It exceeds its limit to make them."""
 
 
-def learning_rate(config: TrainConfig, fraction: float) -> float:
+class RateConfig(Protocol):
+    """Settings of the learning rate: peak, and share of the training during which it rises."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak learning rate."""
+        ...
+
+    @property
+    def warmup(self) -> float:
+        """Share of the training during which the learning rate rises to its peak."""
+        ...
+
+
+def learning_rate(config: RateConfig, fraction: float) -> float:
     """Return the learning rate: linear warm-up, then a cosine decay to `FINAL_RATE` of the peak.
 
     Args:

@@ -169,27 +169,27 @@ class TrainingState:
         for name, weight in self.model.named_parameters():
             if f"{WEIGHT}.{name}" in tensors:
                 weight.detach().copy_(tensors[f"{WEIGHT}.{name}"])
-            self.average.weights[name].copy_(_checked(tensors, f"{AVERAGE}.{name}", tuple(weight.shape)))
-            self.optimizer.state[weight] = _moments(tensors, name, weight)
+            self.average.weights[name].copy_(checked_tensor(tensors, f"{AVERAGE}.{name}", tuple(weight.shape)))
+            self.optimizer.state[weight] = saved_moments(tensors, name, weight)
 
     def _restore_streams(self, tensors: Mapping[str, Tensor], workers: Workers) -> None:
         parts = []
         for index, part in enumerate(self.streams):
             layers, batch, hidden = part.shape
-            whole = _checked(tensors, f"{STREAM}.{index}", (layers, batch * workers.count, hidden))
+            whole = checked_tensor(tensors, f"{STREAM}.{index}", (layers, batch * workers.count, hidden))
             parts.append(whole[:, workers.rank * batch : (workers.rank + 1) * batch].to(part, copy=True))
         self.streams = tuple(parts)
-        whole = _checked(tensors, RANDOM, (workers.count, None), torch.uint8)
+        whole = checked_tensor(tensors, RANDOM, (workers.count, None), torch.uint8)
         set_random_state(self.device, whole[workers.rank].cpu().clone())
 
 
-def _moments(tensors: Mapping[str, Tensor], name: str, weight: Tensor) -> dict[str, Tensor]:
+def saved_moments(tensors: Mapping[str, Tensor], name: str, weight: Tensor) -> dict[str, Tensor]:
     """Return copies of AdamW's moments of a weight; none if the training was saved before the first update."""
     keys = [key for key in MOMENTS if f"{name}.{key}" in tensors]
     if keys and len(keys) != len(MOMENTS):
         raise CheckpointError(f"damaged save: moments of {name} are missing")
     shapes = {key: () if key == "step" else tuple(weight.shape) for key in keys}
-    return {key: _checked(tensors, f"{name}.{key}", shapes[key]).to(weight.device, copy=True) for key in keys}
+    return {key: checked_tensor(tensors, f"{name}.{key}", shapes[key]).to(weight.device, copy=True) for key in keys}
 
 
 def random_state(device: torch.device) -> Tensor:
@@ -221,7 +221,7 @@ def set_random_state(device: torch.device, state: Tensor) -> None:
         raise CheckpointError("damaged save: not a random state") from None
 
 
-def _checked(
+def checked_tensor(
     tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...], dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Return a tensor after checking its type and its shape, in which None stands for any size."""
