@@ -2,6 +2,8 @@
 
 import math
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -16,6 +18,13 @@ MAX_THREADS = 8
 
 MAX_COUNTED_SEQUENCES = 8
 """Number of parallel sequences above which further sequences no longer justify more threads."""
+
+
+MAX_HEADER_BYTES = 32 * 2**20
+"""Maximum length of the header of a model file in bytes."""
+
+NGRAM_OFFSETS = re.compile(rb'"ngram/[^"]*":\{[^{}]*"data_offsets":\[(\d{1,15}),(\d{1,15})\]')
+"""Begin and end of each tensor of an n-gram model, as the header of a model file has them."""
 
 
 def limit_threads(threads: int | None, model: Path, num_sequences: int = 1, *, independent: bool = False) -> int:
@@ -39,11 +48,24 @@ def limit_threads(threads: int | None, model: Path, num_sequences: int = 1, *, i
         if any(variable in os.environ for variable in THREAD_VARIABLES):
             return 1
         limit = _num_cores() if independent else min(_num_free_cores(), MAX_THREADS)
-        num_bytes = model.stat().st_size * min(num_sequences, MAX_COUNTED_SEQUENCES)
+        num_bytes = _network_bytes(model) * min(num_sequences, MAX_COUNTED_SEQUENCES)
         threads = max(1, min(limit, round(num_bytes / BYTES_PER_THREAD)))
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1" if independent else str(threads)
     return threads if independent else 1
+
+
+def _network_bytes(model: Path) -> int:
+    """Return the size of a model file without its n-gram model, whose weights are no factors of products.
+
+    A file that is damaged is found later, when it is read.
+    """
+    num_bytes, header = model.stat().st_size, b""
+    with suppress(OSError), model.open("rb") as file:
+        header = file.read(min(int.from_bytes(file.read(8), "little"), MAX_HEADER_BYTES))
+    for begin, end in NGRAM_OFFSETS.findall(header):
+        num_bytes -= max(0, int(end) - int(begin))
+    return max(0, num_bytes)
 
 
 def _num_cores() -> int:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import save
 
 from charlm.cli import COMMANDS, main
 from charlm.cli.threads import THREAD_VARIABLES, limit_threads
@@ -49,6 +51,18 @@ def test_number_of_threads_depends_on_model_and_machine(
     path.write_bytes(b"x" * (megabytes * MEGABYTE))
     assert limit_threads(requested, path, num_sequences) == 1
     assert os.environ["OPENBLAS_NUM_THREADS"] == expected
+
+
+def test_an_ngram_model_does_not_justify_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in THREAD_VARIABLES:
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    path, tensors = tmp_path / "model", {"decoder.weight": 3, "ngram/weights.2": 5, "ngram/tokens.2": 2}
+    path.write_bytes(save({name: np.zeros(size * MEGABYTE, np.uint8) for name, size in tensors.items()}))
+    limit_threads(None, path)
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "2"
 
 
 @pytest.mark.parametrize(("requested", "load", "expected"), [(None, 0.0, 16), (None, 99.0, 16), (3, 0.0, 3)])

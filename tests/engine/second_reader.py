@@ -171,6 +171,7 @@ class SecondReader:
         strings = header.pop("__metadata__")
         self.config, self.tokenizer = json.loads(strings["config"]), json.loads(strings["tokenizer"])
         self.context_lengths = json.loads(strings.get("adapt", "{}")).get("context_lengths")
+        self.ngram_weight = json.loads(strings.get("ngram", "{}")).get("weight", 0)
         self.spelling_chars = json.loads(strings.get("spelling", "{}")).get("chars")
         self.tensors = {}
         for name, entry in header.items():
@@ -227,9 +228,18 @@ class SecondReader:
     def costs(self, text: str) -> list[float]:
         """Return the negative log-probability of each token of a text, in nats."""
         ids = self.encode("\n" + text)
+        size, weight = self.config["vocab_size"], self.ngram_weight
+        networks = [0.0] * (len(ids) - 1) if self.config["cell"] == "ngram" else self.network_probs(ids)
+        costs = []
+        for end, network in enumerate(networks, start=1):
+            counts = self.ngram_prob("ngram/", size, tuple(ids[:end]), ids[end]) if weight else 0.0
+            costs.append(-math.log((1 - weight) * network + weight * counts))
+        return costs
+
+    def network_probs(self, ids: list[int]) -> Iterator[float]:
+        """Yield the probability of each token except the first by the network."""
         layers, size = range(self.config["num_layers"]), self.config["hidden_size"]
         states = [[np.zeros(size, np.float32), np.zeros(size, np.float32)] for _ in layers]
-        costs = []
         for token_id, target in pairwise(ids):
             x, total = self.tensors["embedding.weight"][token_id], np.zeros(size, np.float32)
             for layer in layers:
@@ -238,8 +248,7 @@ class SecondReader:
             decoder = self.tensors["embedding.weight" if self.config["tie_weights"] else "decoder.weight"]
             y = total if self.config.get("skip_connections") else x
             logits = (decoder @ y + self.tensors["decoder.bias"]).astype(np.float64)
-            costs.append(float(np.logaddexp.reduce(logits) - logits[target]))
-        return costs
+            yield math.exp(logits[target] - np.logaddexp.reduce(logits))
 
     def adaptive_costs(self, text: str) -> list[float]:
         """Return the costs of the tokens of a text that is a document, in nats."""
@@ -265,35 +274,38 @@ class SecondReader:
             return 0.0
         symbols = ["", "\n", *self.spelling_chars]
         numbers = [symbols.index(char) if char in symbols else 0 for char in f"\n{text}\n"]
-        probs = [self.spelling_prob(tuple(numbers[:end]), numbers[end]) for end in range(1, len(numbers))]
-        return -math.fsum(map(math.log, probs)) + numbers.count(0) * math.log(1114112 - (len(symbols) - 1))
+        size = len(symbols)
+        probs = [
+            self.ngram_prob("spelling/", size, tuple(numbers[:end]), numbers[end]) for end in range(1, len(numbers))
+        ]
+        return -math.fsum(map(math.log, probs)) + numbers.count(0) * math.log(1114112 - (size - 1))
 
-    def spelling_prob(self, context: tuple[int, ...], symbol: int) -> float:
-        """Return p(w | h) of the spelling model."""
-        order = sum(name.startswith("spelling/weights.") for name in self.tensors)
+    def ngram_prob(self, prefix: str, size: int, context: tuple[int, ...], symbol: int) -> float:
+        """Return p(w | h) of the n-gram model whose tensors have a prefix."""
+        order = sum(name.startswith(f"{prefix}weights.") for name in self.tensors)
         context = context[max(0, len(context) - order + 1) :]
-        lower = self.spelling_prob(context[1:], symbol) if context else 1 / (len(self.spelling_chars) + 2)
-        entries = self.spelling_entries(context)
+        lower = self.ngram_prob(prefix, size, context[1:], symbol) if context else 1 / size
+        entries = self.ngram_entries(prefix, size, context)
         if entries is None:
             return lower
-        weights = self.tensors[f"spelling/weights.{len(context) + 1}"][entries.start : entries.stop].tolist()
+        weights = self.tensors[f"{prefix}weights.{len(context) + 1}"][entries.start : entries.stop].tolist()
         tokens = range(len(weights))
         if context:
-            tokens = self.tensors[f"spelling/tokens.{len(context) + 1}"][entries.start : entries.stop].tolist()
+            tokens = self.tensors[f"{prefix}tokens.{len(context) + 1}"][entries.start : entries.stop].tolist()
         return dict(zip(tokens, weights, strict=True)).get(symbol, 0.0) + (1 - math.fsum(weights)) * lower
 
-    def spelling_entries(self, context: tuple[int, ...]) -> range | None:
+    def ngram_entries(self, prefix: str, size: int, context: tuple[int, ...]) -> range | None:
         """Return the indices of the n-grams with a context; None if the context itself is not stored."""
         if not context:
-            return range(len(self.spelling_chars) + 2)
+            return range(size)
         number: int | None = context[0]
         for order in range(2, len(context) + 1):
-            parents = self.spelling_entries(context[: order - 1])
-            tokens = self.tensors[f"spelling/tokens.{order}"]
+            parents = self.ngram_entries(prefix, size, context[: order - 1])
+            tokens = self.tensors[f"{prefix}tokens.{order}"]
             number = next((i for i in parents or () if tokens[i] == context[order - 1]), None)
             if number is None:
                 return None
-        counts = self.tensors[f"spelling/counts.{len(context) + 1}"]
+        counts = self.tensors[f"{prefix}counts.{len(context) + 1}"]
         begin = int(counts[:number].sum())
         return range(begin, begin + int(counts[number]))
 

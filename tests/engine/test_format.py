@@ -10,16 +10,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from charlm.config import CELLS, ModelConfig
+from charlm.config import CELLS, NGRAM_CELL, ModelConfig
 from charlm.engine.adaptive import COUNT_CLASSES, FOLLOWER_CLASSES, Adaptation
 from charlm.engine.adaptive_predictor import AdaptiveScorer, adaptation_of
-from charlm.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensor_shapes
+from charlm.engine.checkpoint import Checkpoint, NGramPart, load_checkpoint, save_checkpoint, tensor_shapes
+from charlm.engine.mixture import open_predictor
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.scorer import ModelScorer
 from charlm.engine.spelling import SpellingModel
 from charlm.text.tokenizer import CharTokenizer, Tokenizer, WhitespaceTokenizer, WordTokenizer
 from charlm.text.word_rules import WORD_RULES
-from tests.conftest import VERSE
+from tests.conftest import VERSE, make_counts
 from tests.engine.second_reader import SecondReader
 
 DATA = Path(__file__).parents[1] / "data"
@@ -80,6 +81,7 @@ def write_model(
     dtype: type = np.float32,
     spelling: SpellingModel | None = None,
     adaptation: Adaptation | None = None,
+    counts: NGramPart | None = None,
     **shape: Any,
 ) -> Path:
     """Write a small random model with a vocabulary."""
@@ -90,7 +92,7 @@ def write_model(
     rng = np.random.default_rng(0)
     tensors = {name: rng.normal(0, 0.5, size).astype(dtype) for name, size in tensor_shapes(config).items()}
     path = Path("model.safetensors").resolve()
-    parts: dict[str, Any] = {"spelling": spelling, "adaptation": adaptation}
+    parts: dict[str, Any] = {"spelling": spelling, "adaptation": adaptation, "counts": counts}
     save_checkpoint(path, Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, **parts))
     return path
 
@@ -114,6 +116,20 @@ def test_the_second_reader_adapts_in_the_same_way(name: str) -> None:
     checkpoint = load_checkpoint(path)
     scorer = AdaptiveScorer(ModelScorer(RecurrentNetwork(checkpoint)), adaptation_of(checkpoint))
     np.testing.assert_allclose(scorer.start_stream().feed(text).token_nats, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["chars", "frequent words", "lowercase split"])
+@pytest.mark.parametrize("cell", ["gru", NGRAM_CELL])
+def test_the_second_reader_scores_models_with_counts(name: str, cell: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    counts = make_counts(tokenizer, TEXT, order=3, weight=1.0 if cell == NGRAM_CELL else 0.3)
+    path = write_model(tokenizer, counts=counts, cell=cell)
+    text = TEXT[:150] + "\nxq zv % n't to be\n"
+    scorer = ModelScorer(open_predictor(load_checkpoint(path)))
+    (lines,), stream = scorer.score_lines([text]), scorer.start_stream().feed(text)
+    expected = SecondReader(path).costs(text)
+    np.testing.assert_allclose(lines.token_nats, expected, atol=1e-5)
+    np.testing.assert_allclose(stream.token_nats, expected, atol=1e-5)
 
 
 def test_the_shapes_have_all_cells() -> None:

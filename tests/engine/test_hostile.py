@@ -29,7 +29,7 @@ from charlm.training.network import LanguageModel
 from charlm.training.request import Hardware, Request
 from charlm.training.resumption import prepare_resumed
 from charlm.training.trainer import Trainer
-from tests.conftest import VERSE
+from tests.conftest import VERSE, make_mixture, make_ngram_model
 from tests.engine.test_spelling import word_checkpoint
 
 Tally = Callable[[str], None]
@@ -144,13 +144,15 @@ def assert_printable(output: str) -> None:
 def test_damaged_model_files_are_refused_or_work(
     cases: int, model_file: Path, rng: np.random.Generator, tally: Tally
 ) -> None:
-    chars = model_file.read_bytes()
-    save_checkpoint(model_file, word_checkpoint(WordTokenizer.from_text([VERSE], min_count=2)))
-    words = model_file.read_bytes()
+    words = word_checkpoint(WordTokenizer.from_text([VERSE], min_count=2))
+    kinds = [model_file.read_bytes()]
+    for checkpoint in (words, make_mixture(order=3), make_ngram_model(order=3)):
+        save_checkpoint(model_file, checkpoint)
+        kinds.append(model_file.read_bytes())
     refused = 0
     with limited_resources() as check_time:
         for case in range(cases):
-            model_file.write_bytes(mutate((chars, words)[case % 2], rng))
+            model_file.write_bytes(mutate(kinds[case % len(kinds)], rng))
             try:
                 load_checkpoint(model_file)
             except CheckpointError:

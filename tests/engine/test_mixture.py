@@ -4,18 +4,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
-from charlm.engine.checkpoint import Checkpoint, load_checkpoint, num_parameters, save_checkpoint
+from charlm.engine.checkpoint import Checkpoint, NGramPart, load_checkpoint, num_parameters, save_checkpoint
 from charlm.engine.mixture import Mixture, open_predictor
 from charlm.engine.ngram_predictor import NGramPredictor, NGramStream
 from charlm.engine.predictor import START, Predictor
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.sampler import Sampler
+from charlm.engine.tensorfile import TensorFile
 from charlm.errors import CheckpointError
 from charlm.sample_config import SampleConfig
 from charlm.text.tokenizer import CharTokenizer
@@ -232,6 +235,69 @@ def test_files_whose_parts_do_not_fit_are_errors() -> None:
         load_checkpoint(path)
     save_checkpoint(path, replace(ngram_only, tensors=make_checkpoint()[1].tensors))
     with pytest.raises(CheckpointError, match="unknown tensor"):
+        load_checkpoint(path)
+
+
+def damaged(name: str, index: int, value: float) -> Checkpoint:
+    """A mixture with one number of its n-gram model changed, as no text gives it."""
+    counts = make_mixture().counts
+    assert counts is not None
+    tensors = {key: array.copy() for key, array in counts.ngram.to_tensors().items()}
+    tensors[name] = tensors[name].astype(np.int32 if tensors[name].dtype.kind == "u" else tensors[name].dtype)
+    tensors[name][index] = value
+    ngrams = SimpleNamespace(to_tensors=lambda: tensors)
+    return replace(MIXTURE, counts=NGramPart(ngram=ngrams, weight=counts.weight))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "value"),
+    [
+        ("tokens.2", 2, 0),
+        ("tokens.3", 0, 99),
+        ("counts.2", 1, 40),
+        ("counts.4", 0, -1),
+        ("counts.3", 0, 2**31 - 1),
+        ("weights.1", 3, math.nan),
+        ("weights.2", 0, 1.0),
+        ("weights.4", 0, -0.5),
+        ("weights.4", 0, math.inf),
+    ],
+)
+def test_files_with_damaged_counts_are_errors(name: str, index: int, value: float) -> None:
+    path = Path("model.safetensors")
+    save_checkpoint(path, damaged(name, index, value))
+    with pytest.raises(CheckpointError, match=rf"^model\.safetensors: damaged n-gram model \({name}: "):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "entry", ["", "null", "[]", "{}", '{"weight": true}', '{"weight": "0.5"}', '{"weight": 0.5, "more": 1}', "{"]
+)
+def test_headers_without_a_weight_are_errors(entry: str) -> None:
+    path = Path("model.safetensors")
+    save_checkpoint(path, MIXTURE)
+    with path.open("rb") as stream:
+        file = TensorFile(stream, path)
+        tensors = {name: file.read(name) for name in file.names}
+    path.write_bytes(save(tensors, {**file.metadata, "ngram": entry}))
+    with pytest.raises(CheckpointError, match=r"^model\.safetensors: (damaged|not a model file, or a damaged) header"):
+        load_checkpoint(path)
+
+
+def test_an_absent_array_of_the_counts_is_an_error() -> None:
+    path = Path("model.safetensors")
+    save_checkpoint(path, MIXTURE)
+    with path.open("rb") as stream:
+        file = TensorFile(stream, path)
+        tensors = {name: file.read(name) for name in file.names}
+    for name in list(tensors):
+        if name.startswith("ngram/"):
+            path.write_bytes(save({key: array for key, array in tensors.items() if key != name}, file.metadata))
+            with pytest.raises(CheckpointError, match="damaged n-gram model"):
+                load_checkpoint(path)
+    without_key = {key: text for key, text in file.metadata.items() if key != "ngram"}
+    path.write_bytes(save(tensors, without_key))
+    with pytest.raises(CheckpointError, match="unknown tensor 'ngram/"):
         load_checkpoint(path)
 
 
