@@ -9,7 +9,7 @@ import click
 from charlm.cli.options import warn
 from charlm.cli.status import StatusLine, bar_text
 from charlm.cli.tables import print_table
-from charlm.config import TrainConfig
+from charlm.config import NGRAM_CELL, TrainConfig
 
 if TYPE_CHECKING:
     from charlm.engine.runs import Run
@@ -128,13 +128,16 @@ def print_summary(run: "Run", end: "Progress", units: "LossUnits") -> None:
 
     checkpoint = load_checkpoint(run.model)
     config, words, stopped = checkpoint.config, checkpoint.tokenizer.kind == "word", end.fraction < 1
-    parameters = num_parameters(config)
     speed = f"{end.tokens_per_second * units.chars_per_token:,.0f} chars/s"
+    updates = f"{end.step:,} steps, {end.epoch:.2f} epochs, "
+    shape = f"{config.cell} {config.num_layers} x {config.hidden_size}, {num_parameters(config):,} parameters"
+    if config.cell == NGRAM_CELL:
+        assert checkpoint.counts is not None, "checked when the file is read"
+        ngram = checkpoint.counts.ngram
+        updates, shape = "", f"{ngram.num_ngrams:,} n-grams, order {ngram.order}, {ngram.num_bytes / 1e6:.1f} MB"
     rows = {
-        "stopped" if stopped else "trained": f"{clock_text(end.seconds)}, {end.step:,} steps, {end.epoch:.2f} epochs, "
-        + speed,
-        "model": f"{config.cell} {config.num_layers} x {config.hidden_size}, {parameters:,} parameters, "
-        f"{config.vocab_size:,} tokens",
+        "stopped" if stopped else "trained": f"{clock_text(end.seconds)}, {updates}{speed}",
+        "model": f"{shape}, {config.vocab_size:,} tokens",
         **_training_row(end, units, words=words, is_mixture=checkpoint.counts is not None),
         **_validation_rows(run, end, units, words=words),
         **_part_rows(checkpoint.metadata),
@@ -196,4 +199,4 @@ def _nats_before(run: "Run") -> float | None:
     """Return the validation loss before the first update, in nats per token, if the model was pretrained."""
     first = next(iter(run.read_log()), {}) if run.log.is_file() else {}  # no log if stopped before its first line
     nats = first.get("val_nats")
-    return nats if first.get("step") == 0 and isinstance(nats, float) else None
+    return nats if first.get("epoch") == 0 and isinstance(nats, float) else None

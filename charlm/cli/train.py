@@ -30,6 +30,7 @@ from charlm.cli.status import StatusLine
 from charlm.config import (
     LENGTH,
     MODEL,
+    NGRAM_CELL,
     NGRAMS,
     OPTIMISATION,
     REGULARISATION,
@@ -166,6 +167,9 @@ def train(
     measured speed of this machine. --plan shows them. The training length is one of --minutes, --time, --epochs and
     --steps. If none is given, training stops when the validation loss no longer falls.
 
+    The n-grams of the text are counted first, and interpolated with the network if this lowers the validation loss.
+    --cell ngram trains nothing else, in seconds.
+
     --from fine-tunes: a new run starts with the weights of a trained model. The learning rate is half of that of a new
     model unless --lr is given.
 
@@ -173,6 +177,7 @@ def train(
     Example:
       charlm train shakespeare --minutes 2
       charlm train shakespeare --minutes 60 --plan
+      charlm train shakespeare --cell ngram
       charlm train shakespeare --tokenizer word --minutes 10
       cat a.txt b.txt | charlm train - --minutes 1 --name mine
       charlm train --resume mine
@@ -201,6 +206,9 @@ def train(
         hardware=Hardware(device=device, threads=threads, started=started),
         command=shlex.join(["charlm", *sys.argv[1:]]),
     )
+    if settings["cell"] == NGRAM_CELL and resume is None:
+        _train_ngrams(request, plan_only=plan_only, quiet=quiet)
+        return
     with (
         StatusLine(quiet=quiet or os.environ.get("RANK", "0") != "0") as status,
         _prepare(request, resume, status.show, plan_only=plan_only) as training,
@@ -239,11 +247,33 @@ def _prepare(
         from charlm.training.resumption import prepare_resumed
 
         return prepare_resumed(request, resume or request.name or "", announce)
-    if not request.corpus:
-        raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`")
+    _check_corpus(request)
     from charlm.training.setup import prepare_new
 
     return prepare_new(request, announce, dry_run=plan_only)
+
+
+def _check_corpus(request: "Request") -> None:
+    """End with a usage error if no text is given."""
+    if not request.corpus:
+        raise click.UsageError("Missing CORPUS: a file, a folder, - for stdin, or a name from `charlm corpus`")
+
+
+def _train_ngrams(request: "Request", *, plan_only: bool, quiet: bool) -> None:
+    """Train a model without a network, and print the results."""
+    from charlm.cli.progress import print_summary
+    from charlm.training.ngram_training import train_ngrams
+
+    if plan_only:
+        raise click.UsageError(f"--cell {NGRAM_CELL} has no network to plan: omit --plan")
+    _check_corpus(request)
+    with StatusLine(quiet=quiet) as status:
+        trained = train_ngrams(request, status.show)
+    for message in trained.notes:
+        note(message, quiet=quiet)
+    if not quiet:
+        print_summary(trained.run, trained.progress, trained.units)
+    click.echo(trained.run.model)
 
 
 def _show_plan(training: "Training") -> None:

@@ -29,6 +29,13 @@ COUNTED_PARTS = 64
 ORDER_TOKENS = 2**17
 """Maximum number of validation tokens on which the order is chosen."""
 
+MAX_VALIDATION_TOKENS = 500_000
+"""Maximum number of tokens of a validation, from the beginning of the validation text."""
+
+SIZE_ALONE = 64.0
+"""Maximum size of a model without a network, in MB, if none is given. Penn Treebank, characters: all n-grams up to
+order 12 need 13.8 MB."""
+
 MAX_CHAR_ORDER, MAX_WORD_ORDER = 10, 5
 """Maximum order that is chosen automatically."""
 
@@ -89,20 +96,21 @@ def wants_counts(settings: Mapping[str, Any], dataset: Dataset) -> bool:
     return bool(given) or dataset.num_train_tokens >= SHORT_TEXT
 
 
-def count_ngrams(dataset: Dataset, settings: Mapping[str, Any]) -> Counts:
+def count_ngrams(dataset: Dataset, settings: Mapping[str, Any], default_size: float = TrainConfig.ngram_size) -> Counts:
     """Return the n-gram model of a training text, or of the items of a list.
 
     Args:
         dataset: The texts.
         settings: `ngram_order` and `ngram_size`, by field name; None for those not given.
+        default_size: Maximum size in MB if `ngram_size` is not given.
     """
     start_id = int(dataset.tokenizer.encode(START)[0])
     words = dataset.tokenizer.kind == "word"
     order = settings.get("ngram_order")
-    size = settings.get("ngram_size") or TrainConfig.ngram_size
+    size = settings.get("ngram_size") or default_size
     text, validation = _training_sequences(dataset, start_id), None
     if order is None and len(dataset.val_ids):
-        validation = validation_sequences(dataset, start_id)
+        validation = validation_sequences(dataset, start_id, ORDER_TOKENS)
     default_order = DEFAULT_WORD_ORDER if words else DEFAULT_CHAR_ORDER
     fitted = fit(
         text,
@@ -182,11 +190,11 @@ def item_sequences(items: Items, start_id: int) -> Sequences:
     return Sequences(ids=np.insert(gathered.ids, gathered.starts, start_id), starts=starts.astype(np.intp))
 
 
-def validation_sequences(dataset: Dataset, start_id: int) -> Sequences:
-    """Return the beginning of the validation text, or the first validation items of a list."""
+def validation_sequences(dataset: Dataset, start_id: int, num_tokens: int) -> Sequences:
+    """Return up to `num_tokens` tokens of the validation text, or of the validation items of a list."""
     if dataset.items is None:
-        return text_sequence(dataset.val_ids[:ORDER_TOKENS], start_id)
-    return item_sequences(dataset.items.validation.first(ORDER_TOKENS), start_id)
+        return text_sequence(dataset.val_ids[:num_tokens], start_id)
+    return item_sequences(dataset.items.validation.first(num_tokens), start_id)
 
 
 def _training_sequences(dataset: Dataset, start_id: int) -> Sequences:

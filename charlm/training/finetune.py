@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charlm.config import TokenizerConfig, TrainConfig
+from charlm.config import NGRAM_CELL, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, Tensors, load_checkpoint
 from charlm.engine.runs import Run, find_model
 from charlm.errors import CheckpointError, ConfigError
@@ -86,6 +86,8 @@ class PretrainedModel:
         """
         path = find_model(spec)
         checkpoint = load_checkpoint(path)
+        if checkpoint.config.cell == NGRAM_CELL:
+            raise CheckpointError(f"{path}: a model without a network cannot be fine-tuned; train a new one")
         try:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()

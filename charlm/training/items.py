@@ -18,9 +18,11 @@ import numpy.typing as npt
 from charlm.errors import Note
 from charlm.text.ids import Ids
 from charlm.text.items import ItemFormat
-from charlm.training.loss import IGNORED
 
 Integers = npt.NDArray[np.int64]
+
+IGNORED = -100
+"""Target of padding, which has no loss; the default of PyTorch's `cross_entropy`."""
 
 NO_ITEM = -1
 """Index of a row without an item."""

@@ -11,9 +11,6 @@ from torch.nn import functional as F
 
 from charlm.errors import TrainingError
 
-IGNORED = -100
-"""Target of padding, which has no loss; the default of PyTorch's `cross_entropy`."""
-
 
 def sequence_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the weighted mean of the cross-entropy over all time steps of all sequences.

@@ -24,7 +24,8 @@ from charlm.config import CELLS, ModelConfig
 from charlm.engine.checkpoint import Tensors
 from charlm.errors import ConfigError
 from charlm.training.dropout import LockedDropout, drop_recurrent_weights
-from charlm.training.loss import IGNORED, sampled_softmax_loss, sequence_loss
+from charlm.training.items import IGNORED
+from charlm.training.loss import sampled_softmax_loss, sequence_loss
 
 State = tuple[Tensor, ...]
 """Recurrent state: (h, c) of an LSTM, (h,) of a GRU or RNN; (L * D, B, H) each, the forward direction of a layer before

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from charlm.config import DECODING_ERRORS, TokenizerConfig, TrainConfig
+from charlm.config import DECODING_ERRORS, NGRAM_CELL, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
 from charlm.engine.runs import Run
 from charlm.errors import CheckpointError, ConfigError, CorpusError, RunError
@@ -18,7 +18,8 @@ from charlm.training.dataset import TextSources, read_dataset
 from charlm.training.kept_text import keep_text_of_resumed
 from charlm.training.launch import check_pytorch, rank_and_count
 from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
-from charlm.training.setup import READING, STARTING, Training
+from charlm.training.setup import STARTING, Training
+from charlm.training.texts import READING
 
 if TYPE_CHECKING:
     from charlm.training.throughput import Machine
@@ -42,7 +43,7 @@ def prepare_resumed(
         CharlmError: Of any kind, if the run cannot be continued.
     """
     check_pytorch()
-    run = Run.find_resumable(name)
+    run = _find_run(name)
     with ExitStack() as stack:
         if rank_and_count()[0] == 0:
             stack.enter_context(run.locked())
@@ -76,6 +77,21 @@ def prepare_resumed(
             ngram=None if saved.counts is None else saved.counts.ngram,
             saved=saved,
         )
+
+
+def _find_run(name: str) -> Run:
+    """Return the run to continue.
+
+    Raises:
+        RunError: If there is none, or its model has no network.
+    """
+    try:
+        return Run.find_resumable(name)
+    except RunError:
+        model = Run.named(name).model if name else None
+        if model is None or not model.is_file() or load_checkpoint(model).config.cell != NGRAM_CELL:
+            raise
+        raise RunError(f"{model}: a model without a network is complete; there is nothing to resume") from None
 
 
 def _load_save(run: Run) -> tuple[Checkpoint, list[str]]:

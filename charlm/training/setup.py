@@ -10,23 +10,23 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlm._version import __version__
 from charlm.config import NGRAM_CELL, ModelConfig, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, Tensors
 from charlm.engine.ngram import NGram
 from charlm.engine.runs import Run
-from charlm.errors import ConfigError, RunError
-from charlm.text.corpus import CorpusReader
+from charlm.errors import ConfigError
 from charlm.text.glove import embed_vocabulary
 from charlm.text.items import NO_ITEMS
 from charlm.text.vector_files import VectorFile, Vectors
 from charlm.training.counting import Counts, count_ngrams, wants_counts
-from charlm.training.dataset import Dataset, TextSources, read_dataset
+from charlm.training.dataset import Dataset, read_dataset
 from charlm.training.finetune import PretrainedModel
 from charlm.training.kept_text import keep_text
 from charlm.training.launch import check_pytorch, rank_and_count
+from charlm.training.ngram_training import train_ngrams
 from charlm.training.planner import ItemLengths, Plan, check_time, plan
-from charlm.training.request import Request, open_corpus, open_machine, refuse_contradictions
+from charlm.training.request import Request, open_machine, refuse_contradictions
+from charlm.training.texts import COUNTING, READING, check_name, describe, open_texts
 
 if TYPE_CHECKING:
     from charlm.training.callbacks import Callbacks
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from charlm.training.progress import Progress
     from charlm.training.throughput import Machine
 
-READING, COUNTING, STARTING = "reading the text", "counting n-grams", "starting PyTorch"
-"""Parts of the preparation, as they are announced."""
+STARTING = "starting PyTorch"
+"""Part of the preparation, as it is announced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ class Training:
 
 
 def run(request: Request, callbacks: "Callbacks | None" = None) -> tuple[Run, "Progress"]:
-    """Prepare a new training and train the model.
+    """Prepare a new training and train the model: a network, or an n-gram model without a network.
 
     Args:
         request: Texts, settings and hardware of the training.
@@ -153,6 +153,11 @@ def run(request: Request, callbacks: "Callbacks | None" = None) -> tuple[Run, "P
     Raises:
         CharlmError: Of any kind, if the request cannot be fulfilled.
     """
+    if request.settings.get("cell") == NGRAM_CELL:
+        trained = train_ngrams(request)
+        if callbacks is not None:
+            callbacks.report(trained.progress)
+        return trained.run, trained.progress
     with prepare_new(request) as training:
         return training.run, training.train(callbacks)
 
@@ -179,12 +184,12 @@ def prepare_new(
     settings = _check_settings(request, pretrained)
     vectors = None if request.glove is None else VectorFile(request.glove)
     if not dry_run:
-        _check_name(request, pretrained)
+        check_name(request, pretrained)
 
     with ExitStack() as stack:
         announce(READING)
         texts = stack.enter_context(ExitStack())
-        sources = texts.enter_context(_open_texts(request, settings))
+        sources = texts.enter_context(open_texts(request, settings))
         base = None if pretrained is None else pretrained.tokenizer
         dataset = read_dataset(sources, TokenizerConfig.pick(settings), base=base)
 
@@ -211,7 +216,7 @@ def prepare_new(
             model_config=planned.model,
             train_config=planned.train,
             dataset=dataset,
-            metadata={**_describe(request, sources, dataset), **initial.metadata},
+            metadata={**describe(request, sources, dataset), **initial.metadata},
             machine=machine,
             notes=(*described, *initial.notes, *counts.notes, *planned.notes, *text_notes),
             plan=planned,
@@ -237,8 +242,6 @@ def _check_settings(request: Request, pretrained: PretrainedModel | None) -> dic
     config = TokenizerConfig.pick(settings)
     TrainConfig.pick(settings)
     ModelConfig.pick({**settings, "tie_weights": None})  # the widths that tied weights need are still to be planned
-    if settings.get("cell") == NGRAM_CELL:
-        raise ConfigError("cell ngram: such a model cannot be trained yet; choose another cell", fields=["cell"])
     _refuse_clashes(request, settings, config)
     return settings
 
@@ -283,46 +286,6 @@ def _refuse_clashes(request: Request, settings: Mapping[str, Any], config: Token
     for clash, message in clashes:
         if clash:
             raise ConfigError(message, fields=fields)
-
-
-def _check_name(request: Request, pretrained: PretrainedModel | None) -> None:
-    """Refuse the name of an existing run before the texts are read.
-
-    Raises:
-        RunError: If the run exists and may not be replaced.
-    """
-    if request.name is None:
-        return
-    if pretrained is not None and pretrained.is_in(Run.named(request.name)):
-        raise RunError(
-            f"name {request.name}: this run contains the model of pretrained: choose another name",
-            fields=["name", "pretrained"],
-        )
-    Run.check_free(request.name, force=request.force)
-
-
-@contextmanager
-def _open_texts(request: Request, settings: Mapping[str, Any]) -> Iterator[TextSources]:
-    """Open the texts of a new training.
-
-    Raises:
-        CorpusError: If a text is missing.
-    """
-    encoding, errors = request.text.encoding or "utf-8", request.text.errors or "strict"
-    with ExitStack() as stack:
-        corpus, validation = (
-            stack.enter_context(open_corpus(specs, encoding, errors, request.text)) if specs else None
-            for specs in (request.corpus, request.validation)
-        )
-        assert corpus is not None, "a request names a corpus"
-        yield TextSources(
-            corpus=corpus,
-            validation=validation,
-            val_fraction=settings.get("val_fraction"),
-            items=settings.get("items"),
-            seed=TrainConfig.seed if settings.get("seed") is None else settings["seed"],
-            cache=request.text.cache_folder,
-        )
 
 
 def _make_plan(
@@ -387,24 +350,3 @@ def _initial_weights(
         embedding, coverage = embed_vocabulary(vectors, dataset.tokenizer.tokens, dataset.counts(), seed=seed)
         return InitialWeights(embedding=embedding, metadata={"glove": asdict(coverage)}, notes=(str(coverage),))
     return InitialWeights()
-
-
-def _describe(request: Request, sources: TextSources, dataset: Dataset) -> dict[str, Any]:
-    """Return the metadata of a new model: version, command, texts, tokenization."""
-    reading = {"encoding": request.text.encoding or "utf-8", "errors": request.text.errors or "strict"}
-    if request.text.field is not None:
-        reading["field"] = request.text.field
-        if request.text.table is not None:
-            reading["table"] = request.text.table
-    texts = {"corpus": sources.corpus, "validation": sources.validation}
-    return {
-        "charlm": __version__,
-        "command": request.command,
-        "tokenization": asdict(dataset.tokenizer_config),
-        **({} if dataset.items is None else {"items": dataset.items.metadata()}),
-        **{name: {**_provenance(text), **reading} for name, text in texts.items() if text is not None},
-    }
-
-
-def _provenance(text: CorpusReader) -> dict[str, Any]:
-    return {"name": text.name, "sources": list(text.sources), "characters": text.num_chars, "sha256": text.sha256}

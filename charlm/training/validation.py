@@ -18,9 +18,15 @@ from charlm.engine.adaptive import Adaptation
 from charlm.engine.ngram import NGram
 from charlm.text.tokenizer import Ids
 from charlm.training.adapting import Predictions, adaptive_loss, fit, predictions
-from charlm.training.counting import Nats, best_weight, interpolated_token_nats, item_sequences, text_sequence
-from charlm.training.items import Items
-from charlm.training.loss import IGNORED
+from charlm.training.counting import (
+    MAX_VALIDATION_TOKENS,
+    Nats,
+    best_weight,
+    interpolated_token_nats,
+    item_sequences,
+    text_sequence,
+)
+from charlm.training.items import IGNORED, Items
 from charlm.training.network import LanguageModel, reset_state
 from charlm.training.schedule import Schedule
 from charlm.training.stopwatch import Stopwatch
@@ -43,9 +49,6 @@ block."""
 
 ITEM_ROWS = 256
 """Number of items that are read in parallel."""
-
-MAX_TOKENS = 500_000
-"""Maximum number of tokens of a validation, from the beginning of the validation text."""
 
 SAMPLE_STREAMS = 16
 """Number of evenly spaced parts of the training text, of `STREAM_TOKENS` tokens each, that are a sample of it."""
@@ -78,7 +81,7 @@ class Validator(Generic[T]):
     Args:
         model: The model.
         train_data: The training data. It may be memory-mapped: only the tokens of the sample are read.
-        data: The validation data; it may be empty. Only its first `MAX_TOKENS` tokens are used.
+        data: The validation data; it may be empty. Only its first `MAX_VALIDATION_TOKENS` tokens are used.
         start_id: The newline token.
         stop: Function that ends a validation early by returning True.
         ngram: N-gram model that is interpolated with the network; None for the network alone.
@@ -102,7 +105,7 @@ class Validator(Generic[T]):
         self._stop = stop
         self._ngram = ngram
         self._ngram_nats: Nats | None = None
-        self.data = self._first(data, MAX_TOKENS)
+        self.data = self._first(data, MAX_VALIDATION_TOKENS)
 
     @property
     def num_tokens(self) -> int:
