@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from charlm.config import TrainConfig
+from charlm.config import NGRAM_CELL, ModelConfig, TrainConfig
 from charlm.engine.adaptive import Adaptation
 from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, NGramPart, save_checkpoint
+from charlm.engine.ngram import NGram
 from charlm.engine.runs import Run
 from charlm.errors import CharlmError
 from charlm.training.dataset import Dataset
@@ -93,6 +94,13 @@ class CheckpointWriter:
         """Keep a copy of the model's current weights in memory as the best model, until the next save."""
         copies = {name: np.array(array) for name, array in self._model_tensors().items()}
         self._unsaved_best = self._checkpoint(progress, copies, counts)
+
+    def write_ngrams(self, progress: Progress, ngram: NGram) -> None:
+        """Write a model without a network, so that there is a model until the first validation."""
+        config = ModelConfig(vocab_size=self._model.config.vocab_size, cell=NGRAM_CELL)
+        alone = self._checkpoint(progress, {}, NGramPart(ngram=ngram, weight=1.0))
+        self._unsaved_best = replace(alone, config=config)
+        self._try_to_write(self.flush)
 
     def flush(self) -> None:
         """Write the best model if it is not on disk yet.

@@ -20,8 +20,9 @@ from charlm.training.dataset import Dataset
 from charlm.training.items import Items
 from charlm.training.recipe import SHORT_TEXT
 
-MAX_COUNTED_TOKENS = 2**23
-"""Maximum number of tokens whose n-grams are counted, to limit time and memory. From a longer text, parts are taken."""
+MAX_COUNTED_CHARS, MAX_COUNTED_WORDS = 2**23, 2**22
+"""Maximum number of tokens whose n-grams are counted. It limits the memory of the process to about 520 MB, and the time
+to about 10 s. From a longer text, parts are taken."""
 
 COUNTED_PARTS = 64
 """Number of evenly spaced parts that are taken from a longer text."""
@@ -199,12 +200,13 @@ def validation_sequences(dataset: Dataset, start_id: int, num_tokens: int) -> Se
 
 def _training_sequences(dataset: Dataset, start_id: int) -> Sequences:
     """Return the training text, or the items of a list; evenly spaced parts of a text that is too long."""
+    max_tokens = MAX_COUNTED_WORDS if dataset.tokenizer.kind == "word" else MAX_COUNTED_CHARS
     if dataset.items is not None:
-        return item_sequences(dataset.items.train.first(MAX_COUNTED_TOKENS), start_id)
+        return item_sequences(dataset.items.train.first(max_tokens), start_id)
     ids = dataset.train_ids
-    if len(ids) <= MAX_COUNTED_TOKENS:
+    if len(ids) <= max_tokens:
         return text_sequence(ids, start_id)
-    length = MAX_COUNTED_TOKENS // COUNTED_PARTS
+    length = max_tokens // COUNTED_PARTS
     begins = np.linspace(0, len(ids) - length, COUNTED_PARTS).astype(np.int64)
     return Sequences(
         ids=np.concatenate([ids[begin : begin + length] for begin in begins]),

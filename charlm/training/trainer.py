@@ -117,6 +117,8 @@ class Trainer:
             raise CheckpointError(f"{self._run.path}: {error}") from None
         self._state.counters = counters
         self._writer.adaptation = checkpoint.adaptation
+        if self._counts is not None:
+            self._counts = checkpoint.counts
         self._watch.add(counters.seconds)
         if self._workers.is_first:
             self._run.truncate_log(counters.log_bytes)
@@ -163,6 +165,10 @@ class Trainer:
             self._validator.limit_time(self._schedule, self._watch)
         if pretrained and self._validator.num_tokens and self._state.counters.best_nats is None:
             self._validate()
+        elif self._counts is not None and not self._writer.has_model:
+            nats = self._validator.ngram_loss()
+            progress = replace(self._progress(nats), val_nats_ngram=nats)
+            self._writer.write_ngrams(progress, self._counts.ngram)
 
     def update(self) -> None:
         """Train on one batch.

@@ -3,6 +3,7 @@
 Shapes: N number of tokens, S number of streams, H hidden.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,6 @@ class Validator(Generic[T]):
         self._start_id = start_id
         self._stop = stop
         self._ngram = ngram
-        self._ngram_nats: Nats | None = None
         self.data = self._first(data, MAX_VALIDATION_TOKENS)
 
     @property
@@ -134,17 +134,25 @@ class Validator(Generic[T]):
         network_nats = _mean(nats)
         if self._ngram is None:
             return ValidationLoss(nats=network_nats, network_nats=network_nats, token_nats=nats)
-        if self._ngram_nats is None or len(self._ngram_nats) != len(nats):  # `limit_time` may have shortened the data
-            self._ngram_nats = self._nats_of(self._ngram)
         weight = best_weight(nats, self._ngram_nats)
         token_nats = interpolated_token_nats(nats, self._ngram_nats, weight) if weight else nats
         return ValidationLoss(
             nats=float(token_nats.mean(dtype=np.float64)),
             network_nats=network_nats,
             token_nats=token_nats,
-            ngram_nats=_mean(self._ngram_nats),
+            ngram_nats=self.ngram_loss(),
             weight=weight,
         )
+
+    def ngram_loss(self) -> float:
+        """Return the validation loss of the n-gram model alone in nats per token."""
+        return _mean(self._ngram_nats)
+
+    @functools.cached_property
+    def _ngram_nats(self) -> Nats:
+        """Loss of the n-gram model at each token of the data, in nats. `limit_time` must be called before."""
+        assert self._ngram is not None, "there is an n-gram model"
+        return self._nats_of(self._ngram)
 
     def token_nats(self) -> Nats | None:
         """Return the loss of the network at each token of the data, in nats; None if it was stopped early."""

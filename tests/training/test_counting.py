@@ -83,7 +83,7 @@ def test_items_are_counted_and_scored_each_by_itself() -> None:
 
 
 def test_parts_of_a_long_text_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "MAX_COUNTED_TOKENS", 4096)
+    monkeypatch.setattr(counting, "MAX_COUNTED_CHARS", 4096)
     monkeypatch.setattr(counting, "COUNTED_PARTS", 8)
     from charlm.config import TokenizerConfig
 

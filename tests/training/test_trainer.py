@@ -123,6 +123,20 @@ def test_a_training_with_ngrams_resumes_exactly(calls: int) -> None:
     assert 0 < last.counts.weight == last.metadata["metrics"]["ngram_weight"]
 
 
+def test_until_the_first_validation_the_model_has_the_ngrams_alone() -> None:
+    ngram = estimate(IDS[:300], order=3, vocab_size=TOKENIZER.vocab_size, dtype=np.float16)
+    made = make_trainer("run", ngram=ngram, stop=stop_after(2))
+    made.train()
+    first = load_checkpoint(Path("run/model.safetensors"))
+    assert first.config.cell == "ngram"
+    assert first.counts is not None
+    assert first.counts.weight == 1
+    held_out = np.concatenate([TOKENIZER.encode("\n"), made._validator.data])
+    assert first.metadata["metrics"]["val_nats"] == pytest.approx(float(ngram.nats(held_out)[1:].mean()), abs=1e-6)
+    make_trainer("run", resume=True).train()
+    assert load_checkpoint(Path("run/model.safetensors")).config.cell == "lstm"
+
+
 @pytest.mark.parametrize("calls", range(0, 60, 7))
 def test_a_training_stopped_anywhere_resumes_exactly_even_during_validation(calls: int) -> None:
     make_trainer("whole").train()
