@@ -10,6 +10,7 @@ SOURCE is one of:
 - `columns`: a table of the columns of `charlm score --format`.
 - `api`: the reference of the Python API, from the docstrings.
 - `pages SECTION`: a list of the pages of a section of `navigation.toml`, each with its first sentence.
+- `commands`: a table of the commands.
 - `help NAME`: the full help of a command, such as `help sample` or `help vectors nearest`.
 - `console`: each line of the code block that begins with `$ ` is run. Its output replaces the lines below it.
 - anything else: a shell command. The code block shows the command and its output. The output of `charlm lesson NAME` is
@@ -152,6 +153,12 @@ def _part(source: str, body: str, run: Shell, path: Path) -> str:
         return f"\n{api_page()}"
     if generator == "pages":
         return f"\n{_list_of_pages(argument, path)}\n"
+    if source == "commands":
+        from charlm.cli import COMMANDS
+
+        page = os.path.relpath(ROOT / "docs" / "commands.md", path.parent)
+        rows = [f"| [charlm {name}]({page}#charlm-{name}) | {summary} |\n" for name, summary in COMMANDS.items()]
+        return f"\n| command | purpose |\n|---|---|\n{''.join(rows)}\n"
     if source == "columns":
         from charlm.cli.score_columns import COLUMNS, describe
 

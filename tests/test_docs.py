@@ -94,6 +94,11 @@ def test_columns_become_a_table_of_all_columns() -> None:
     assert [f"| `{name}` |" in table for name in COLUMNS] == [True] * len(COLUMNS)
 
 
+def test_commands_become_a_table_with_links() -> None:
+    table = generate["regenerate"]("<!-- generated: commands -->\n<!-- end -->\n", lambda command: "")
+    assert re.findall(r"\| \[charlm (\w+)\]\(docs/commands\.md#charlm-\1\) \| .+ \|", table) == list(COMMANDS)
+
+
 def test_help_becomes_a_text_block() -> None:
     page = "<!-- generated: help vectors nearest -->\n<!-- end -->\n"
     expected = "<!-- generated: help vectors nearest -->\n```text\nUsage\n```\n<!-- end -->\n"
