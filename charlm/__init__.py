@@ -16,6 +16,11 @@ Train a model. This imports PyTorch:
     run.model.generate("Once upon a time")
     run.metrics["val_nats"]
 
+Classify texts:
+
+    classifier = charlm.train_classifier("reviews.tsv", name="reviews")     # imports PyTorch
+    charlm.load_classifier("reviews").predict(["a charming film"])[0].label
+
 The names below are the public interface; everything else in the package may change. Errors that a user can correct
 are subclasses of `CharlmError`. The same functions are available on the command line: see `charlm --help`.
 """
@@ -31,19 +36,39 @@ if TYPE_CHECKING:
     from charlm.api import TrainedRun as TrainedRun
     from charlm.api import load as load
     from charlm.api import train as train
+    from charlm.classifier_api import Classifier as Classifier
+    from charlm.classifier_api import load_classifier as load_classifier
+    from charlm.classifier_api import train_classifier as train_classifier
     from charlm.engine.scores import Score as Score
     from charlm.engine.surprisals import Surprisal as Surprisal
     from charlm.engine.surprisals import Surprisals as Surprisals
+    from charlm.engine.text_classifier import Prediction as Prediction
     from charlm.errors import CharlmError as CharlmError
 
 _MODULES = {
+    **dict.fromkeys(("Classifier", "load_classifier", "train_classifier"), "charlm.classifier_api"),
+    "Prediction": "charlm.engine.text_classifier",
     "Score": "charlm.engine.scores",
     "Surprisal": "charlm.engine.surprisals",
     "Surprisals": "charlm.engine.surprisals",
     "CharlmError": "charlm.errors",
 }
 
-__all__ = ["CharlmError", "Model", "NextToken", "Score", "Surprisal", "Surprisals", "TrainedRun", "load", "train"]
+__all__ = [
+    "CharlmError",
+    "Classifier",
+    "Model",
+    "NextToken",
+    "Prediction",
+    "Score",
+    "Surprisal",
+    "Surprisals",
+    "TrainedRun",
+    "load",
+    "load_classifier",
+    "train",
+    "train_classifier",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - classes and functions

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class ClassifierRequest:
 
     Attributes:
         samples: Files or folders of labelled texts.
+        labelled: Labelled texts that are in memory; they replace `samples`.
         validation: Labelled texts to validate on; none to take a share of the samples.
         reading: Columns, format and encoding of the samples.
         settings: Values of the fields of ClassifierConfig and ClassifierTrainConfig, and `tokenizer`; None for those
@@ -62,6 +63,7 @@ class ClassifierRequest:
     """
 
     samples: Sequence[str] = ()
+    labelled: Labelled | None = None
     validation: Sequence[str] = ()
     reading: LabelledOptions = field(default_factory=LabelledOptions)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -277,7 +279,7 @@ def prepare_classifier(
         )
         run: Run = ClassifierRun(Path())
         if not dry_run:
-            default_name = short_name(request.samples[0])
+            default_name = short_name(request.samples[0]) if request.samples else "classifier"
             run = stack.enter_context(ClassifierRun.create(request.name, default_name, force=request.force))
         yield ClassifierTraining(
             run=run,
@@ -289,6 +291,18 @@ def prepare_classifier(
             encoder=None if pretrained is None else pretrained.checkpoint,
             embedding=embedding,
         )
+
+
+def check_setting_names(settings: Mapping[str, Any]) -> None:
+    """Check that settings exist.
+
+    Raises:
+        TypeError: If one does not.
+    """
+    known = {spec.name for config in (ClassifierConfig, ClassifierTrainConfig) for spec in fields(config)}
+    for name in settings:
+        if name not in known | {"tokenizer"}:
+            raise TypeError(f"train_classifier has no setting {name!r}")
 
 
 def _val_fraction(num_samples: int) -> float:
@@ -353,7 +367,7 @@ def _read_samples(request: ClassifierRequest) -> tuple[Labelled, Labelled | None
     """Return the samples, and the separate samples for validation."""
     if STDIN in request.samples and STDIN in request.validation:
         raise ConfigError("validation: standard input is read once; give a file", fields=["validation"])
-    found = read_labelled(request.samples, request.reading)
+    found = request.labelled or read_labelled(request.samples, request.reading)
     return found, read_labelled(request.validation, request.reading) if request.validation else None
 
 
