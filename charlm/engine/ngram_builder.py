@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from charlm.engine.kneser_ney import level_of
+from charlm.engine.kneser_ney import discounts_of, level_of
 from charlm.engine.ngram import NOT_FOUND, Level, NGram
 from charlm.engine.ngram_counts import CountedNGrams, Counts, Integers, NGramCounter, begins_of
 from charlm.engine.ngram_pruning import EstimatedOrder, prune
@@ -107,11 +107,13 @@ class _Order:
 
     Attributes:
         ngrams: The n-grams.
+        kept: Whether each n-gram that was counted is kept.
         new_index: Index among them of each n-gram that was counted. It has no meaning for those that are left out.
             They are neither the context nor the suffix of a longer n-gram, because those occur at least twice.
     """
 
     ngrams: EstimatedOrder
+    kept: npt.NDArray[np.bool_]
     new_index: Integers
 
 
@@ -127,6 +129,8 @@ def _estimate(
         vocab_size: V.
         min_occurrences: Number of occurrences from which an n-gram is kept.
     """
+    num_contexts = 1 if below is None else len(below.new_index)
+    totals = np.bincount(counted.contexts, counts, minlength=num_contexts).astype(np.int64)
     if below is None:
         level = level_of(counted, counts, 1, vocab_size, np.float32)
         kept, contexts, suffixes = np.ones(vocab_size, dtype=np.bool_), counted.contexts, counted.suffixes
@@ -136,7 +140,16 @@ def _estimate(
         contexts, suffixes = (below.new_index[part[kept]] for part in (counted.contexts, counted.suffixes))
         level = Level(whole.tokens[kept], whole.weights[kept], begins_of(contexts, len(below.ngrams)))
     return _Order(
-        ngrams=EstimatedOrder(level=level, contexts=contexts, suffixes=suffixes, occurrences=counted.occurrences[kept]),
+        ngrams=EstimatedOrder(
+            level=level,
+            contexts=contexts,
+            suffixes=suffixes,
+            occurrences=counted.occurrences[kept],
+            counts=counts[kept],
+            totals=totals if below is None else totals[below.kept],
+            discounts=np.array([0, *discounts_of(counts, counted.num_left_out)]),
+        ),
+        kept=kept,
         new_index=np.cumsum(kept, dtype=np.int32) - np.int32(1),
     )
 

@@ -9,6 +9,8 @@ relative entropy between the model with it and the model without it:
 The probability p(h) is the share of h in the text. That of the model would be wrong, because its counts of short
 n-grams are numbers of preceding tokens. An n-gram that is the context of a kept one is kept.
 
+The weights of the kept n-grams then follow from counts to which those of the n-grams that are left out are added.
+
 Shapes: E number of n-grams of one order.
 
 Source:
@@ -45,12 +47,18 @@ class EstimatedOrder:
         contexts: Index of the context of each among those of the next lower order, (E,).
         suffixes: Index of each without its first token among those of the next lower order, (E,).
         occurrences: Number of occurrences of each in the text, (E,).
+        counts: Count of each, from which its weight follows, (E,).
+        totals: Sum of the counts of each context, those of n-grams that are left out included, (C,).
+        discounts: Discounts of the counts 0, 1, 2, and 3 or more, (4,).
     """
 
     level: Level
     contexts: Integers
     suffixes: Integers
     occurrences: Counts
+    counts: Counts
+    totals: Counts
+    discounts: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.contexts)
@@ -69,18 +77,46 @@ def prune(orders: Sequence[EstimatedOrder], max_bytes: float, num_tokens: int) -
     """
     scores = _scores(orders, num_tokens)
     threshold = _threshold(orders, scores, max_bytes)
+    kept = [np.ones(len(orders[0]), dtype=np.bool_), *(order_scores > threshold for order_scores in scores)]
+    weights = _weights(orders, kept)
     levels: list[Level] = []
     new_index = np.arange(len(orders[0]))
     num_contexts = len(orders[0])
-    for order, order_scores in zip(orders[1:], scores, strict=True):
-        kept = order_scores > threshold
-        if not kept.any():
+    for order, is_kept, exact in zip(orders[1:], kept[1:], weights[1:], strict=True):
+        if not is_kept.any():
             break
-        contexts = new_index[order.contexts[kept]]
-        weights = round_down(order.level.weights[kept].astype(np.float64), np.float16)
-        levels.append(Level(order.level.tokens[kept], weights, begins_of(contexts, num_contexts)))
-        new_index, num_contexts = np.cumsum(kept) - 1, len(weights)
-    return NGram(orders[0].level.weights, levels)
+        contexts = new_index[order.contexts[is_kept]]
+        rounded = round_down(exact[is_kept], np.float16)
+        levels.append(Level(order.level.tokens[is_kept], rounded, begins_of(contexts, num_contexts)))
+        new_index, num_contexts = np.cumsum(is_kept) - 1, len(rounded)
+    return NGram(round_down(weights[0], np.float32), levels)
+
+
+def _weights(orders: Sequence[EstimatedOrder], kept: Sequence[npt.NDArray[np.bool_]]) -> list[npt.NDArray[np.float64]]:
+    """Return the weights of the n-grams of order 1, 2, ..., N.
+
+    In Kneser-Ney smoothing, an n-gram adds 1 to the count of its suffix, because its own weight is for the other
+    occurrences. An n-gram that is left out adds all of its count.
+
+    Args:
+        orders: The n-grams.
+        kept: Whether each is kept, (E,), for each order.
+
+    Source:
+        Siivola, Hirsimaki and Virpioja, On growing and pruning Kneser-Ney smoothed n-gram models, 2007.
+    """
+    weights = []
+    added: Counts = np.zeros(len(orders[-1]), dtype=np.int64)
+    for place in range(len(orders) - 1, -1, -1):
+        order = orders[place]
+        counts = order.counts + added
+        totals = order.totals + np.bincount(order.contexts, added, minlength=len(order.totals))
+        weights.append((counts - order.discounts[np.minimum(counts, 3)]) / np.maximum(totals, 1)[order.contexts])
+        if place:
+            out = ~kept[place]
+            lower = len(orders[place - 1])
+            added = np.bincount(order.suffixes[out], counts[out] - 1, minlength=lower).astype(np.int64)
+    return weights[::-1]
 
 
 def _scores(orders: Sequence[EstimatedOrder], num_tokens: int) -> list[Floats]:

@@ -15,7 +15,7 @@ from charlm.engine.ngram_counts import NGramCounter
 from charlm.engine.ngram_pruning import EstimatedOrder, _scores
 from charlm.text.tokenizer import CharTokenizer
 from tests.conftest import VERSE
-from tests.engine.test_ngram import joined, state_after
+from tests.engine.test_ngram import discounts_of_counts, joined, state_after
 
 TOKENIZER = CharTokenizer.from_text(VERSE)
 IDS = TOKENIZER.encode("\n" + VERSE)
@@ -123,11 +123,50 @@ def test_the_score_of_an_ngram_is_the_relative_entropy_without_it() -> None:
     unigrams = Level(np.arange(3, dtype=np.uint8), np.array([0.5, 0.2, 0.1], np.float32), np.array([0, 3], np.uint32))
     pairs = Level(np.array([2], np.uint8), np.array([0.7], np.float32), np.array([0, 1, 1, 1], np.uint32))
     zeros = np.zeros(3, dtype=np.int32)
+    unused = {"counts": zeros, "totals": zeros, "discounts": np.zeros(4)}
     orders = [
-        EstimatedOrder(level=unigrams, contexts=zeros, suffixes=zeros, occurrences=np.array([6, 3, 1])),
-        EstimatedOrder(level=pairs, contexts=zeros[:1], suffixes=np.array([2]), occurrences=np.array([4])),
+        EstimatedOrder(level=unigrams, contexts=zeros, suffixes=zeros, occurrences=np.array([6, 3, 1]), **unused),
+        EstimatedOrder(level=pairs, contexts=zeros[:1], suffixes=np.array([2]), occurrences=np.array([4]), **unused),
     ]
     lower = np.array([0.5, 0.2, 0.1]) + 0.2 / 3
     kept = np.array([0, 0, 0.7]) + 0.3 * lower
     expected = 6 / 10 * sum(p * math.log(p / q) for p, q in zip(kept, lower, strict=True))
     assert _scores(orders, 10)[0].tolist() == pytest.approx([expected], rel=1e-5)
+
+
+def kept_ngrams(model: NGram) -> dict[tuple[int, ...], float]:
+    """Return the weights of the n-grams of a model by their tokens."""
+    tensors = model.to_tensors()
+    names: list[tuple[int, ...]] = [(token,) for token in range(model.vocab_size)]
+    found = dict(zip(names, tensors["weights.1"].tolist(), strict=True))
+    for order in range(2, model.order + 1):
+        contexts = np.repeat(np.arange(len(names)), tensors[f"counts.{order}"])
+        tokens, weights = (tensors[f"{part}.{order}"].tolist() for part in ("tokens", "weights"))
+        names = [(*names[context], token) for context, token in zip(contexts, tokens, strict=True)]
+        found |= dict(zip(names, weights, strict=True))
+    return found
+
+
+def test_an_ngram_that_is_left_out_adds_its_count_to_that_of_its_suffix() -> None:
+    """The weights of a pruned model are those of a plain implementation with dictionaries."""
+    order, ids = 4, IDS.tolist()
+    kept = kept_ngrams(build(max_order=order, max_bytes=1200).model)
+    counts: Counter[tuple[int, ...]] = grams([ids], order)
+    assert any(count > 1 and gram not in kept for gram, count in counts.items())
+    added: Counter[tuple[int, ...]] = Counter()
+    for length in range(order, 0, -1):
+        one, two, three = discounts_of_counts(list(counts.values()))
+        adjusted = {gram: count + added[gram] for gram, count in counts.items()}
+        totals: Counter[tuple[int, ...]] = Counter()
+        for gram, count in adjusted.items():
+            totals[gram[:-1]] += count
+        for gram, count in adjusted.items():
+            if gram in kept:
+                discount = one if count == 1 else two if count == 2 else three
+                assert kept[gram] == pytest.approx((count - discount) / totals[gram[:-1]], rel=1e-3)
+        added = Counter()
+        for gram, count in adjusted.items():
+            added[gram[1:]] += count - 1 if gram not in kept else 0
+        counts = Counter(gram[1:] for gram in adjusted)
+        if length > 2:
+            counts[tuple(ids[: length - 1])] += 1
