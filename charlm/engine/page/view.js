@@ -54,11 +54,11 @@ class Bars {
       button.type = "button";
       const [item, bar, token, prob] = [element("li"), element("span", "", "bar"), element("span"), element("span")];
       const row = { item, button, bar, token, prob };
-      row.bar.setAttribute("aria-hidden", "true");
-      button.append(row.bar, row.token, row.prob);
+      bar.setAttribute("aria-hidden", "true");
+      button.append(bar, token, " ", prob);
       button.addEventListener("click", () => choose(row.id));
-      row.item.append(button);
-      list.append(row.item);
+      item.append(button);
+      list.append(item);
       return row;
     });
   }
@@ -72,7 +72,8 @@ class Bars {
       row.token.textContent = shown(token);
       row.prob.textContent = percent(prob);
       row.bar.style.width = `${100 * prob}%`;
-      row.button.setAttribute("aria-label", `${spoken(token)}, ${percent(prob)}`);
+      if (spoken(token) === token) row.button.removeAttribute("aria-label");
+      else row.button.setAttribute("aria-label", `${spoken(token)} ${percent(prob)}`);
     });
   }
 }
@@ -118,7 +119,7 @@ class SurprisalMap {
       const nats = tokens.reduce((sum, index) => sum + this.tokens[index].nats, 0);
       for (const index of tokens) this.wordAt[index] = this.words.length;
       const length = tokens.reduce((sum, index) => sum + numChars(this.tokens[index].text), 0);
-      this.words.push({ text: word.text, nats, length });
+      this.words.push({ text: word.text, nats, length, numTokens: tokens.length });
     }
   }
 
@@ -143,7 +144,7 @@ class SurprisalMap {
     const name = spoken(text.trim() || text) || "no space";
     const parts = [`${name}: probability ${percent(Math.exp(spelling - nats))}, ${bits(nats)}`];
     if (isUnknown) parts.push(spelling ? `unknown, of which spelling ${bits(spelling)}` : "unknown");
-    if (word.text && word.text !== text.trim()) parts.push(`word ${shown(word.text)}: ${bits(word.nats)}`);
+    if (word.text && word.numTokens > 1) parts.push(`word ${shown(word.text)}: ${bits(word.nats)}`);
     this.detail.textContent = parts.join("; ");
   }
 
