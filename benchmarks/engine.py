@@ -82,7 +82,7 @@ def measure_engine(path: Path) -> dict[str, float]:
     for streams in (1, STREAMS):
         stepper, ids = Stepper(network, network.zero_state(streams)), np.arange(streams) % 60 + 1
         found[f"read {streams}"] = best_microseconds(lambda stepper=stepper, ids=ids: network.logits(stepper.step(ids)))
-        samples = Sampler(network=network, config=SampleConfig(length=-1, seed=1, count=streams)).stream()
+        samples = Sampler(predictor=network, config=SampleConfig(length=-1, seed=1, count=streams)).stream()
         found[f"generate {streams}"] = best_microseconds(lambda samples=samples: next(samples))
     return found
 
