@@ -30,7 +30,7 @@ from benchmarks.checkouts import import_file
 from benchmarks.peers import PeerError, charlm_scorer, count_parameters, run_to_end, timed_lines
 from benchmarks.report import table, write_section
 from charlm.engine.checkpoint import load_checkpoint, num_parameters
-from charlm.engine.rnn import RecurrentNetwork
+from charlm.engine.mixture import open_predictor
 from charlm.engine.runs import Run
 
 MAKEMORE_TYPES = ("mlp", "gru", "transformer")
@@ -133,7 +133,7 @@ def charlm(task: ItemTask) -> ItemResult:
     sampling = [*charlm_command, "sample", "-m", "run", "--items", str(task.samples), "--seed", "1"]
     sampled = [line for _, line in run_to_end(sampling, task.folder).lines]
     run = Run(task.folder / "checkpoints" / "run")
-    costs = charlm_scorer(RecurrentNetwork.load(run.model))([item + "\n" for item in task.held_out])
+    costs = charlm_scorer(open_predictor(load_checkpoint(run.model)))([item + "\n" for item in task.held_out])
     return ItemResult(
         nats=[float(nats.sum()) for nats in costs],
         items=sampled,

@@ -19,7 +19,8 @@ from torch import nn
 from benchmarks.heldout import Costs, Scorer, recurrent_costs, rows_scorer
 from benchmarks.plain import PlainModel, vocabulary
 from charlm.engine.checkpoint import load_checkpoint
-from charlm.engine.rnn import RecurrentNetwork
+from charlm.engine.mixture import open_predictor
+from charlm.engine.predictor import Predictor
 from charlm.engine.runs import Run
 from charlm.engine.scorer import ModelScorer
 
@@ -183,13 +184,13 @@ def charlm(task: Task) -> Trained:
         parameters=sum(tensor.size for tensor in load_checkpoint(run.model).tensors.values()),
         chars=round(log[-1]["epoch"] * len(task.train)),
         curves=curves,
-        score=charlm_scorer(RecurrentNetwork.load(run.model)),
+        score=charlm_scorer(open_predictor(load_checkpoint(run.model))),
     )
 
 
-def charlm_scorer(network: RecurrentNetwork) -> Scorer:
-    """Return a scorer that uses charlm's NumPy network and scoring rule."""
-    scorer = ModelScorer(network)
+def charlm_scorer(predictor: Predictor) -> Scorer:
+    """Return a scorer that uses charlm's engine and scoring rule."""
+    scorer = ModelScorer(predictor)
 
     def score(texts: Sequence[str]) -> list[Costs]:
         if len(texts) == 1:

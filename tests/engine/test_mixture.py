@@ -132,6 +132,22 @@ def test_readers_equal_new_readers_of_the_whole_sequences(predictor: Predictor, 
 
 
 @predictors
+def test_many_sequences_are_read_as_each_alone(predictor: Predictor) -> None:
+    sequences = [predictor.tokenizer.encode("\n" + VERSE[begin : begin + begin % 7]) for begin in range(40)]
+    reader = predictor.read(sequences)
+    last = np.arange(40) % predictor.tokenizer.vocab_size
+    reader.advance(last)
+    expected = np.concatenate(
+        [predictor.read([np.append(ids, token)]).probs() for ids, token in zip(sequences, last, strict=True)]
+    )
+    np.testing.assert_allclose(reader.probs(), expected, atol=1e-6)
+    reader.restart([3])
+    reader.select(np.array([39, 3, 0, 39]))
+    start = predictor.read([predictor.tokenizer.encode(START)]).probs()
+    np.testing.assert_allclose(reader.probs(), [expected[39], start[0], expected[0], expected[39]], atol=1e-6)
+
+
+@predictors
 def test_given_tokens_cost_what_the_distributions_say(predictor: Predictor) -> None:
     sequences = sorted(ENCODED, key=len, reverse=True)
     plain, with_entropy = predictor.score(sequences), predictor.score(sequences, with_entropy=True)
