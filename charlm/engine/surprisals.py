@@ -27,6 +27,7 @@ class Surprisal(NamedTuple):
         unknown: Whether it contains a token that the model does not know.
 
     Example:
+        >>> import charlm
         >>> first, *_ = charlm.load("shakespeare").surprisals("To be")
         >>> first.text, round(first.bits, 1), first.unknown
         ('T', 3.0, False)
@@ -49,6 +50,7 @@ class Surprisals(list[Surprisal]):
             For parts that are not tokens, NaN.
 
     Example:
+        >>> import charlm
         >>> tokens = charlm.load("shakespeare").surprisals("To be")
         >>> tokens.bits.round().tolist(), tokens.entropy.round().tolist(), tokens.start.tolist()
         ([3.0, 3.0, 0.0, 3.0, 0.0], [5.0, 1.0, 1.0, 4.0, 2.0], [0, 1, 2, 3, 4])
