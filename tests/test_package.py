@@ -135,6 +135,10 @@ USES = [
     ("next --prime T", ""),
     ("novelty --corpus hello", "hello hello\n"),
     ("info", ""),
+    ("info --card", ""),
+    ("ls", ""),
+    ("completion bash", ""),
+    ("export page.html", ""),
     ("vectors nearest e", ""),
     ("plot brief", ""),
     ("corpus", ""),
@@ -162,10 +166,10 @@ def test_the_light_distribution_does_everything_but_training(
         done = run(programs / "charlm", *arguments.split(), folder=tmp_path, text="")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert done.stderr.startswith("Error: training and lessons need PyTorch, which is not installed: pip install t")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["brief", "checkpoints", "log.jsonl"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["brief", "checkpoints", "log.jsonl", "page.html"]
     assert run(programs / "charlm-light", "--version", folder=tmp_path).stdout.endswith("torch not installed)\n")
     facts = json.loads(run(programs / "charlm", "info", "--json", folder=tmp_path).stdout)
-    assert facts["file"] == str(packages / MODEL)
+    assert (facts["file"], facts["origin"]) == (str(packages / MODEL), "included with charlm")
     code = "import charlm; print(charlm.load().score('To be').num_tokens)"
     assert run(programs / "python", "-c", code, folder=tmp_path).stdout == "5\n"
 

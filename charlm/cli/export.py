@@ -45,11 +45,11 @@ def export(file: str, model: str | None) -> None:
     build = _builder(target)
     from charlm.atomic import atomic_write
     from charlm.engine.checkpoint import load_checkpoint
-    from charlm.engine.runs import MODEL_FILE, find_model
+    from charlm.engine.runs import find_model, name_of_model
 
     path = find_model(model)
     checkpoint = load_checkpoint(path)
-    content = build(checkpoint, path.resolve().parent.name if path.name == MODEL_FILE else path.stem)
+    content = build(checkpoint, name_of_model(path))
     try:
         with atomic_write(target) as stream:
             stream.write(content)

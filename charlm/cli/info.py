@@ -8,54 +8,64 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.completions import complete_models
-from charlm.cli.options import command, json_option, model_option
+from charlm.cli.options import command, json_option, model_option, option
 from charlm.cli.tables import print_table
 from charlm.config import NGRAM_CELL
 
 if TYPE_CHECKING:
     from charlm.engine.checkpoint import Checkpoint
-    from charlm.text.tokenizer import Tokenizer
 
 
 @command()
 @click.argument("named", metavar="[FILE|RUN]", required=False, shell_complete=complete_models)
 @model_option
+@option("--card", is_flag=True, help="Print a model card instead: a Markdown page to publish with the model.")
 @json_option
-def info(named: str | None, model: str | None, as_json: bool) -> None:
+def info(named: str | None, model: str | None, card: bool, as_json: bool) -> None:
     """Show the metadata of a model.
 
     Prints the size of the file, the shape of the model, the training text, the settings of the training and the losses.
     The model is given as an argument or with -m. In a pipe, each line has a section, a name and a value, separated by
-    tabs.
+    tabs. With --json, the vocabulary and the model card are included.
 
     \b
     Example:
       charlm info
       charlm info shakespeare --json
+      charlm info shakespeare --card > README.md
     """
     if named is not None and model is not None:
         raise click.UsageError(f"{named} and -m {model}: name only one model")
+    if card and as_json:
+        raise click.UsageError("--card and --json contradict each other: --json includes the card")
     import json
 
+    from charlm.cli.model_card import card_markdown
     from charlm.engine.classifier_file import is_classifier
     from charlm.engine.runs import find_model
 
     path = find_model(named if model is None else model)
-    facts, tokenizer = (_classifier_facts if is_classifier(path) else _model_facts)(path)
-    if as_json:
-        everything = {**facts, "tokenizer": tokenizer.to_dict()}
-        click.echo(json.dumps(_finite(everything), indent=2, allow_nan=False))
+    facts, details = (_classifier_facts if is_classifier(path) else _model_facts)(path)
+    if card and "card" not in details:
+        raise click.ClickException(f"{path}: a text classifier, not a language model: it has no model card")
+    if card:
+        click.echo(card_markdown(details["card"]))
+    elif as_json:
+        click.echo(json.dumps(_finite({**facts, **details}), indent=2, allow_nan=False))
     else:
         print_table(_rows({name: value for name, value in facts.items() if value != 0}))  # without a network
 
 
-def _model_facts(path: Path) -> "tuple[dict[str, Any], Tokenizer]":
-    """Return the facts about a language model, and its tokenizer."""
+def _model_facts(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the facts about a language model, and its vocabulary and card."""
+    from charlm.cli.model_card import model_card
     from charlm.engine.checkpoint import load_checkpoint, num_parameters
+    from charlm.engine.runs import origin_of_model
 
     checkpoint = load_checkpoint(path)
     facts = {
         "file": str(path),
+        "origin": origin_of_model(path),
         "bytes": path.stat().st_size,
         "parameters": num_parameters(checkpoint.config),
         "model": _shape_facts(checkpoint),
@@ -65,11 +75,11 @@ def _model_facts(path: Path) -> "tuple[dict[str, Any], Tokenizer]":
         **_adaptive_facts(checkpoint),
         **checkpoint.metadata,
     }
-    return facts, checkpoint.tokenizer
+    return facts, {"tokenizer": checkpoint.tokenizer.to_dict(), "card": model_card(path, checkpoint)}
 
 
-def _classifier_facts(path: Path) -> "tuple[dict[str, Any], Tokenizer]":
-    """Return the facts about a classifier, and the tokenizer of its network."""
+def _classifier_facts(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the facts about a classifier, and the vocabulary of its network."""
     from charlm.engine.classifier_file import load_classifier, num_classifier_parameters
 
     checkpoint = load_classifier(path)
@@ -84,7 +94,7 @@ def _classifier_facts(path: Path) -> "tuple[dict[str, Any], Tokenizer]":
         "tokenizer": {"kind": checkpoint.tokenizer.kind, "vocab_size": checkpoint.tokenizer.vocab_size},
         **{name: value for name, value in checkpoint.metadata.items() if name != "history"},
     }
-    return facts, checkpoint.tokenizer
+    return facts, {"tokenizer": checkpoint.tokenizer.to_dict()}
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -43,9 +43,10 @@ SIZES = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("B", 1))
 def ls(as_json: bool, quiet: bool) -> None:
     """List the runs in ./checkpoints and the included models.
 
-    The run that changed last is the first. The columns are the lowest validation loss in nats per token and in bits per
-    character, the size of the model file, the time since the last change, and the training text. A narrow terminal
-    shows fewer columns. In a pipe, the columns are separated by tabs, sizes are in bytes, and times are in UTC.
+    The run that changed last is the first. The columns are the lowest validation loss in nats per token (for a text
+    classifier in nats per text) and in bits per character, the size of the model file, the time since the last change,
+    and the training text. A narrow terminal shows fewer columns. In a pipe, the columns are separated by tabs, sizes
+    are in bytes, and times are in UTC.
 
     \b
     Example:

@@ -220,14 +220,16 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata of a model file without reading its weights.
+    """Return the metadata of a language model or of a classifier without reading its weights.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, not a language model, or of a newer version of the format.
+        CheckpointError: If the file is missing, damaged, not a model, or of a newer version of the format.
     """
     try:
         with path.open("rb") as stream:
-            return parse_parts(TensorFile(stream, path).metadata, path, (METADATA_KEY,))[METADATA_KEY]
+            header = TensorFile(stream, path).metadata
+            file_format = CLASSIFIER_FORMAT if header.get("format") == CLASSIFIER_FORMAT else FORMAT
+            return parse_parts(header, path, (METADATA_KEY,), file_format=file_format)[METADATA_KEY]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
 

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from charlm.engine.checkpoint import read_metadata
-from charlm.engine.runs import INCLUDED_MODELS, Run, included_models, list_runs
+from charlm.engine.runs import (
+    CLASSIFIER_FILE,
+    INCLUDED_MODELS,
+    MODEL_FILE,
+    RUN_FILES,
+    Run,
+    included_models,
+    list_runs,
+)
 from charlm.errors import CheckpointError
+
+MODEL_FILES = (MODEL_FILE, CLASSIFIER_FILE)
+"""Names of the files that a run is trained for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +30,11 @@ class RunSummary:
     Attributes:
         name: Name under which commands find the model.
         path: The folder.
-        val_nats: Lowest validation loss in nats per token.
+        val_nats: Lowest validation loss in nats per token; for a classifier in nats per text.
         val_bits_per_char: The same loss in bits per character.
         num_bytes: Size of the model file in bytes.
         modified: Time of the last change of a file of a run, in seconds since 1970.
-        corpus: Name of the training text.
+        corpus: Name of the training text; for a classifier the names of its samples.
         included: Whether the model came with charlm.
         training: Whether a process is training the run.
         problem: Reason why the model file cannot be read, or an empty string.
@@ -58,22 +69,24 @@ def summarize_runs() -> Iterator[RunSummary]:
 def _summarize(run: Run, *, included: bool) -> RunSummary:
     metadata: dict[str, Any] = {}
     problem = ""
-    source = next((path for path in (run.model, *run.saves) if os.path.isfile(path)), None)
+    files = [path for path in (run.path / name for name in reversed(RUN_FILES)) if os.path.isfile(path)]
+    source = next((path for path in files if path != run.log), None)
     if source is not None:
         try:
             metadata = read_metadata(source)
         except CheckpointError as error:
             problem = str(error)
-    metrics, corpus = (_dict(metadata.get(key)) for key in ("metrics", "corpus"))
-    files = [path for path in (run.model, *run.saves, run.log) if os.path.isfile(path)]
+    metrics, corpus, samples = (_dict(metadata.get(key)) for key in ("metrics", "corpus", "samples"))
+    sources = samples.get("sources")
+    corpus_name = " ".join(map(str, sources)) if isinstance(sources, list) else corpus.get("name")
     return RunSummary(
         name=run.name,
         path=run.path,
         val_nats=_number(metrics.get("val_nats")),
         val_bits_per_char=_number(metrics.get("val_bits_per_char")),
-        num_bytes=os.path.getsize(run.model) if os.path.isfile(run.model) else None,
+        num_bytes=os.path.getsize(source) if source is not None and source.name in MODEL_FILES else None,
         modified=None if included else max(map(os.path.getmtime, files), default=None),
-        corpus=name if isinstance(name := corpus.get("name"), str) else None,
+        corpus=corpus_name if isinstance(corpus_name, str) else None,
         included=included,
         training=not included and run.is_locked(),
         problem=problem,

@@ -352,7 +352,7 @@ def _lock(handle: int) -> bool:
 def list_runs() -> list[Run]:
     """Return the runs in ./checkpoints, the one that changed last first. A run that cannot be read is left out."""
     newest: dict[Path, None] = {}
-    for file in reversed(_files_of_runs(MODEL_FILE, LAST_FILE, PREVIOUS_FILE, LOG_FILE)):
+    for file in reversed(_files_of_runs(*RUN_FILES)):
         newest.setdefault(file.parent)
     return [Run(folder) for folder in newest]
 
@@ -413,6 +413,18 @@ def find_classifier(spec: str | None) -> Path:
         (CLASSIFIER_FILE, MODEL_FILE),
         f"no classifier found; {_names_of_runs(models)}",
     )
+
+
+def name_of_model(path: Path) -> str:
+    """Return the name of a model: that of its run, or that of its file without the suffix."""
+    return path.resolve().parent.name if path.name == MODEL_FILE else path.stem
+
+
+def origin_of_model(path: Path) -> str:
+    """Return in words where `find_model` has found a model."""
+    if path.is_relative_to(INCLUDED_MODELS):
+        return "included with charlm"
+    return f"run in ./{RUNS}" if path.is_relative_to(RUNS) else "file"
 
 
 def _find_file(spec: str, candidates: list[Path], names: tuple[str, str], problem: str) -> Path:

@@ -146,7 +146,15 @@ def test_using_a_classifier_imports_no_torch(trained: Path, arguments: list[str]
 
 
 def test_a_classifier_is_no_language_model_and_the_reverse(trained: Path, model_file: Path) -> None:
-    for command in (["sample"], ["score"], ["next"], ["info"], ["novelty", "--corpus", "x"], ["vectors", "export"]):
+    for command in (
+        ["sample"],
+        ["score"],
+        ["next"],
+        ["info"],
+        ["info", "--card"],
+        ["novelty", "--corpus", "x"],
+        ["vectors", "export"],
+    ):
         for name in (trained, trained.parent):
             done = CliRunner().invoke(main, [*command, "-m", str(name)], input="a", catch_exceptions=False)
             if command != ["info"]:

@@ -62,7 +62,9 @@ def test_info_in_a_pipe_has_one_unchanged_line_per_fact() -> None:
     assert not any(line != line.strip() or "  " in line for line in lines)
 
 
-@pytest.mark.parametrize("command", [["info"], ["info", "--json"], ["next", "--top", "99"], ["next", "--json"]])
+@pytest.mark.parametrize(
+    "command", [["info"], ["info", "--json"], ["info", "--card"], ["next", "--top", "99"], ["next", "--json"]]
+)
 def test_control_sequences_in_a_model_file_are_escaped(command: list[str], hostile_file: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "charlm", *command, "-m", str(hostile_file)],
@@ -96,3 +98,69 @@ def test_numbers_that_json_does_not_have_are_null() -> None:
     facts = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert facts["metrics"] == {"val_nats": None, "history": [None, None, 1.5], "epoch": 2}
     assert CliRunner().invoke(main, ["info", "odd.safetensors"], catch_exceptions=False).exit_code == 0
+
+
+TRAINING = {"metrics": {"val_nats": 1.25, "val_bits_per_char": 1.8034}, "training": {"val_fraction": 0.1}}
+
+
+def described(name: str, **metadata: object) -> Path:
+    """Write a model file with metadata."""
+    path = Path(name)
+    save_checkpoint(path, replace(make_checkpoint(num_layers=2)[1], metadata={**METADATA, **TRAINING, **metadata}))
+    return path
+
+
+def test_a_card_says_what_the_model_is_and_how_good_it_is() -> None:
+    described("poems.safetensors", command="charlm train poems.txt", corpus={"name": "poems", "characters": 99})
+    card = CliRunner().invoke(main, ["info", "poems.safetensors", "--card"], catch_exceptions=False).stdout
+    assert card.startswith("---\nlibrary_name: charlm\npipeline_tag: text-generation\ntags: [")
+    for line in (
+        "# poems",
+        "- name: `poems`",
+        "- characters: `99`",
+        "- command: `charlm train poems.txt`",
+        "Validation text: 10% of the training text, from its end.",
+        "| cross-entropy, nats per token | 1.2500 |",
+        "| cross-entropy, bits per character | 1.8034 |",
+        "    charlm sample -m poems.safetensors",
+    ):
+        assert f"\n{line}\n" in card
+    parameters = json.loads(CliRunner().invoke(main, ["info", "poems.safetensors", "--json"]).stdout)["parameters"]
+    assert f"2 LSTM layers of 12 units, {parameters:,} parameters" in card
+
+
+def test_json_includes_the_card() -> None:
+    described("items.safetensors", items={"kind": "line"})
+    facts = json.loads(CliRunner().invoke(main, ["info", "items.safetensors", "--json"]).stdout)
+    assert facts["origin"] == "file"
+    card = facts["card"]
+    assert card["evaluation_text"] == "10% of the items of the training list"
+    assert [row["value"] for row in card["evaluation"]] == [1.25, 1.8034]
+    both = CliRunner().invoke(main, ["info", "items.safetensors", "--json", "--card"])
+    assert both.exit_code == 2
+
+
+def test_a_card_names_a_validation_text_and_no_loss_without_one() -> None:
+    described("a.safetensors", validation={"name": "other"}, training={})
+    assert "Validation text: other." in CliRunner().invoke(main, ["info", "a.safetensors", "--card"]).stdout
+    described("b.safetensors", training={"val_fraction": 0.0})
+    assert "Evaluation" not in CliRunner().invoke(main, ["info", "b.safetensors", "--card"]).stdout
+
+
+def test_names_in_a_card_are_no_markup() -> None:
+    described("<b>*x*.safetensors", corpus={"name": "`a` <script>", "sources": ["a|b"]})
+    card = CliRunner().invoke(main, ["info", "<b>*x*.safetensors", "--card"]).stdout
+    assert "\n# \\<b\\>\\*x\\*\n" in card
+    assert "\n- name: `'a' <script>`\n" in card
+    assert "\n    charlm sample -m '<b>*x*.safetensors'\n" in card
+
+
+def test_the_origin_of_a_model_is_shown(model_file: Path) -> None:
+    def origin(name: str) -> str:
+        facts: dict[str, str] = json.loads(CliRunner().invoke(main, ["info", name, "--json"]).stdout)
+        return facts["origin"]
+
+    assert origin("tiny") == origin(str(model_file.relative_to(Path.cwd()))) == "run in ./checkpoints"
+    assert origin("shakespeare") == "included with charlm"
+    model_file.rename("copy.safetensors")
+    assert origin("copy.safetensors") == "file"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from charlm.cli import main
 from charlm.cli.ls import COLUMNS, MIN_NAME_WIDTH, _cells, _table
-from charlm.engine.checkpoint import save_checkpoint
+from charlm.engine.checkpoint import CLASSIFIER_FORMAT, METADATA_KEY, save_checkpoint, write_model_file
 from charlm.engine.run_summary import RunSummary
 from charlm.engine.runs import Run
 from tests.conftest import Charlm, make_checkpoint
@@ -51,6 +52,16 @@ def test_runs_are_listed_newest_first_with_their_facts() -> None:
     assert second["path"] == "checkpoints/old"
     assert second["modified"] == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(old.stat().st_mtime)))
     assert [entry["name"] for entry in included if entry["included"]] == ["shakespeare"]
+
+
+def test_a_classifier_is_listed_with_its_samples() -> None:
+    path = Path("checkpoints/mood/classifier.safetensors")
+    story = {"samples": {"sources": ["good.txt", "bad.txt"]}, "metrics": {"val_nats": 0.5}}
+    header = {"format": CLASSIFIER_FORMAT, "format_version": "1", METADATA_KEY: json.dumps(story)}
+    write_model_file(path, header, {"weight": np.zeros(2)})
+    entry = listed()[0]
+    assert (entry["name"], entry["corpus"], entry["val_nats"]) == ("mood", "good.txt bad.txt", 0.5)
+    assert entry["bytes"] == path.stat().st_size
 
 
 def test_a_run_hides_the_included_model_of_its_name() -> None:
