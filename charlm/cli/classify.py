@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from charlm.classifier_config import LEARNING, NETWORK, TIME, ClassifierConfig, ClassifierTrainConfig
+from charlm.cli.completions import complete_files
 from charlm.cli.options import (
     Number,
     command,
@@ -80,7 +81,7 @@ def classify() -> None:
 
 
 @classify.command(cls=command.keywords["cls"], groups=(RUN, TIME, INPUT, NETWORK, LEARNING))
-@click.argument("samples", nargs=-1, metavar="LABELLED...")
+@click.argument("samples", nargs=-1, metavar="LABELLED...", shell_complete=complete_files)
 @option(
     "--name", metavar="NAME", group=RUN, help="Name of the run's folder in ./checkpoints.  [default: from LABELLED]"
 )
@@ -191,7 +192,7 @@ def train(
 
 
 @classify.command(cls=command.keywords["cls"], groups=(INPUT, OUTPUT))
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, shell_complete=complete_files)
 @classifier_option
 @option(
     "--field",
@@ -259,7 +260,7 @@ def predict(ctx: click.Context, /, **values: Any) -> None:
 
 
 @classify.command(cls=command.keywords["cls"], groups=(INPUT, OUTPUT))
-@click.argument("samples", nargs=-1, required=True, metavar="LABELLED...")
+@click.argument("samples", nargs=-1, required=True, metavar="LABELLED...", shell_complete=complete_files)
 @classifier_option
 @label_options
 @json_option

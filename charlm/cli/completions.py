@@ -20,10 +20,11 @@ def complete_folders(ctx: click.Context, param: click.Parameter, incomplete: str
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a run that has a model, of an included model, or of a file."""
-    from charlm.engine.runs import included_models, list_runs
+    """Complete the name of a run that has a model or a classifier, of an included model, or of a file."""
+    from charlm.engine.runs import CLASSIFIER_FILE, MODEL_FILE, included_models, list_runs
 
-    names = {run.name: "run" for run in list_runs() if run.model.is_file()}
+    runs = (run for run in list_runs() if any((run.path / file).is_file() for file in (MODEL_FILE, CLASSIFIER_FILE)))
+    names = {run.name: "run" for run in runs}
     names |= {name: "included model" for name in included_models() if name not in names}
     return [*_beginning_with(incomplete, names), *complete_files(ctx, param, incomplete)]
 

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from charlm.cli import COMMANDS, main
 from charlm.engine.checkpoint import save_checkpoint
@@ -39,6 +41,12 @@ FORMS = {
     ],
     "next": ["", "--json"],
     "novelty": ["words.txt --corpus hello", "words.txt --corpus hello --json"],
+    "classify": [
+        "predict words.txt -m mood",
+        "predict words.txt -m mood --json",
+        "test labelled.tsv -m mood",
+        "train labelled.tsv --epochs 1 --hidden 4 --embed 4 --name new --force",
+    ],
     "completion": ["bash", "zsh", "fish"],
     "ls": ["", "--json"],
     "export": ["page.html"],
@@ -49,6 +57,9 @@ FORMS = {
     "lesson": ["", "--json", "loss", "loss --json", "loss --source"],
 }
 """Command lines that print something, for every command."""
+
+LABELLED = "pos\tTo be\nneg\tor not\n" * 20
+"""Samples of two labels."""
 
 OUTPUT = [
     *(f"{command} {form}".strip() for command, forms in FORMS.items() for form in forms),
@@ -68,9 +79,22 @@ INPUT = [
 ]
 
 
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small classifier of `LABELLED`."""
+    with contextlib.chdir(tmp_path_factory.mktemp("classifier")):
+        Path("labelled.tsv").write_text(LABELLED, encoding="utf-8")
+        command = "classify train labelled.tsv --epochs 1 --hidden 4 --embed 4 --name mood -q"
+        assert CliRunner().invoke(main, command.split()).exit_code == 0
+        return Path("checkpoints/mood/classifier.safetensors").absolute()
+
+
 @pytest.fixture(autouse=True)
-def _files(model_file: Path) -> None:
+def _files(model_file: Path, classifier: Path) -> None:
     Path("words.txt").write_text("To be\n", encoding="utf-8")
+    Path("labelled.tsv").write_text(LABELLED, encoding="utf-8")
+    Path("checkpoints/mood").mkdir()
+    shutil.copy(classifier, "checkpoints/mood")
     model_file.with_name("log.jsonl").write_text('{"step": 1, "seconds": 1, "train_nats": 2.5}\n' * 2, encoding="utf-8")
 
 
