@@ -205,20 +205,20 @@ def _count_parts(split: Split, content: ClassifierCheckpoint, *, with_counts: bo
     """
     import numpy as np
 
-    from charlm.training.classifier_trainer import CountParts, expected_weights
+    from charlm.training.classifier_trainer import CountParts, joint_weights
 
     if not with_counts:
-        return CountParts(logits={}, expected={}, final=None)
+        return CountParts(logits={}, weights={}, final=None)
     num_classes = len(split.labels)
     labels = split.indices(split.train)
     texts, others = ([sample.text for sample in part] for part in (split.train, split.validation))
     prior = np.array([content.prior])
     held_out = dict(zip(("words", "spelling"), held_out_logits(texts, labels, num_classes), strict=True))
-    expected = expected_weights({**held_out, "prior": np.repeat(prior, len(texts), axis=0)}, labels)
+    weights = joint_weights({**held_out, "prior": np.repeat(prior, len(texts), axis=0)}, labels)
     words, spelling = NaiveBayes.fit(texts, labels, num_classes).logits(others)
     return CountParts(
         logits={"words": words, "spelling": spelling, "prior": np.repeat(prior, len(others), axis=0)},
-        expected=expected,
+        weights=weights,
         final=NaiveBayes.fit([*texts, *others], np.append(labels, split.indices(split.validation)), num_classes),
     )
 

@@ -51,7 +51,7 @@ BEST = "best"
 NETWORK_WEIGHT = 0.6
 """Expected weight of the network beside the counts, if it has many samples."""
 
-HALF_WEIGHT_SAMPLES = 1000
+HALF_TRUST_SAMPLES = 1000
 """Number of samples with which half of that weight is expected. With few samples, counts are far better."""
 
 BETAS = (0.9, 0.99)
@@ -108,12 +108,12 @@ class CountParts:
 
     Attributes:
         logits: Logits by the name of the part, (N, C) each.
-        expected: Expected weight of each part beside the network.
+        weights: Weight of each part without the network.
         final: The counts for the model file, which also include the validation samples; None without counts.
     """
 
     logits: Mapping[str, Floats]
-    expected: Mapping[str, float]
+    weights: Mapping[str, float]
     final: NaiveBayes | None
 
 
@@ -302,20 +302,27 @@ class ClassifierTrainer:
         return progress, dict(zip(parts, weights, strict=True))
 
     def _fit(self, parts: Mapping[str, Floats]) -> list[float]:
-        """Return the weights of the parts, fitted on the validation samples."""
+        """Return the weights of the parts.
+
+        The weights of the counts relative to each other are known from all training samples. Therefore, only two
+        numbers are fitted on the validation samples: the weight of the network, and a common factor of the others.
+        """
         if len(parts) == 1:
             return [1.0]
         num_samples = len(self._train)
-        network = NETWORK_WEIGHT * num_samples / (num_samples + HALF_WEIGHT_SAMPLES)
-        expected = {"network": network, **self._counts.expected}
-        return fit_weights(list(parts.values()), self._validation.labels, [expected[name] for name in parts])
+        trust = num_samples / (num_samples + HALF_TRUST_SAMPLES)
+        expected = [NETWORK_WEIGHT * trust, 1 - (1 - JOINT_SHARE) * trust]
+        known = self._counts.weights
+        others = np.asarray(sum(known[name] * self._counts.logits[name].astype(np.float64) for name in known))
+        network, factor = fit_weights([parts["network"], others], self._validation.labels, expected)
+        return [network if name == "network" else factor * known[name] for name in parts]
 
     def _counts_accuracy(self) -> float | None:
         """Return the accuracy of the counts alone on the validation samples."""
         if not self._counts.logits:
             return None
         logits = list(self._counts.logits.values())
-        weights = [self._counts.expected[name] for name in self._counts.logits]
+        weights = [self._counts.weights[name] for name in self._counts.logits]
         return accuracy_of(combine(logits, weights), self._validation.labels)
 
     def _current(self) -> dict[str, Any]:
@@ -401,11 +408,6 @@ def network_logits(model: ClassifierModel, samples: EncodedSamples, device: torc
         logits[batch] = model(ids, lengths).cpu().numpy()
     model.train()
     return logits
-
-
-def expected_weights(parts: Mapping[str, Floats], labels: npt.NDArray[np.integer]) -> dict[str, float]:
-    """Return the expected weights of parts beside a network, from their held-out logits on the training samples."""
-    return {name: JOINT_SHARE * weight for name, weight in joint_weights(parts, labels).items()}
 
 
 def joint_weights(parts: Mapping[str, Floats], labels: npt.NDArray[np.integer]) -> dict[str, float]:
