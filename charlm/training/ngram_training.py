@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from charlm.config import NGRAM_CELL, ModelConfig, TokenizerConfig, TrainConfig
+from charlm.engine.adaptive import Adaptation
 from charlm.engine.checkpoint import Checkpoint, NGramPart, save_checkpoint
 from charlm.engine.ngram import NGram
 from charlm.engine.predictor import START
 from charlm.engine.runs import Run
 from charlm.errors import ConfigError
 from charlm.text.items import NO_ITEMS
+from charlm.training.adapting import adaptive_loss, fit, predictions
 from charlm.training.counting import MAX_VALIDATION_TOKENS, SIZE_ALONE, count_ngrams, validation_sequences
 from charlm.training.dataset import Dataset, read_dataset
 from charlm.training.kept_text import keep_text
@@ -66,7 +68,8 @@ def train_ngrams(request: Request, announce: Callable[[str], None] = lambda part
         announce(COUNTING)
         counts = count_ngrams(dataset, settings, SIZE_ALONE)
         assert counts.ngram is not None, "the n-grams are counted"
-        progress = _progress(request, dataset, counts.ngram)
+        nats, adaptation, adaptive_nats = _validate(dataset, counts.ngram)
+        progress = _progress(request, dataset, nats, adaptive_nats)
         default_name = request.default_name or sources.corpus.name
         with Run.create(request.name, default_name, force=request.force) as run:
             notes = (*sources.notes(), *dataset.notes(), *counts.notes, *keep_text(run, sources, None))
@@ -75,7 +78,7 @@ def train_ngrams(request: Request, announce: Callable[[str], None] = lambda part
                 "training": _settings_used(settings, dataset, counts.ngram),
                 "metrics": progress.to_metrics(dataset.loss_units),
             }
-            save_checkpoint(run.model, _checkpoint(dataset, counts.ngram, metadata))
+            save_checkpoint(run.model, _checkpoint(dataset, counts.ngram, adaptation, metadata))
             run.append_log(progress.to_metrics(dataset.loss_units))
     return TrainedNGrams(run=run, progress=progress, units=dataset.loss_units, notes=notes)
 
@@ -110,13 +113,27 @@ def _check(request: Request, settings: Mapping[str, Any]) -> None:
         raise ConfigError(f"cell {NGRAM_CELL} is trained by one process: start it without torchrun", fields=["cell"])
 
 
-def _progress(request: Request, dataset: Dataset, ngram: NGram) -> Progress:
-    """Return the progress at the end, with the validation loss if there is a validation text."""
-    nats = None
-    if len(dataset.val_ids):
-        start_id = int(dataset.tokenizer.encode(START)[0])
-        validation = validation_sequences(dataset, start_id, MAX_VALIDATION_TOKENS)
-        nats = float(validation.nats(ngram).mean(dtype=np.float64))
+def _validate(dataset: Dataset, ngram: NGram) -> tuple[float | None, Adaptation | None, float | None]:
+    """Return the validation loss, the constants of the adaptive part, and the loss with it; None without a text.
+
+    The items of a list have no order, so that the adaptive part is not fitted to them.
+    """
+    if not len(dataset.val_ids):
+        return None, None, None
+    start_id = int(dataset.tokenizer.encode(START)[0])
+    validation = validation_sequences(dataset, start_id, MAX_VALIDATION_TOKENS)
+    token_nats = validation.nats(ngram)
+    nats = float(token_nats.mean(dtype=np.float64))
+    if dataset.items is not None:
+        return nats, None, None
+    default = Adaptation.default(dataset.tokenizer.kind)
+    found = predictions(validation.ids, default.context_lengths)
+    adaptation = fit(token_nats, found, default)
+    return nats, adaptation, adaptive_loss(token_nats, found, adaptation)
+
+
+def _progress(request: Request, dataset: Dataset, nats: float | None, adaptive_nats: float | None) -> Progress:
+    """Return the progress at the end, with the validation losses if there is a validation text."""
     seconds = time.monotonic() - request.hardware.started
     return Progress(
         step=0,
@@ -128,6 +145,7 @@ def _progress(request: Request, dataset: Dataset, ngram: NGram) -> Progress:
         best_nats=nats,
         tokens_per_second=dataset.num_train_tokens / max(seconds, 1e-9),
         learning_rate=0.0,
+        val_nats_adaptive=adaptive_nats,
     )
 
 
@@ -142,12 +160,13 @@ def _settings_used(settings: Mapping[str, Any], dataset: Dataset, ngram: NGram) 
     }
 
 
-def _checkpoint(dataset: Dataset, ngram: NGram, metadata: dict[str, Any]) -> Checkpoint:
+def _checkpoint(dataset: Dataset, ngram: NGram, adaptation: Adaptation | None, metadata: dict[str, Any]) -> Checkpoint:
     return Checkpoint(
         config=ModelConfig(vocab_size=dataset.tokenizer.vocab_size, cell=NGRAM_CELL),
         tokenizer=dataset.tokenizer,
         tensors={},
         counts=NGramPart(ngram=ngram, weight=1.0),
+        adaptation=adaptation,
         spelling=dataset.spelling,
         metadata=metadata,
     )

@@ -14,6 +14,8 @@ from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.mixture import open_predictor
 from charlm.engine.runs import Run
 from charlm.training.adapting import adaptive_loss, fit, predictions
+from charlm.training.ngram_training import train_ngrams
+from charlm.training.request import Hardware
 from charlm.training.setup import prepare_new, run
 from tests.training.test_counting import LONG, SETTINGS
 from tests.training.test_items import NAMES
@@ -87,3 +89,14 @@ def test_a_list_has_no_constants() -> None:
     Path("names.txt").write_text("\n".join(NAMES * 12) + "\n", encoding="utf-8")
     made, _ = run(request("names.txt", settings={**SETTINGS, "items": "line"}, hardware=ONE_THREAD, name="list"))
     assert load_checkpoint(made.model).adaptation is None
+
+
+def test_a_model_of_ngrams_gets_constants_too() -> None:
+    Path("play.txt").write_text(LONG, encoding="utf-8")
+    made = train_ngrams(request("play.txt", settings={"cell": "ngram"}, name="counts", hardware=Hardware()))
+    checkpoint = load_checkpoint(made.run.model)
+    metrics, text = checkpoint.metadata["metrics"], checkpoint.tokenizer.encode("\n" + LONG[-1000:])
+    assert checkpoint.adaptation is not None
+    assert metrics["val_nats_adaptive"] == made.progress.val_nats_adaptive < metrics["val_nats"]
+    adaptive = AdaptivePredictor(open_predictor(checkpoint), checkpoint.adaptation)
+    assert np.isfinite(adaptive.score([text]).nats).all()
