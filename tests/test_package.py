@@ -140,6 +140,7 @@ USES = [
     ("completion bash", ""),
     ("export page.html", ""),
     ("vectors nearest e", ""),
+    ("export page.html", ""),
     ("plot brief", ""),
     ("corpus", ""),
     ("lesson", ""),
