@@ -90,8 +90,8 @@ def wants_counts(settings: Mapping[str, Any], dataset: Dataset) -> bool:
         return False
     if not len(dataset.val_ids):
         raise ConfigError(
-            f"{given[0]}: the weight of the n-gram model is chosen on a validation text, and there is none: set "
-            "val_fraction or validation, or omit it",
+            f"{given[0]}: the weight of the n-gram model is chosen on text that is not trained on, and there is none: "
+            "set val_fraction or `validation`, or omit it",
             fields=[given[0], "val_fraction", "validation"],
         )
     return bool(given) or dataset.num_train_tokens >= SHORT_TEXT

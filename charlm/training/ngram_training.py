@@ -101,9 +101,7 @@ def _check(request: Request, settings: Mapping[str, Any]) -> None:
             fields=["cell", *given],
         )
     if settings.get("ngram") is False:
-        raise ConfigError(
-            f"cell {NGRAM_CELL} is a model of n-grams, and ngram is off: omit it", fields=["cell", "ngram"]
-        )
+        raise ConfigError(f"cell {NGRAM_CELL} has nothing but n-grams, which are switched off", fields=["cell"])
     if request.validation and settings.get("val_fraction"):
         raise ConfigError(
             "validation and val_fraction contradict each other: set only one of them",

@@ -276,12 +276,12 @@ def _refuse_clashes(request: Request, settings: Mapping[str, Any], config: Token
         ),
         (
             settings.get("ngram") is False and (settings.get("ngram_order") or settings.get("ngram_size")),
-            "ngram_order and ngram_size describe the n-gram model, and ngram is off: omit them, or switch it on",
+            "ngram_order and ngram_size are settings of the n-gram model, which is switched off: omit them",
         ),
     ]
     fields = (
         *("validation", "val_fraction", "glove", "pretrained", "tokenizer", "freeze_embeddings", "tie_weights"),
-        *("ngram", "ngram_order", "ngram_size"),
+        *("ngram_order", "ngram_size"),
     )
     for clash, message in clashes:
         if clash:

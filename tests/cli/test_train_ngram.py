@@ -87,7 +87,7 @@ def test_words_and_lists_are_counted_too(play: str) -> None:
         ({"half": True}, "omit half"),
         ({"device": "cpu"}, "omit device"),
         ({"glove": "vectors.txt"}, "omit glove"),
-        ({"ngram": False}, "ngram is off"),
+        ({"ngram": False}, "switched off"),
         ({"validation": "play.txt", "val_fraction": 0.1}, "contradict each other"),
     ],
 )

@@ -131,7 +131,7 @@ def test_a_range_of_the_settings_is_that_of_the_engine() -> None:
 
 
 def test_order_and_size_of_ngrams_that_are_switched_off_are_refused(play: str) -> None:
-    with pytest.raises(ConfigError, match="ngram is off"):
+    with pytest.raises(ConfigError, match="switched off"):
         train(play, ngram=False, ngram_order=3)
 
 
