@@ -23,8 +23,8 @@ BLOCK = 2**20
 NO_NGRAM = -1
 """Index of a position at which no n-gram of the current order ends."""
 
-Counts = npt.NDArray[np.int64]
 Integers = npt.NDArray[np.integer[Any]]
+Counts = Integers
 Keys = npt.NDArray[np.uint64]
 
 
@@ -116,17 +116,20 @@ class NGramCounter:
         numbers += self._ids[ends].astype(np.uint64)
         numbers, order = _sorted_with_order(numbers, len(lower) * self._vocab_size)
         ends = ends[order]
+        del order  # large arrays are removed early, to limit memory
         is_first = np.ones(len(numbers), dtype=np.bool_)
         np.not_equal(numbers[1:], numbers[:-1], out=is_first[1:])
         firsts = np.flatnonzero(is_first)
+        numbers = numbers[firsts]
         suffixes = ranks[ends[firsts]]
         lower.continuation_counts = self._continuation_counts(len(lower), suffixes, ends)
-        indices = np.cumsum(is_first, dtype=np.int32) - np.int32(1)
-        self._ranks = np.full(len(ranks), NO_NGRAM, dtype=np.int32)
-        self._ranks[ends] = indices
+        indices = np.cumsum(is_first, dtype=np.int32)
+        indices -= 1
+        ranks.fill(NO_NGRAM)
+        ranks[ends] = indices
         self.order += 1
-        occurrences = np.diff(firsts, append=len(numbers))
-        contexts, tokens = np.divmod(numbers[firsts], np.uint64(self._vocab_size))
+        occurrences = np.diff(firsts, append=len(ends)).astype(np.int32)
+        contexts, tokens = np.divmod(numbers, np.uint64(self._vocab_size))
         self.current = CountedNGrams(
             contexts=contexts.astype(np.int32),
             suffixes=suffixes,
@@ -145,7 +148,7 @@ class NGramCounter:
             suffixes: Those that are the suffixes of the distinct n-grams of the next order.
             ends: Positions at which the n-grams of the next order end, (P,).
         """
-        counts: Counts = np.bincount(suffixes, minlength=num_ngrams)
+        counts = np.bincount(suffixes, minlength=num_ngrams)
         long_enough = self._lengths >= self.order
         at_start = self._starts[long_enough] + self.order - 1
         if self._min_occurrences > 1:  # those that are left out have suffixes too
@@ -157,7 +160,7 @@ class NGramCounter:
         if self.order > 1:
             found = self._ranks[at_start]
             np.add.at(counts, found[found != NO_NGRAM], self._times[long_enough][found != NO_NGRAM])
-        return counts
+        return counts if self._weights is not None else counts.astype(np.int32)
 
     def _sums(self, indices: Integers, ends: Integers, num_ngrams: int) -> Counts:
         """Return the number of occurrences of the n-grams at some positions, each multiplied by its `times`."""

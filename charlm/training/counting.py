@@ -20,9 +20,9 @@ from charlm.training.dataset import Dataset
 from charlm.training.items import Items
 from charlm.training.recipe import SHORT_TEXT
 
-MAX_COUNTED_CHARS, MAX_COUNTED_WORDS = 2**23, 2**22
-"""Maximum number of tokens whose n-grams are counted. It limits the memory of the process to about 520 MB, and the time
-to about 10 s. From a longer text, parts are taken."""
+MAX_COUNTED_CHARS, MAX_COUNTED_WORDS = 6_000_000, 4_000_000
+"""Maximum number of tokens whose n-grams are counted. It limits time, to about 7 s, and memory, so that a training on a
+text of any size stays below 600 MB. From a longer text, parts are taken."""
 
 COUNTED_PARTS = 64
 """Number of evenly spaced parts that are taken from a longer text."""
