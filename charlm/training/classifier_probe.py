@@ -27,7 +27,7 @@ from charlm.text.ids import Ids
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Inverse strengths of the regularisation to choose from, as scikit-learn's C."""
 
-MAX_STEPS = 400
+MAX_STEPS = 200
 """Maximum number of steps of the accelerated gradient descent."""
 
 TOLERANCE = 1e-5
