@@ -304,9 +304,11 @@ def _checked_sums(name: str, weights: Floats, begins: npt.NDArray[Any]) -> npt.N
     Raises:
         ValueError: If a sum reaches 1, or a weight is negative or not a number.
     """
-    sums = _sums(weights, begins)
-    # NaN fails every comparison, therefore the conditions are negated.
-    if not (weights >= 0).all() or not (sums < 1).all():
+    with np.errstate(invalid="ignore"):  # one of NumPy's warnings about numbers that are not numbers
+        sums = _sums(weights, begins)
+        # NaN fails every comparison, therefore the conditions are negated.
+        is_valid = (weights >= 0).all() and (sums < 1).all()
+    if not is_valid:
         raise ValueError(f"{name}: a weight is negative or not a number, or the weights of a context reach 1")
     return sums
 

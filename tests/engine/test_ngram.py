@@ -231,6 +231,14 @@ def test_damaged_arrays_are_errors(change: Callable[[Tensors], object], message:
         NGram.from_tensors(tensors)
 
 
+def test_every_half_precision_number_that_is_none_is_an_error() -> None:
+    tensors = small_tensors()
+    for bits in (0x7C01, 0x7E00, 0xFE00, 0xFFFF, 0x7C00):  # signalling and quiet NaN, and infinity
+        tensors["weights.3"][:] = np.array([bits], dtype=np.uint16).view(np.float16)
+        with pytest.raises(ValueError, match=r"weights\.3: a weight is negative or not a number"):
+            NGram.from_tensors(tensors)
+
+
 @given(st.data())
 def test_random_arrays_are_refused_or_sum_to_one(data: st.DataObject) -> None:
     tensors = small_tensors()
