@@ -163,11 +163,24 @@ def test_the_light_distribution_does_everything_but_training(
         done = run(programs / "charlm", *arguments.split(), folder=tmp_path, text=text)
         assert (arguments, done.returncode, "Error" in done.stderr) == (arguments, 0, False)
         assert done.stdout
-    for arguments in ("train hello --steps 2", "train --resume brief", "train hello --plan", "lesson cell"):
+    (tmp_path / "labelled.tsv").write_text("pos\tgood\nneg\tbad\n" * 9, encoding="utf-8")
+    for arguments in (
+        "train hello --steps 2",
+        "train --resume brief",
+        "train hello --plan",
+        "classify train labelled.tsv",
+        "lesson cell",
+    ):
         done = run(programs / "charlm", *arguments.split(), folder=tmp_path, text="")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert done.stderr.startswith("Error: training and lessons need PyTorch, which is not installed: pip install t")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["brief", "checkpoints", "log.jsonl", "page.html"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "brief",
+        "checkpoints",
+        "labelled.tsv",
+        "log.jsonl",
+        "page.html",
+    ]
     assert run(programs / "charlm-light", "--version", folder=tmp_path).stdout.endswith("torch not installed)\n")
     facts = json.loads(run(programs / "charlm", "info", "--json", folder=tmp_path).stdout)
     assert (facts["file"], facts["origin"]) == (str(packages / MODEL), "included with charlm")
