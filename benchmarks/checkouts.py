@@ -75,9 +75,12 @@ def nanogpt(task: Task, checkout: Path, settings: Mapping[str, Any] = NANOGPT_DE
         source = (folder / "train.py").read_text(encoding="utf-8")
         changed = source.replace(f"manual_seed({NANOGPT_SEED}", f"manual_seed({NANOGPT_SEED - 1 + task.seed}")
         task.write("nanoGPT/train.py", changed)
-    task.write("nanoGPT/data/shakespeare_char/input.txt", task.text)
+    prepare = "data/shakespeare_char/prepare.py"
+    source = (folder / prepare).read_text(encoding="utf-8")
+    task.write(f"nanoGPT/{prepare}", source.replace("int(n*0.9)", str(len(task.texts.train))))
+    task.write("nanoGPT/data/shakespeare_char/input.txt", task.texts.seen)
     task.write("nanoGPT/data/shakespeare_char/requests.py", "")  # prepare.py imports requests for a download
-    list(timed_lines([sys.executable, "data/shakespeare_char/prepare.py"], folder))
+    list(timed_lines([sys.executable, prepare], folder))
     iterations, interval = nanogpt_iterations(settings, folder, task.seconds)
     finished = run_to_end(nanogpt_command(settings, iterations, interval), folder)
     curves: Curves = defaultdict(list)
@@ -87,7 +90,7 @@ def nanogpt(task: Task, checkout: Path, settings: Mapping[str, Any] = NANOGPT_DE
         elif found := re.match(r"step \d+: .*val loss ([\d.]+)", line):
             curves["validation"].append((seconds, float(found[1])))
     curves["training"] = smooth(curves["training"])
-    model, score = load_nanogpt(folder, task.text)
+    model, score = load_nanogpt(folder, task.texts.seen)
     return Trained(
         seconds=finished.seconds,
         cpu_seconds=finished.cpu_seconds,
@@ -175,7 +178,7 @@ def word_language_model(task: Task, checkout: Path) -> Trained:
     folder.mkdir()
     for name in ("main.py", "data.py", "model.py"):
         shutil.copy(checkout / name, folder)
-    for name, text in (("train", task.train), ("valid", task.valid), ("test", task.valid[:1000])):
+    for name, text in (("train", task.texts.train), ("valid", task.texts.valid), ("test", task.texts.valid[:1000])):
         task.write(f"word_language_model/chars/{name}.txt", chars_as_words(text))
     seed = str(WORD_MODEL_SEED + task.seed)
     command = [sys.executable, "main.py", "--data", "chars", "--save", "model.pt", "--seed", seed]
@@ -199,7 +202,7 @@ def word_language_model(task: Task, checkout: Path) -> Trained:
         seconds=finished.seconds,
         cpu_seconds=finished.cpu_seconds,
         parameters=count_parameters(model),
-        chars=epochs * len(task.train),
+        chars=epochs * len(task.texts.train),
         curves=curves,
         score=score,
     )

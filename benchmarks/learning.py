@@ -1,7 +1,8 @@
 """Held-out loss of charlm and of other programs after the same training time, on the same text and machine.
 
     python -m benchmarks.learning --minutes 0.67 2.5 10 --nanogpt DIR --word-language-model DIR --csv losses.csv
-    python -m benchmarks.learning --minutes 0.67 --seeds 3 --name learning-seeds --only charlm plain plain-equal-chars
+    python -m benchmarks.learning --minutes 0.67 --seeds 3 --name learning-seeds --only charlm charlm-network plain
+    python -m benchmarks.learning --text train.txt --validation valid.txt --test test.txt --name learning-treebank
 
 nanoGPT and PyTorch's word_language_model are run from checkouts of their repositories. A program whose checkout is not
 given is left out.
@@ -25,7 +26,19 @@ import click
 from benchmarks import add_project_to_pythonpath
 from benchmarks.checkouts import NANOGPT_DEMO, NANOGPT_TUNED, nanogpt, word_language_model
 from benchmarks.heldout import LATE, WINDOW, HeldOut, held_out
-from benchmarks.peers import Peer, PeerError, Task, Trained, charlm, plain, plain_equal_chars
+from benchmarks.peers import (
+    Peer,
+    PeerError,
+    Task,
+    Texts,
+    Trained,
+    charlm,
+    charlm_adaptive,
+    charlm_network,
+    charlm_ngram,
+    plain,
+    plain_equal_chars,
+)
 from benchmarks.report import mean_and_range, table, write_section
 from charlm.cli.curves import Curve, loss_range
 from charlm.cli.figure import new_figure
@@ -37,14 +50,24 @@ CHECKOUTS = {
 }
 """Programs that need a checkout: how to run them, the option for the checkout, and a file that it must contain."""
 
-NAMES = ("charlm", "plain", "plain-equal-chars", *CHECKOUTS)
+BUILT_IN: dict[str, Peer] = {
+    "charlm": charlm,
+    "charlm-adaptive": charlm_adaptive,
+    "charlm-network": charlm_network,
+    "charlm-ngram": charlm_ngram,
+    "plain": plain,
+    "plain-equal-chars": plain_equal_chars,
+}
+"""Programs that need no checkout."""
+
+NAMES = (*BUILT_IN, *CHECKOUTS)
 
 MIN_CHARS = 5000
 """Minimum length of a text in characters, so that both of its parts are long enough for every program's windows."""
 
 INTRODUCTION = f"""\
-Loss in nats per character on the same held-out text, the last tenth, after the same training time. The programs ran one
-after the other, each with its own default number of threads. *Carried*: the text is read once from start to end.
+Loss in nats per character on the same held-out text after the same training time. The programs ran one after the other,
+each with its own default number of threads. *Carried*: the text is read once from start to end.
 *Cold*: it is read in windows of {WINDOW} characters, each from the zero state. *Late*: as cold, without the first
 {LATE} characters of each window. Every text starts after one newline and every character counts, as in `charlm score`.
 
@@ -67,8 +90,12 @@ last one. The model reads at most 64 characters and has no state: for *carried* 
 the best validation loss"""
 
 NOTES = {
-    "charlm": "`charlm train TEXT --minutes M` with default settings; the model with the best validation loss on the "
-    "held-out text",
+    "charlm": "`charlm train TEXT --minutes M` with default settings: network and counts; the model with the best "
+    "validation loss",
+    "charlm-adaptive": "the same model, which counts the text that it reads (`--adapt`). This is dynamic evaluation: "
+    "compare it with no other row",
+    "charlm-network": "`charlm train TEXT --minutes M --no-ngram`, a training of its own",
+    "charlm-ngram": "`charlm train TEXT --cell ngram`, the counts alone, in the time that they need",
     "plain": "`benchmarks/plain.py`, whose training loop has 20 lines: nn.LSTM of 1 x 256 units, 16 streams of 64 "
     "characters per update with carried state, Adam with a learning rate that falls from 0.008 to 0 along a cosine, no "
     "dropout; the last weights",
@@ -105,7 +132,7 @@ class Outcome:
 
 def find_peers(args: argparse.Namespace) -> dict[str, Peer]:
     """Return the programs to run, by name. Exit if a program was asked for by name but has no checkout."""
-    peers: dict[str, Peer] = {"charlm": charlm, "plain": plain, "plain-equal-chars": plain_equal_chars}
+    peers = dict(BUILT_IN)
     for name, (peer, repository, needed) in CHECKOUTS.items():
         checkout = getattr(args, repository)
         option = f"--{repository.replace('_', '-')}"
@@ -121,7 +148,7 @@ def find_peers(args: argparse.Namespace) -> dict[str, Peer]:
 
 
 def run_all(
-    args: argparse.Namespace, peers: dict[str, Peer], text: str, folder: Path
+    args: argparse.Namespace, peers: dict[str, Peer], texts: Texts, folder: Path
 ) -> tuple[list[Outcome], list[str]]:
     """Run all trainings, one after the other. Failed ones are reported and left out.
 
@@ -131,19 +158,19 @@ def run_all(
     outcomes, failures = [], []
     for minutes in args.minutes:
         for seed in range(1, args.seeds + 1):
-            chars = None
+            ours = None
             for name, peer in peers.items():
                 task_folder = folder / f"{name}-{minutes:g}-{seed}"
                 task_folder.mkdir()
-                task = Task(text=text, minutes=minutes, seed=seed, folder=task_folder, chars=chars)
+                task = Task(texts=texts, minutes=minutes, seed=seed, folder=task_folder, charlm=ours)
                 try:
                     trained = peer(task)
-                    loss = held_out(trained.score, task.valid[: args.score_chars])
+                    loss = held_out(trained.score, texts.test[: args.score_chars])
                 except PeerError as error:
                     failures.append(f"{name}, {minutes:g} minutes: {error}")
                     print(failures[-1], file=sys.stderr)
                     continue
-                chars = trained.chars if name == "charlm" else chars
+                ours = trained if name == "charlm" else ours
                 outcomes.append(Outcome(program=name, minutes=minutes, seed=seed, trained=trained, loss=loss))
                 print(f"{name}, {minutes:g} minutes, seed {seed}: {trained.seconds:.1f} s, {loss}", file=sys.stderr)
                 if args.keep is None:
@@ -209,7 +236,7 @@ def draw(figure: Any, path: Path, outcomes: Sequence[Outcome]) -> None:  # noqa:
     figure.savefig(path)
 
 
-def report(args: argparse.Namespace, text: str, outcomes: Sequence[Outcome], failures: Sequence[str]) -> None:
+def report(args: argparse.Namespace, texts: Texts, outcomes: Sequence[Outcome], failures: Sequence[str]) -> None:
     """Write the result file."""
     source, name, title = "tiny Shakespeare", "learning", "Loss after equal training time"
     if args.text:
@@ -221,7 +248,11 @@ def report(args: argparse.Namespace, text: str, outcomes: Sequence[Outcome], fai
     seeds = "one seed" if args.seeds == 1 else f"mean over {args.seeds} seeds, with minimum and maximum"
     if args.score_chars:
         seeds += f"; only the first {args.score_chars:,} characters of the held-out text are scored"
-    body = f"{INTRODUCTION}The text is {source}, {len(text):,} characters; {seeds}; {os.cpu_count()} cores.\n\n"
+    parts = "its last tenth is both validation text and held-out text"
+    if args.test:
+        parts = f"validation text {args.validation.name}, held-out text {args.test.name}"
+    body = f"{INTRODUCTION}The text is {source}, {len(texts.train):,} characters to train on; {parts}; {seeds}; "
+    body += f"{os.cpu_count()} cores.\n\n"
     body += f"{table(HEADER, table_rows(outcomes))}\n\n{notes}\n"
     body += "".join(f"\nNot measured: {failure}.\n" for failure in failures)
     write_section(name, title, body, packages=("torch", "numpy"))
@@ -232,6 +263,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with tinyshakespeare.txt")
     parser.add_argument("--text", type=Path, help="text file to use instead of tiny Shakespeare")
+    parser.add_argument("--validation", type=Path, help="validation text, if it is not the last tenth; needs --test")
+    parser.add_argument("--test", type=Path, help="held-out text that is scored, if it is not the validation text")
     parser.add_argument("--minutes", type=float, nargs="+", default=[0.67, 2.5, 10.0], help="training times")
     parser.add_argument("--seeds", type=int, default=1, help="number of trainings per program and time")
     parser.add_argument("--score-chars", type=int, metavar="N", help="score the first N held-out characters only")
@@ -247,14 +280,26 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_text(args: argparse.Namespace) -> str:
-    """Return the text. Exit if it is missing or too short."""
-    source = args.text or args.data / "tinyshakespeare.txt"
-    if not source.is_file():
-        sys.exit(f"{source} is missing: set {'--text' if args.text else '--data'}")
-    text: str = source.read_text(encoding="utf-8")
+def read_texts(args: argparse.Namespace) -> Texts:
+    """Return the texts. Exit if one is missing or too short."""
+    if bool(args.validation) != bool(args.test) or (args.test and not args.text):
+        sys.exit("--validation and --test need each other and --text")
+    whole = read_text(args.text or args.data / "tinyshakespeare.txt")
+    if not args.test:
+        return Texts.split(whole)
+    texts = Texts(train=whole, valid=read_text(args.validation), test=read_text(args.test))
+    if unseen := set(texts.test) - set(texts.seen):
+        sys.exit(f"{args.test}: has characters that are in no other text: {''.join(sorted(unseen))!r}")
+    return texts
+
+
+def read_text(path: Path) -> str:
+    """Return a text. Exit if it is missing or too short."""
+    if not path.is_file():
+        sys.exit(f"{path} is missing: set --data or --text")
+    text = path.read_text(encoding="utf-8")
     if len(text) < MIN_CHARS:
-        sys.exit(f"{source}: {len(text):,} characters are too few; give a text of at least {MIN_CHARS:,}")
+        sys.exit(f"{path}: {len(text):,} characters are too few; give a text of at least {MIN_CHARS:,}")
     return text
 
 
@@ -275,19 +320,19 @@ def main() -> None:
     """Run all trainings, and write the result files."""
     args = parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the program in training is ended too
-    text = read_text(args)
+    texts = read_texts(args)
     peers = find_peers(args)
     figure = prepare_output(args)
     add_project_to_pythonpath()
     with tempfile.TemporaryDirectory() as scratch:
-        outcomes, failures = run_all(args, peers, text, (args.keep or Path(scratch)).resolve())
+        outcomes, failures = run_all(args, peers, texts, (args.keep or Path(scratch)).resolve())
     if not outcomes:
         sys.exit("no training succeeded, so there is no result")
     if args.csv:
         write_csv(args.csv, outcomes)
     if args.picture:
         draw(figure, args.picture, outcomes)
-    report(args, text, outcomes, failures)
+    report(args, texts, outcomes, failures)
 
 
 if __name__ == "__main__":

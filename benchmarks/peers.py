@@ -8,8 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from torch import nn
 
 from benchmarks.heldout import Costs, Scorer, recurrent_costs, rows_scorer
 from benchmarks.plain import PlainModel, vocabulary
+from charlm.engine.adaptive_predictor import AdaptivePredictor, adaptation_of
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.mixture import open_predictor
 from charlm.engine.predictor import Predictor
@@ -42,37 +42,53 @@ class PeerError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Texts:
+    """Texts of a comparison.
+
+    Attributes:
+        train: Training text.
+        valid: Text on which a program chooses its model.
+        test: Text that is scored.
+    """
+
+    train: str
+    valid: str
+    test: str
+
+    @classmethod
+    def split(cls, text: str) -> "Texts":
+        """Return the parts of a text, the last of which is both validation text and test text."""
+        train, valid = text[: int(len(text) * TRAIN_SHARE)], text[int(len(text) * TRAIN_SHARE) :]
+        return cls(train=train, valid=valid, test=valid)
+
+    @property
+    def seen(self) -> str:
+        """Training text and validation text, which a program may read."""
+        return self.train + self.valid
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One training to be done.
 
     Attributes:
-        text: The whole text.
+        texts: The texts.
         minutes: Time from the command to its end.
         seed: Number of the training, from 1.
         folder: Empty folder for its files.
-        chars: Number of characters that charlm has read in this time with this seed; None if it has not been run.
+        charlm: Result of charlm after this time with this seed; None if it has not been run.
     """
 
-    text: str
+    texts: Texts
     minutes: float
     seed: int
     folder: Path
-    chars: int | None = None
+    charlm: "Trained | None" = None
 
     @property
     def seconds(self) -> float:
         """Time from the command to its end in seconds."""
         return 60 * self.minutes
-
-    @cached_property
-    def train(self) -> str:
-        """Training text."""
-        return self.text[: int(len(self.text) * TRAIN_SHARE)]
-
-    @cached_property
-    def valid(self) -> str:
-        """Held-out text."""
-        return self.text[int(len(self.text) * TRAIN_SHARE) :]
 
     def write(self, name: str, text: str) -> Path:
         """Write a file in the folder, and return its path."""
@@ -93,6 +109,7 @@ class Trained:
         chars: Number of characters read in training, repetitions included.
         curves: Losses during the training.
         score: Scorer with the model that the program saved.
+        score_adaptive: Scorer with this model, which counts the text that it reads; None if the program has none.
     """
 
     seconds: float
@@ -101,6 +118,7 @@ class Trained:
     chars: int
     curves: Curves
     score: Scorer
+    score_adaptive: Scorer | None = None
 
 
 Peer = Callable[[Task], Trained]
@@ -168,23 +186,46 @@ def _cpu_seconds_of_children() -> float:
 
 def charlm(task: Task) -> Trained:
     """Run `charlm train` with only time and seed set. It saves the model with the best validation loss."""
-    files = [task.write(name, text).name for name, text in (("train.txt", task.train), ("valid.txt", task.valid))]
+    return _run_charlm(task, "--minutes", f"{task.minutes:g}")
+
+
+def charlm_network(task: Task) -> Trained:
+    """Run `charlm train` without counts."""
+    return _run_charlm(task, "--minutes", f"{task.minutes:g}", "--no-ngram")
+
+
+def charlm_ngram(task: Task) -> Trained:
+    """Run `charlm train` for counts alone. It takes as long as it takes."""
+    return _run_charlm(task, "--cell", "ngram")
+
+
+def charlm_adaptive(task: Task) -> Trained:
+    """Return charlm's model, which counts the text that it reads."""
+    if task.charlm is None:
+        raise PeerError("charlm-adaptive needs a training of charlm before it")
+    return replace(task.charlm, score=task.charlm.score_adaptive or task.charlm.score)
+
+
+def _run_charlm(task: Task, *options: str) -> Trained:
+    texts = (("train.txt", task.texts.train), ("valid.txt", task.texts.valid))
+    files = [task.write(name, text).name for name, text in texts]
     command = [sys.executable, "-m", "charlm", "train", files[0], "--validation", files[1], "--name", "run", "-q"]
-    budget = ["--minutes", f"{task.minutes:g}", "--seed", str(task.seed)]
-    finished = run_to_end([*command, *budget], task.folder)
+    finished = run_to_end([*command, "--seed", str(task.seed), *options], task.folder)
     run = Run(task.folder / "checkpoints" / "run")
     log = run.read_log()
     curves = {
         kind: [(entry["seconds"], entry[key]) for entry in log if entry.get(key) is not None]
         for kind, key in (("training", "train_nats"), ("validation", "val_nats"))
     }
+    checkpoint = load_checkpoint(run.model)
     return Trained(
         seconds=finished.seconds,
         cpu_seconds=finished.cpu_seconds,
-        parameters=sum(tensor.size for tensor in load_checkpoint(run.model).tensors.values()),
-        chars=round(log[-1]["epoch"] * len(task.train)),
+        parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
+        chars=round(log[-1]["epoch"] * len(task.texts.train)),
         curves=curves,
-        score=charlm_scorer(open_predictor(load_checkpoint(run.model))),
+        score=charlm_scorer(open_predictor(checkpoint)),
+        score_adaptive=charlm_scorer(AdaptivePredictor(open_predictor(checkpoint), adaptation_of(checkpoint))),
     )
 
 
@@ -207,13 +248,13 @@ def plain(task: Task) -> Trained:
 
 def plain_equal_chars(task: Task) -> Trained:
     """Run `benchmarks.plain` until it has read as many characters as charlm. It saves its last weights."""
-    if task.chars is None:
+    if task.charlm is None:
         raise PeerError("plain-equal-chars needs a training of charlm before it")
-    return _run_plain(task, "--chars", str(task.chars))
+    return _run_plain(task, "--chars", str(task.charlm.chars))
 
 
 def _run_plain(task: Task, *budget: str) -> Trained:
-    train, valid = task.write("train.txt", task.train), task.write("valid.txt", task.valid)
+    train, valid = task.write("train.txt", task.texts.train), task.write("valid.txt", task.texts.valid)
     command = [sys.executable, "-m", "benchmarks.plain", train.name, valid.name, "--seed", str(task.seed), *budget]
     finished = run_to_end(command, task.folder)
     curves: Curves = defaultdict(list)
@@ -223,7 +264,7 @@ def _run_plain(task: Task, *budget: str) -> Trained:
         chars = entry.pop("chars", chars)
         for kind, nats in entry.items():
             curves[kind].append((seconds, nats))
-    char_ids = vocabulary(task.text)
+    char_ids = vocabulary(task.texts.seen)
     model = PlainModel(len(char_ids))
     model.load_state_dict(load_file(task.folder / "model.safetensors"))
     model.eval()
