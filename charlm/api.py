@@ -359,7 +359,7 @@ def train(
     report: "Callable[[Progress], None] | None" = None,
     **settings: Any,
 ) -> TrainedRun:
-    """Train a model on a text, as `charlm train` does. This imports PyTorch.
+    """Train a model on a text, as `charlm train` does. This imports PyTorch, except with `cell="ngram"`.
 
     Settings that are not given are chosen automatically. With `steps` or `epochs`, the same call makes the same model.
     PyTorch's global random state is changed.
