@@ -20,12 +20,14 @@ import numpy.typing as npt
 from charlm.classifier_config import ClassifierConfig
 from charlm.engine.checkpoint import Tensors
 from charlm.engine.classifier_network import ClassifierNetwork
-from charlm.engine.combination import combine, log_loss, log_softmax
+from charlm.engine.combination import log_softmax
 from charlm.engine.naive_bayes import FOLDS
 from charlm.text.ids import Ids
 
-STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
-"""Inverse strengths of the regularisation to choose from, as scikit-learn's C."""
+STRENGTH = 0.3
+"""Inverse strength of the regularisation, as scikit-learn's C. Accuracy on rt-polarity with 200 labels, mean of five
+draws, for two encoders: 64.1 and 64.6 % with 0.1, 64.3 and 64.7 % with 0.3, 63.7 and 63.7 % with 1, and 64.0 and 63.9 %
+if cross-validation chooses."""
 
 MAX_STEPS = 200
 """Maximum number of steps of the accelerated gradient descent."""
@@ -44,13 +46,11 @@ class Probe(NamedTuple):
         weight: Weights, (C, F), float32.
         bias: Biases, (C,), float32.
         held_out: Logits of each sample by a layer that has not learnt from it, (N, C).
-        strength: Chosen inverse strength of the regularisation.
     """
 
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     held_out: Doubles
-    strength: float
 
 
 def pooled_states(config: ClassifierConfig, tensors: Tensors, sequences: Sequence[Ids]) -> npt.NDArray[np.float32]:
@@ -73,7 +73,7 @@ def pooled_states(config: ClassifierConfig, tensors: Tensors, sequences: Sequenc
 
 
 def fit_probe(states: npt.NDArray[np.float32], labels: Labels, num_classes: int) -> Probe:
-    """Return the output layer with the regularisation that has the lowest log-loss in a cross-validation.
+    """Return the output layer, and its logits in a cross-validation.
 
     The last states are left out: their weights are 0. On rt-polarity, they lower the accuracy with 200 labels.
 
@@ -87,19 +87,15 @@ def fit_probe(states: npt.NDArray[np.float32], labels: Labels, num_classes: int)
     mean, scale = kept.mean(axis=0), (kept.std(axis=0) + 1e-6) * np.sqrt(kept.shape[1])
     inputs = (kept - mean) / scale
     folds = np.arange(len(labels)) % FOLDS
-    candidates = []
-    for strength in STRENGTHS:
-        held_out = np.zeros((len(labels), num_classes))
-        for fold in range(FOLDS):
-            weight, bias = _fit(inputs[folds != fold], labels[folds != fold], num_classes, strength)
-            held_out[folds == fold] = inputs[folds == fold] @ weight.T + bias
-        candidates.append((log_loss(combine([held_out], [1.0]), labels), strength, held_out))
-    _, strength, held_out = min(candidates, key=lambda candidate: candidate[0])
-    weight, bias = _fit(inputs, labels, num_classes, strength)
+    held_out = np.zeros((len(labels), num_classes))
+    for fold in range(FOLDS):
+        weight, bias = _fit(inputs[folds != fold], labels[folds != fold], num_classes, STRENGTH)
+        held_out[folds == fold] = inputs[folds == fold] @ weight.T + bias
+    weight, bias = _fit(inputs, labels, num_classes, STRENGTH)
     weight /= scale
     full = np.zeros((num_classes, states.shape[1]), dtype=np.float32)
     full[:, num_last:] = weight
-    return Probe(full, (bias - weight @ mean).astype(np.float32), held_out, strength)
+    return Probe(full, (bias - weight @ mean).astype(np.float32), held_out)
 
 
 def _fit(inputs: Doubles, labels: Labels, num_classes: int, strength: float) -> tuple[Doubles, Doubles]:

@@ -157,7 +157,7 @@ class ClassifierTraining:
             weights={**dict.fromkeys(PARTS, 0.0), **weights},
             metadata={
                 **self.content.metadata,
-                "metrics": {**finite(asdict(progress)), "strength": probe.strength, "cross_validated": True},
+                "metrics": {**finite(asdict(progress)), "cross_validated": True},
             },
         )
         save_classifier(self.run.model, content)
