@@ -54,6 +54,12 @@ INPUTS = {
     "Sie lachte und gab dem Hund ein Stück Brot.\n",
     "crawl.txt": "Er hat den Brief nicht gelesen.\nblorf znarg quib\nDie Kinder kommen aus dem Haus.\n"
     ">>> 0x7f %% $$ qz\nWir haben niemand auf der Straße gehört.\n",
+    "scene.txt": "MYRADINE:\nWhere is my lord Ozrimont? He was not in the garden.\n\n"
+    "ANSELM:\nOzrimont is gone to the sea, my lady Myradine.\n\n"
+    "MYRADINE:\nTo the sea? Then Ozrimont hath broken his word.\n\n"
+    "ANSELM:\nNay, Myradine, Ozrimont was sent by the king.\n\n"
+    "MYRADINE:\nThe king, the king! O Anselm, call Ozrimont back.\n\n"
+    "ANSELM:\nI will call him, Myradine; but Ozrimont is far.\n",
     "reviews.csv": 'id,text,stars\n1,"A good play, my lord.",5\n2,"He said ""no"" and\nwent away.",2\n3,asdf jkl,1\n',
 }
 """Input files of the examples, by name."""
