@@ -16,7 +16,7 @@ from charlm.engine.adaptive_predictor import AdaptivePredictor, AdaptiveScorer, 
 from charlm.engine.checkpoint import load_checkpoint, save_checkpoint
 from charlm.engine.mixture import open_predictor
 from charlm.engine.predictor import START, Predictor
-from charlm.engine.scorer import Mixture, ModelScorer
+from charlm.engine.scorer import ModelScorer, ScorerMixture
 from charlm.errors import CheckpointError
 from tests.conftest import VERSE, make_mixture, make_ngram_model
 
@@ -189,7 +189,7 @@ def test_the_spelling_of_unknown_tokens_is_not_adapted() -> None:
 
 
 def test_a_mixture_of_models_is_adapted_as_a_whole() -> None:
-    mixture = Mixture([ModelScorer(STATIC), ModelScorer(open_predictor(make_ngram_model()))], [0.5, 0.5])
+    mixture = ScorerMixture([ModelScorer(STATIC), ModelScorer(open_predictor(make_ngram_model()))], [0.5, 0.5])
     found = AdaptiveScorer(mixture, ADAPTATION).score_lines(["to be\n", "to be\n"])
     memory = Memory(ADAPTATION, mixture.tokenizer.vocab_size, mixture.tokenizer.encode(START))
     (plain,) = mixture.score_lines(["to be\n"])
