@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,9 +58,15 @@ def test_no_page_and_no_message_names_the_other_project() -> None:
         for name in listed.stdout.split("\0")
         if (ROOT / name).is_file() and not name.endswith((".safetensors", ".gz"))
         for line in (ROOT / name).read_text(encoding="utf-8", errors="replace").splitlines()
-        if other in line.replace("'", "").replace(f"{other}-cli", "").replace(f"{other}-light", "")
+        if re.search(rf"{other}(?!-cli|[-_]light)", line.replace("'", ""))
     ]
     assert named == []
+
+
+def test_the_wheels_named_in_the_documentation_are_those_that_are_built() -> None:
+    pages = [ROOT / "README.md", ROOT / "light" / "README.md", *ROOT.glob("docs/**/*.md")]
+    named = {wheel for page in pages for wheel in re.findall(r"[\w.+-]+\.whl", page.read_text(encoding="utf-8"))}
+    assert named == {f"charlm_light-{__version__}-py3-none-any.whl"}
 
 
 def run(*command: str | Path, folder: Path, text: str | None = None) -> "subprocess.CompletedProcess[str]":
@@ -138,7 +145,6 @@ USES = [
     ("info --card", ""),
     ("ls", ""),
     ("completion bash", ""),
-    ("export page.html", ""),
     ("vectors nearest e", ""),
     ("export page.html", ""),
     ("plot brief", ""),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,7 +36,7 @@ def export(file: str, model: str | None) -> None:
 
     \b
     Example:
-      charlm export -m shakespeare page.html
+      charlm export page.html
       charlm export -m shakespeare model.onnx
     """
     if not file:
@@ -56,8 +56,16 @@ def export(file: str, model: str | None) -> None:
     except OSError as error:
         raise click.ClickException(f"{file}: cannot be written ({error.strerror}); nothing was changed") from None
     if target.suffix.lower() == ONNX and checkpoint.counts is not None:
-        note("the n-gram part of the model is left out: its loss is higher than that of the model file")
+        note(f"the n-gram part of the model is left out{_loss_without_counts(checkpoint.metadata)}")
     click.echo(file)
+
+
+def _loss_without_counts(metadata: dict[str, Any]) -> str:
+    """Return what the validation loss is without the n-gram part, as the end of a note."""
+    match metadata:
+        case {"metrics": {"val_nats": float(both), "val_nats_network": float(network)}}:
+            return f": the validation loss is {network:.4f} instead of {both:.4f} nats per token"
+    return ": the loss is higher than that of the model file"
 
 
 def _builder(file: Path) -> "Callable[[Checkpoint, str], bytes]":

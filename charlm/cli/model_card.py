@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlm.config import CELLS
+from charlm.config import CELLS, NGRAM_CELL
 from charlm.engine.checkpoint import num_parameters
 from charlm.engine.runs import name_of_model
 from charlm.text.printable import escape_unprintable
@@ -18,8 +18,15 @@ METRICS = {
     "val_nats": ("cross-entropy", "nats per token"),
     "val_bits_per_char": ("cross-entropy", "bits per character"),
     "val_perplexity": ("perplexity", "per token"),
+    "val_nats_adaptive": ("cross-entropy with --adapt", "nats per token"),
 }
 """Names and units of the metrics of a validation text."""
+
+METRICS_OF_PARTS = {
+    "val_nats_network": ("cross-entropy of the network alone", "nats per token"),
+    "val_nats_ngram": ("cross-entropy of the n-grams alone", "nats per token"),
+}
+"""Names and units of the metrics of a model that has both parts."""
 
 LIMITS = (
     "The model knows only the language and the kind of text that it was trained on.",
@@ -41,9 +48,10 @@ def model_card(path: Path, checkpoint: "Checkpoint") -> dict[str, Any]:
         found if isinstance(found := metadata.get(key), dict) else {}
         for key in ("metrics", "corpus", "validation", "training")
     )
+    has_parts = checkpoint.config.cell in CELLS and checkpoint.counts is not None
     evaluation = [
         {"metric": metric, "unit": unit, "value": metrics[key]}
-        for key, (metric, unit) in METRICS.items()
+        for key, (metric, unit) in (METRICS | METRICS_OF_PARTS if has_parts else METRICS).items()
         if isinstance(metrics.get(key), int | float)
     ]
     share = training.get("val_fraction")
@@ -53,7 +61,12 @@ def model_card(path: Path, checkpoint: "Checkpoint") -> dict[str, Any]:
     return {
         "name": name_of_model(path),
         "summary": _summary(checkpoint),
-        "tags": ["language-model", checkpoint.config.cell, f"{checkpoint.tokenizer.kind}-level"],
+        "tags": [
+            "language-model",
+            checkpoint.config.cell,
+            *([NGRAM_CELL] if has_parts else []),
+            f"{checkpoint.tokenizer.kind}-level",
+        ],
         "training_text": _text_facts(corpus),
         "training": {"command": metadata.get("command"), "charlm": metadata.get("charlm")},
         "evaluation_text": _text_facts(validation)["name"] if validation else held_out,
@@ -86,13 +99,16 @@ def _lines(card: dict[str, Any]) -> Iterator[str]:
 def _summary(checkpoint: "Checkpoint") -> str:
     """Return one sentence on the kind and the size of a model."""
     config, unit = checkpoint.config, {"char": "characters", "word": "words"}[checkpoint.tokenizer.kind]
+    counts = checkpoint.counts
+    ngrams = "" if counts is None else f"{counts.ngram.num_ngrams:,} n-grams up to order {counts.ngram.order}"
     if config.cell not in CELLS:
-        return f"N-gram language model of {unit} with a vocabulary of {config.vocab_size:,}."
+        return f"N-gram language model of {unit}: {ngrams}, and a vocabulary of {config.vocab_size:,}."
     layers = (
         f"{config.num_layers} {config.cell.upper()} layer{'s' * (config.num_layers > 1)} of {config.hidden_size} units"
     )
     size = f"{num_parameters(config):,} parameters and a vocabulary of {config.vocab_size:,}"
-    return f"Recurrent language model of {unit}: {layers}, {size}."
+    interpolated = f" Its probabilities are interpolated with those of {ngrams}." if ngrams else ""
+    return f"Recurrent language model of {unit}: {layers}, {size}.{interpolated}"
 
 
 def _text_facts(text: dict[str, Any]) -> dict[str, Any]:

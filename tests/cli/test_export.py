@@ -86,8 +86,17 @@ def test_a_graph_has_no_counts_and_a_note_says_so(charlm: Charlm) -> None:
     save_checkpoint(Path("mixture.safetensors"), make_mixture())
     done = charlm("export", "-m", "mixture.safetensors", "model.onnx")
     assert (done.returncode, done.stdout) == (0, "model.onnx\n")
-    assert done.stderr.startswith("Note: the n-gram part of the model is left out")
+    assert done.stderr == (
+        "Note: the n-gram part of the model is left out: the loss is higher than that of the model file\n"
+    )
     assert onnx.load("model.onnx").graph.name == "mixture"
+
+
+def test_the_note_about_counts_gives_both_losses(charlm: Charlm) -> None:
+    metrics = {"val_nats": 1.25, "val_nats_network": 1.5}
+    save_checkpoint(Path("mixture.safetensors"), replace(make_mixture(), metadata={"metrics": metrics}))
+    note = charlm("export", "-m", "mixture.safetensors", "model.onnx").stderr
+    assert note.endswith("left out: the validation loss is 1.5000 instead of 1.2500 nats per token\n")
 
 
 def test_counts_alone_have_no_graph(charlm: Charlm) -> None:

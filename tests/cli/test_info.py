@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from charlm.cli import main
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from charlm.text.tokenizer import CharTokenizer
-from tests.conftest import make_checkpoint
+from tests.conftest import make_checkpoint, make_mixture, make_ngram_model
 
 METADATA = {"charlm": "0.1.0", "corpus": {"name": "x\x1b[2J\x9b31m", "sources": ["a", "b"], "characters": 12345}}
 
@@ -127,6 +127,20 @@ def test_a_card_says_what_the_model_is_and_how_good_it_is() -> None:
         assert f"\n{line}\n" in card
     parameters = json.loads(CliRunner().invoke(main, ["info", "poems.safetensors", "--json"]).stdout)["parameters"]
     assert f"2 LSTM layers of 12 units, {parameters:,} parameters" in card
+
+
+def test_a_card_names_both_parts_and_the_adaptive_loss() -> None:
+    metrics = {"val_nats": 1.25, "val_nats_network": 1.5, "val_nats_ngram": 1.75, "val_nats_adaptive": 1.125}
+    for model, parts in ((make_mixture(), True), (make_ngram_model(), False)):
+        metadata = {"metrics": metrics, "training": {"val_fraction": 0.1}}
+        save_checkpoint(Path("a.safetensors"), replace(model, metadata=metadata))
+        card = CliRunner().invoke(main, ["info", "a.safetensors", "--card"], catch_exceptions=False).stdout
+        assert "| cross-entropy with --adapt, nats per token | 1.1250 |" in card
+        assert ("| cross-entropy of the network alone, nats per token | 1.5000 |" in card) == parts
+        assert ("| cross-entropy of the n-grams alone, nats per token | 1.7500 |" in card) == parts
+        assert model.counts is not None
+        assert f" {model.counts.ngram.num_ngrams:,} n-grams up to order {model.counts.ngram.order}" in card
+        assert '"ngram"' in card
 
 
 def test_json_includes_the_card() -> None:
