@@ -11,7 +11,8 @@ import numpy.typing as npt
 from charlm.engine.classifier_file import load_classifier as load_file
 from charlm.engine.runs import CLASSIFIER_FILE, find_classifier
 from charlm.engine.text_classifier import Prediction, TextClassifier
-from charlm.text.labelled import Labelled, LabelledOptions, Sample
+from charlm.errors import CorpusError
+from charlm.text.labelled import Labelled, LabelledOptions, Sample, checked_sample
 
 if TYPE_CHECKING:
     from charlm.training.classifier_trainer import ClassifierProgress
@@ -131,7 +132,7 @@ def train_classifier(
 
     Raises:
         CharlmError: Of any kind, if the training is not possible.
-        TypeError: If a setting does not exist.
+        TypeError: If a setting does not exist, or a sample is no pair of strings.
 
     Example:
         >>> import charlm
@@ -146,10 +147,10 @@ def train_classifier(
     reading = {key: settings.pop(key) for key in READING if key in settings}
     glove, force, threads = settings.pop("glove", None), settings.pop("force", False), settings.pop("threads", None)
     check_setting_names(settings)
-    pairs = [] if isinstance(samples, str | os.PathLike) else [pair for pair in samples if isinstance(pair, tuple)]
+    labelled = _labelled(samples)
     request = ClassifierRequest(
-        samples=() if pairs else _specs(samples),  # type: ignore[arg-type]
-        labelled=_labelled(pairs) if pairs else None,
+        samples=() if labelled is not None else _specs(samples),  # type: ignore[arg-type]
+        labelled=labelled,
         validation=_specs(validation),
         reading=LabelledOptions(**reading),
         settings=settings,
@@ -165,12 +166,27 @@ def train_classifier(
     return Classifier(training.run.model.absolute())
 
 
-def _labelled(pairs: Sequence[tuple[str, str]]) -> Labelled:
-    """Return pairs of a label and a text as labelled texts; those without a text are left out."""
-    samples = [Sample(label, text, "samples", number) for number, (label, text) in enumerate(pairs, start=1)]
+def _labelled(samples: Paths | Sequence[tuple[str, str]]) -> Labelled | None:
+    """Return pairs of a label and a text as labelled texts, those without a text apart; None if there are files.
+
+    Raises:
+        TypeError: If there are neither files nor pairs of strings.
+        CorpusError: If a label is invalid.
+    """
+    if isinstance(samples, str | os.PathLike):
+        return None
+    if samples and all(isinstance(sample, str | os.PathLike) for sample in samples):
+        return None
     found = Labelled()
-    for sample in samples:
-        (found.samples if sample.text.strip() else found.empty).append(sample)
+    for number, pair in enumerate(samples, start=1):
+        match pair:
+            case [str(label), str(text)]:
+                sample = checked_sample(Sample(label, text, "samples", number))
+                (found.samples if text.strip() else found.empty).append(sample)
+            case _:
+                raise TypeError(f"samples: sample {number:,} is no pair of a label and a text, both strings: {pair!r}")
+    if not found.samples:
+        raise CorpusError("samples: no labelled text")
     return found
 
 

@@ -39,6 +39,15 @@ def test_mistakes_are_errors() -> None:
         charlm.train_classifier(SAMPLES[:1], epochs=1)
     with pytest.raises(charlm.CharlmError, match="no classifier found"):
         charlm.load_classifier()
+    with pytest.raises(TypeError, match="sample 2 is no pair of a label and a text, both strings: 'reviews"):
+        charlm.train_classifier([SAMPLES[0], "reviews.tsv"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="sample 1 is no pair"):
+        charlm.train_classifier([(1, "good")])  # type: ignore[list-item]
+    for nothing in ([], [("good", " ")]):
+        with pytest.raises(charlm.CharlmError, match="samples: no labelled text"):
+            charlm.train_classifier(nothing)
+    with pytest.raises(charlm.CharlmError, match="line 1: a text without a label"):
+        charlm.train_classifier([("", "good")])
     classifier = charlm.train_classifier(SAMPLES, epochs=1, threads=1, hidden_size=4)
     with pytest.raises(TypeError, match="list of texts"):
         classifier.predict("a single text")

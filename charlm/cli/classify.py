@@ -199,7 +199,8 @@ def train(
     metavar="NAME|N",
     group=INPUT,
     help="Classify this column of a table, or this key of JSON lines, and print all columns with label and probability "
-    "after them. With a name, the first record is the header. A number counts columns from 1.",
+    "after them, or with predicted_label if there is a column label. With a name, the first record is the header. A "
+    "number counts columns from 1.",
 )
 @table_option(INPUT)
 @option(

@@ -4,7 +4,7 @@ This module imports NumPy. Import it after the number of threads has been set.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -16,11 +16,14 @@ from charlm.cli.streams import write_text
 from charlm.engine.text_classifier import Prediction, TextClassifier
 from charlm.errors import ConfigError
 from charlm.text.lines import Lines, read_lines, read_texts
-from charlm.text.records import Table, append_to_header, append_to_record
+from charlm.text.records import Table, append_to_header, append_to_record, column_names
 from charlm.text.sources import STDIN
 
 COLUMNS = ("label", "probability", "text", "line", "file")
 DEFAULT_COLUMNS = ("label", "probability", "text")
+
+PREFIX = "predicted_"
+"""Prefix of a new column of a table that already has a column of that name."""
 
 BATCH_TEXTS = 1024
 """Maximum number of texts that are classified together."""
@@ -116,25 +119,35 @@ def _passes(prediction: Prediction, options: PredictOptions) -> bool:
 
 def _show_header(classifier: TextClassifier, options: PredictOptions, block: _Block) -> bool:
     """Print the header, if there is one. Return True unless it may still come."""
-    names = ["label", "probability", *(classifier.labels if options.all_classes else ())]
+    names = ["label", "probability", *(map(_cell, classifier.labels) if options.all_classes else ())]
     if options.field is not None:
         if block.header is not None:
+            names = _new_names(names, column_names(block.header, block.format))
             write_text(append_to_header(block.header, block.format, names) + "\n")
         return block.header is not None
     if options.all_classes and not options.as_json:
-        write_text("\t".join([*map(_cell, names), "text"]) + "\n")
+        write_text("\t".join([*names, "text"]) + "\n")
     return True
+
+
+def _new_names(names: Iterable[str], existing: Collection[str]) -> list[str]:
+    """Return names of columns. Those that a table has already get a prefix, so that its own columns stay."""
+    return [f"{PREFIX}{name}" if name in existing else name for name in names]
 
 
 def _row(item: _Item, prediction: Prediction, options: PredictOptions, table_format: str) -> str:
     """Return the row of a text."""
     label, probability = prediction.label, f"{prediction.probability:.4f}"
     others = prediction.probabilities if options.all_classes else {}
+    if item.original is not None and table_format == "jsonl":
+        values: dict[str, Any] = {"label": label, "probability": prediction.probability}
+        values |= {"probabilities": others} if others else {}
+        names = _new_names(values, column_names(item.original, table_format))
+        return append_to_record(item.original, table_format, dict(zip(names, values.values(), strict=True)))
     if item.original is not None:
-        values: dict[str, Any] = {"label": label, "probability": probability, **_rounded(others)}
-        if table_format == "jsonl":
-            values = {"label": label, "probability": prediction.probability, **others}
-        return append_to_record(item.original, table_format, values)
+        cells = [_cell(label), probability, *_rounded(others).values()]
+        # A class may be called "label". The keys are not printed.
+        return append_to_record(item.original, table_format, {str(place): cell for place, cell in enumerate(cells)})
     if options.as_json:
         values = {"label": label, "probability": prediction.probability}
         if options.all_classes:
@@ -142,14 +155,14 @@ def _row(item: _Item, prediction: Prediction, options: PredictOptions, table_for
         return json.dumps({**values, "text": item.text, "line": item.number, "file": item.source})
     if options.all_classes:
         return "\t".join([_cell(label), probability, *_rounded(others).values(), item.text])
-    cells = {
+    columns = {
         "label": _cell(label),
         "probability": probability,
         "text": item.text,
         "line": str(item.number),
         "file": item.source,
     }
-    return "\t".join(cells[name] for name in options.shown_columns)
+    return "\t".join(columns[name] for name in options.shown_columns)
 
 
 def _rounded(probabilities: dict[str, float]) -> dict[str, str]:

@@ -153,4 +153,6 @@ def _value_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
         return f"{value:,.5g}"
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value_text(entry)}" for name, entry in value.items() if entry is not None)
     return str(value)

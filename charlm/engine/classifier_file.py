@@ -31,6 +31,7 @@ from charlm.engine.naive_bayes import ClassWeights, NaiveBayes
 from charlm.engine.tensorfile import TensorFile, parse_json
 from charlm.errors import CharlmError, CheckpointError
 from charlm.settings import from_dict
+from charlm.text.labelled import MAX_LABEL_CHARS
 from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
 
 CLASSIFIER_VERSION = 1
@@ -40,9 +41,6 @@ COUNTS_KEY, COUNTS_PREFIX = "counts", "counts/"
 
 PARTS = ("network", "words", "spelling", "prior")
 """Parts of a classifier whose logits are added with weights."""
-
-MAX_LABEL_CHARS = 1000
-"""Maximum length of a label in characters."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,8 @@ def combine(parts: Sequence[Floats], weights: Sequence[float]) -> Doubles:
 
 def log_loss(log_probs: Floats, labels: npt.NDArray[np.integer]) -> float:
     """Return the mean of the negative logarithm of the probability of the right class, in nats."""
-    return -float(log_probs[np.arange(len(labels)), labels].mean())
+    # Because of rounding, the sum of the probabilities can be above 1. The maximum also removes the sign of -0.0.
+    return max(0.0, -float(log_probs[np.arange(len(labels)), labels].mean()))
 
 
 def fit_weights(

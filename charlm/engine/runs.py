@@ -407,9 +407,10 @@ def find_classifier(spec: str | None) -> Path:
         if not models:
             raise CheckpointError(f"./{RUNS}: no classifier found; train one with charlm classify train")
         return models[-1]
+    included = [INCLUDED_MODELS / spec] if Path(spec).name == spec else []
     return _find_file(
         spec,
-        [Path(spec), RUNS / spec],
+        [Path(spec), RUNS / spec, *included],  # the included models are language models, which the reader explains
         (CLASSIFIER_FILE, MODEL_FILE),
         f"no classifier found; {_names_of_runs(models)}",
     )

@@ -37,6 +37,9 @@ UNLABELLED_FOLDER = "unsup"
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 """Ends of the names of files that are tables. In a folder with a file per class, there are none."""
 
+MAX_LABEL_CHARS = 1000
+"""Maximum length of a label in characters."""
+
 MAX_CLASSES = 10_000
 """Maximum number of classes."""
 
@@ -188,13 +191,28 @@ def _read_files(spec: str, options: LabelledOptions, layouts: dict[str, str], re
         for records in layout.table.records(source, blocks):
             for record in records:
                 label, text = record.texts
-                yield _checked(Sample(label.strip(), text, source, record.number))
+                yield checked_sample(Sample(label.strip(), text, source, record.number))
 
 
-def _checked(sample: Sample) -> Sample:
-    """Return a sample after checking that it has a label."""
+def checked_sample(sample: Sample) -> Sample:
+    """Return a sample after checking its label.
+
+    Raises:
+        CorpusError: If the label is empty, too long, or cannot be written as UTF-8. A model file could not contain it.
+    """
+    place = f"{sample.source}: line {sample.number:,}"
     if not sample.label:
-        raise CorpusError(f"{sample.source}: line {sample.number:,}: a text without a label; add it, or omit the line")
+        raise CorpusError(f"{place}: a text without a label; add it, or omit the line")
+    if len(sample.label) > MAX_LABEL_CHARS:
+        raise CorpusError(
+            f"{place}: a label of {len(sample.label):,} characters; the maximum is {MAX_LABEL_CHARS:,}. Check which "
+            "column is the label (label_field)",
+            fields=["label_field"],
+        )
+    try:
+        sample.label.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise CorpusError(f"{place}: the label {sample.label[:40]!r} is not valid Unicode") from None
     return sample
 
 
@@ -229,6 +247,8 @@ def _detect(source: str, first_line: str, options: LabelledOptions) -> _Layout:
     Raises:
         CorpusError: If it cannot be detected.
     """
+    if not first_line:
+        raise CorpusError(f"{source}: no labelled text: the file is empty")
     if options.fields is None and options.table is None and first_line.startswith(FASTTEXT_PREFIX):
         return _Layout(description="fastText's lines: __label__x and a text")
     by_name = format_of_name(source)
@@ -240,9 +260,13 @@ def _detect(source: str, first_line: str, options: LabelledOptions) -> _Layout:
         return _Layout(description=f"{_format_text(table_format)}, {columns}", table=table)
     if table_format == "jsonl":
         return _detect_columns(source, _json_keys(first_line), table_format)
+    # Standard input has no name that ends in .csv. Its header is recognised.
+    formats = [table_format] if options.table is not None or "\t" in first_line else [table_format, "csv"]
+    for candidate in formats:
+        columns_found = _split_header(first_line, candidate)
+        if _column_named(LABEL_NAMES, columns_found) and _column_named(TEXT_NAMES, columns_found):
+            return _detect_columns(source, columns_found, candidate)
     columns_found = _split_header(first_line, table_format)
-    if _column_named(LABEL_NAMES, columns_found) and _column_named(TEXT_NAMES, columns_found):
-        return _detect_columns(source, columns_found, table_format)
     cells = first_line.split("\t")
     if len(cells) == 2 and table_format != "csv":
         table = Table(("1", "2"), options.table or "plain")
@@ -327,7 +351,7 @@ def _fasttext_sample(line: str, source: str, number: int) -> Sample:
         raise CorpusError(f"{source}: line {number:,}: no {FASTTEXT_PREFIX} at the beginning of the line")
     if text.startswith(FASTTEXT_PREFIX):
         raise CorpusError(f"{source}: line {number:,}: several labels; give one label per text")
-    return _checked(Sample(label.removeprefix(FASTTEXT_PREFIX), text, source, number))
+    return checked_sample(Sample(label.removeprefix(FASTTEXT_PREFIX), text, source, number))
 
 
 def _read_folder(spec: str, options: LabelledOptions, layouts: dict[str, str], report: Report) -> Iterator[Sample]:

@@ -284,7 +284,21 @@ def append_to_record(original: str, table_format: str, columns: Mapping[str, Any
 
 def append_to_header(header: str, table_format: str, names: Sequence[str]) -> str:
     """Return the header of a table with names of columns after its other columns."""
-    return append_to_record(header, table_format, dict(zip(names, names, strict=True)))
+    return append_to_record(header, table_format, {str(place): name for place, name in enumerate(names)})
+
+
+def column_names(record: str, table_format: str) -> list[str]:
+    """Return the columns of the header of a table, or the keys of a JSON object.
+
+    Example:
+        >>> column_names('id,"to be, or"', "csv"), column_names('{"id": 1}', "jsonl")
+        (['id', 'to be, or'], ['id'])
+    """
+    if table_format == "jsonl":
+        return list(json.loads(record))
+    if table_format == "plain":
+        return record.split(SEPARATORS[table_format])
+    return next(csv.reader(record.splitlines(keepends=True), delimiter=SEPARATORS[table_format]), [])
 
 
 def _cell(value: str, table_format: str) -> str:

@@ -1,5 +1,6 @@
 """Preparation of the resumed training of a classifier: find the save, check settings and samples."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -51,10 +52,12 @@ def prepare_resumed_classifier(
         announce("starting PyTorch")
         machine = stack.enter_context(open_machine(request.hardware))
         metadata = {key: value for key, value in saved.metadata.items() if key not in ("resume", "finished", "metrics")}
+        steps = saved.metadata["steps"]
+        epochs = steps / math.ceil(len(split.train) / config.batch_size)
         yield ClassifierTraining(
             run=run,
             split=split,
-            plan=ClassifierPlan(model=saved.config, train=config, steps=saved.metadata["steps"]),
+            plan=ClassifierPlan(model=saved.config, train=config, steps=steps, epochs=epochs),
             content=replace(saved, tensors={}, metadata=metadata),
             machine=machine,
             saved=saved,

@@ -252,6 +252,7 @@ def prepare_classifier(
         announce("starting PyTorch")
         machine = stack.enter_context(open_machine(request.hardware))
         sizes = {"embedding_dim": vectors.dim} if vectors is not None else {}
+        refuse_contradictions({name: settings.get(name) for name in sizes}, sizes, f"the value of {request.glove}")
         plan = plan_classifier(
             split,
             tokenizer,
@@ -259,6 +260,8 @@ def prepare_classifier(
             machine,
             encoder=None if pretrained is None else pretrained.checkpoint.config,
         )
+        asked = frozenset(name for name, value in request.settings.items() if value is not None)
+        plan = replace(plan, given=plan.given & asked)
         if plan.train.freeze_encoder and validation is None:
             split = replace(split, train=[*split.train, *split.validation], validation=[])
         embedding, more, notes = _embedding(vectors, tokenizer, split, train_config.seed)

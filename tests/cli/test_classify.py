@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from charlm.cli import main
 from charlm.engine.checkpoint import load_checkpoint
-from charlm.engine.classifier_file import load_classifier
+from charlm.engine.classifier_file import load_classifier, save_classifier
 from charlm.engine.tensorfile import TensorFile
 from charlm.training.classifier_setup import ClassifierRequest, prepare_classifier
 from charlm.training.request import Hardware
@@ -117,12 +117,32 @@ def test_predictions_in_other_forms(trained: Path) -> None:
             ["id,body,label,probability", '1,"awful,', 'awful",neg,', "2,charming,pos,"],
         ),
         ("a.jsonl", '{"body": "awful"}\n', ['{"body": "awful", "label": "neg", "probability": ']),
+        ("a.csv", "label,body\npos,awful\n", ["label,body,predicted_label,probability", "pos,awful,neg,"]),
+        (
+            "a.jsonl",
+            '{"body": "awful", "label": "pos"}\n',
+            ['{"body": "awful", "label": "pos", "predicted_label": "neg", "probability": '],
+        ),
     ],
 )
 def test_columns_of_a_table_are_kept(trained: Path, name: str, content: str, expected: list[str]) -> None:
     Path(name).write_text(content, encoding="utf-8")
     lines = invoke("predict", "-m", trained, "--field", "body", name).stdout.splitlines()
     assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
+
+
+def test_names_of_classes_replace_no_column(trained: Path) -> None:
+    checkpoint = replace(load_classifier(trained), labels=("label", "bo\tdy\n"))
+    save_classifier(Path("named.safetensors"), checkpoint)
+    options = ("predict", "-m", "named.safetensors", "--field", "body", "--all")
+    Path("a.jsonl").write_text('{"body": "awful"}\n', encoding="utf-8")
+    record = json.loads(invoke(*options, "a.jsonl").stdout)
+    assert (record["body"], record["label"]) == ("awful", "label")
+    assert record["probabilities"].keys() == {"label", "bo\tdy\n"}
+    Path("a.tsv").write_text("body\nawful\n", encoding="utf-8")
+    header, row = invoke(*options, "a.tsv").stdout.splitlines()
+    assert header == "body\tlabel\tprobability\tlabel\tbo dy"
+    assert len(row.split("\t")) == 5
 
 
 def test_long_lines_and_pipes_are_read_as_they_arrive(trained: Path) -> None:
@@ -165,6 +185,7 @@ def test_a_classifier_is_no_language_model_and_the_reverse(trained: Path, model_
         done = invoke("predict", "-m", name, stdin="a\n")
         assert done.exit_code == 1
         assert "a language model, not a classifier" in done.stderr
+    assert "a language model, not a classifier" in invoke("predict", "-m", "shakespeare", stdin="a\n").stderr
     assert "no classifier found; train one" in invoke("predict", stdin="a\n").stderr
     assert "no classifier found" in invoke("predict", "-m", "missing", stdin="a\n").stderr
 
@@ -233,6 +254,11 @@ def test_words_of_vectors_are_used_and_frozen(samples: Path) -> None:
     found = load_classifier(Path("checkpoints/g/classifier.safetensors"))
     row = found.tensors["embedding.weight"][found.tokenizer.tokens.index("film")]
     np.testing.assert_array_equal(row / row[0], [1, 2, 3, 4])
+    clash = invoke("train", samples, "--glove", "v.txt", "--embed", "5", "--plan")
+    assert "--embed 5 contradicts 4, the value of v.txt" in clash.stderr
+    plan = invoke("train", samples, "--glove", "v.txt", "--plan").stdout
+    assert "--embed\t4\n" in plan
+    assert "given" not in plan
 
 
 def tensors_of(path: Path) -> dict[str, bytes]:
@@ -255,6 +281,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(samples: Path) -> None:
     assert "--hidden 5 contradicts 4" in invoke("train", "--resume", "cut", "--hidden", "5").stderr
     done = invoke("train", "--resume", "cut", "--threads", "1")
     assert done.exit_code == 0, done.stderr
+    assert "30 updates of 8 texts (about 5 epochs)" in done.stderr
     with prepare_classifier(replace(request, name="whole")) as training:
         training.train()
     cut, whole = (Path("checkpoints", name, "classifier.safetensors") for name in ("cut", "whole"))
@@ -311,6 +338,7 @@ def test_info_shows_a_classifier(trained: Path) -> None:
     done = CliRunner().invoke(main, ["info", str(trained)], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     assert "classes\tlabels\tneg, pos\n" in done.stdout
+    assert "samples\treading\tencoding utf-8, errors strict\n" in done.stdout
     facts = json.loads(CliRunner().invoke(main, ["info", str(trained), "--json"], catch_exceptions=False).stdout)
     assert facts["parameters"] > 0
     assert facts["classes"]["labels"] == ["neg", "pos"]

@@ -32,3 +32,9 @@ def test_equal_logits_leave_no_trace() -> None:
     logits = np.zeros((5, 2))
     assert fit_weights([logits], np.zeros(5, dtype=int), [0.3]) == [0.3]
     np.testing.assert_allclose(np.exp(combine([logits], [1.0])), 0.5)
+
+
+def test_a_perfect_loss_has_no_sign() -> None:
+    log_probs = np.array([[1e-16, -40.0]])
+    assert str(log_loss(log_probs, np.array([0]))) == "0.0"
+    assert str(log_loss(np.array([[0.0, -40.0]]), np.array([0]))) == "0.0"

@@ -99,7 +99,10 @@ def test_empty_texts_are_left_out_and_counted() -> None:
         ("a.jsonl", '{"label": "x", "text": "y"}\n{"label": "x", "text": null}\n', "line 2: no field 'text'"),
         ("a.txt", "__label__pos good\nbad\n", "a.txt: line 2: no __label__"),
         ("a.txt", "__label__pos __label__neg good\n", "a.txt: line 1: several labels"),
-        ("a.txt", "", "a.txt: "),
+        ("a.txt", "", "a.txt: no labelled text: the file is empty"),
+        ("a.txt", " \n\n", "a.txt: no labelled text: the file is empty"),
+        ("a.tsv", "x" * 1001 + "\tgood\n", "a.tsv: line 1: a label of 1,001 characters; the maximum is 1,000"),
+        ("a.jsonl", '{"label": "\\ud800", "text": "good"}\n', r"line 1: the label '\ud800' is not valid Unicode"),
         ("a.txt", "pos\t\n", "no labelled text"),
     ],
 )
@@ -138,3 +141,9 @@ def test_what_the_csv_module_writes_is_read(rows: list[tuple[str, str]]) -> None
 def test_any_text_is_read_or_refused(name: str, content: str) -> None:
     with contextlib.suppress(CharlmError):
         assert read(name, content).samples
+
+
+def test_a_table_without_a_name_is_recognised_by_its_header() -> None:
+    found = read("a.txt", 'text,label\n"a good, film",pos\n')
+    assert pairs(found) == [("pos", "a good, film")]
+    assert found.layouts == {"a.txt": "a table separated by commas, label 'label', text 'text'"}
