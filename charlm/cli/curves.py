@@ -28,12 +28,14 @@ class Curve:
     Attributes:
         run: Name of the run.
         kind: `training` or `validation`.
-        points: Pairs of position (seconds, epochs or steps) and loss in nats per token.
+        points: Pairs of position (seconds, epochs or steps) and loss in nats per `unit`.
+        unit: `token`, or `sample` for a classifier.
     """
 
     run: str
     kind: str
     points: list[tuple[float, float]]
+    unit: str = "token"
 
 
 def read_curves(name: str | None, field: str) -> list[Curve]:
@@ -48,8 +50,9 @@ def read_curves(name: str | None, field: str) -> list[Curve]:
     """
     run = Run.find(name)
     entries = run.read_log()
+    unit = "sample" if any("train_accuracy" in entry for entry in entries) else "token"
     curves = [
-        Curve(run=run.name, kind=kind, points=points)
+        Curve(run=run.name, kind=kind, points=points, unit=unit)
         for kind, key in (("training", "train_nats"), ("validation", "val_nats"))
         if (points := [(float(entry[field]), float(entry[key])) for entry in entries if _is_loss(entry.get(key))])
     ]
@@ -61,6 +64,11 @@ def read_curves(name: str | None, field: str) -> list[Curve]:
 def names_of_runs(curves: Sequence[Curve]) -> list[str]:
     """Return the names of the runs, without duplicates and in their order."""
     return list(dict.fromkeys(curve.run for curve in curves))
+
+
+def loss_units(curves: Sequence[Curve]) -> str:
+    """Return the unit of the losses in words."""
+    return f"nats per {' or '.join(dict.fromkeys(curve.unit for curve in curves))}"
 
 
 def loss_range(curves: Sequence[Curve]) -> tuple[float, float]:
@@ -99,7 +107,7 @@ def draw(curves: Sequence[Curve], label: str, *, width: int, height: int) -> str
             *_rows_with_ticks(grid, low, high),
             " " * (TICK_COLUMNS - 1) + "+" + "-" * num_columns,
             " " * TICK_COLUMNS + limits,
-            _legend(letters),
+            _legend(letters, loss_units(curves)),
         ]
     )
 
@@ -114,9 +122,9 @@ def _rows_with_ticks(grid: Sequence[Sequence[str]], low: float, high: float) -> 
     return rows
 
 
-def _legend(letters: dict[str, str]) -> str:
+def _legend(letters: dict[str, str], units: str) -> str:
     validation = "   ".join(f"{letter} {name}, validation" for name, letter in letters.items())
-    return f"loss in nats per token:  .  training   {validation}"
+    return f"loss in {units}:  .  training   {validation}"
 
 
 def _extent(values: Sequence[float]) -> tuple[float, float]:

@@ -36,8 +36,8 @@ def plot(runs: tuple[str, ...], out: Path | None, axis: str) -> None:
     """Plot the loss curves of runs.
 
     RUNS are names of runs in ./checkpoints or folders of runs; without RUNS, the newest run is plotted. Losses are in
-    nats per token. With --out, the curves are saved as an image, and its path is printed. This needs matplotlib (pip
-    install matplotlib).
+    nats per token, and those of classifiers in nats per sample. With --out, the curves are saved as an image, and its
+    path is printed. This needs matplotlib (pip install matplotlib).
 
     \b
     Example:
@@ -70,9 +70,9 @@ def _save_image(curves: list["Curve"], label: str, out: Path) -> None:
     figure = new_figure(out, "--out")
     from matplotlib import colormaps
 
-    from charlm.cli.curves import loss_range, names_of_runs
+    from charlm.cli.curves import loss_range, loss_units, names_of_runs
 
-    axes = figure.add_subplot(xlabel=label, ylabel="loss (nats per token)", ylim=loss_range(curves))
+    axes = figure.add_subplot(xlabel=label, ylabel=f"loss ({loss_units(curves)})", ylim=loss_range(curves))
     colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(names_of_runs(curves))}
     for curve in curves:
         style = {"linewidth": 2, "marker": "o"} if curve.kind == "validation" else {"linewidth": 1, "alpha": 0.6}

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from charlm.cli import main
 from tests.cli.test_curves import entry, write_log
 from tests.conftest import Charlm
 
@@ -14,6 +16,14 @@ def test_runs_are_plotted_together_in_the_terminal(charlm: Charlm) -> None:
     assert "a one" in done.stdout
     assert "b two" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_losses_of_a_classifier_are_per_sample() -> None:
+    write_log("lm", [entry(10, 3.0), entry(20, 2.0, 2.5)])
+    write_log("films", [{**entry(10, 0.6, 0.5), "train_accuracy": 0.7}])
+    films, both = (CliRunner().invoke(main, ["plot", *runs]).stdout for runs in (["films"], ["lm", "films"]))
+    assert "loss in nats per sample:" in films
+    assert "loss in nats per token or sample:" in both
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
