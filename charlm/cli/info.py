@@ -150,7 +150,7 @@ def _value_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.5g}"
+        return f"{value:,.0f}" if 10_000 <= abs(value) < 10**15 else f"{value:,.5g}"
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, dict):

@@ -63,6 +63,18 @@ def mixture_weights(weights: Sequence[float]) -> list[float]:
     return [max(0.0, rest), *weights]
 
 
+def mixed_models(mix: Sequence[str]) -> list[Path]:
+    """Return the model files that values of `--mix` name.
+
+    Raises:
+        CheckpointError: If there is no such model.
+        ConfigError: If a value is wrong.
+    """
+    from charlm.engine.runs import find_model
+
+    return [find_model(parse_mix(value)[0]) for value in mix]
+
+
 def open_mixed(checkpoint: "Checkpoint", mix: Sequence[str]) -> "Predictor":
     """Return the predictor of a model, or of its mixture with others.
 
@@ -76,13 +88,10 @@ def open_mixed(checkpoint: "Checkpoint", mix: Sequence[str]) -> "Predictor":
     """
     from charlm.engine.checkpoint import load_checkpoint
     from charlm.engine.mixture import open_predictor
-    from charlm.engine.runs import find_model
     from charlm.engine.translation import mix_predictors
 
     if not mix:
         return open_predictor(checkpoint)
-    parsed = [parse_mix(value) for value in mix]
-    weights = mixture_weights([weight for _, weight in parsed])
-    paths: list[Path] = [find_model(name) for name, _ in parsed]
-    others = [open_predictor(load_checkpoint(path)) for path in paths]
+    weights = mixture_weights([parse_mix(value)[1] for value in mix])
+    others = [open_predictor(load_checkpoint(path)) for path in mixed_models(mix)]
     return mix_predictors([open_predictor(checkpoint), *others], weights)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.completions import complete_files
+from charlm.cli.mix import mixed_models
 from charlm.cli.options import (
     command,
     corpus_option,
@@ -95,24 +96,43 @@ def novelty(
     (_print_json if as_json else _print_rows)(len(text), copy, shares)
 
 
-def open_novelty_filter(
-    model: Path, checkpoint: "Checkpoint", corpus: tuple[str, ...], length: int, *, max_input: int, quiet: bool
-) -> "NoveltyFilter":
-    """Return a filter for runs of `length` characters of the corpus, or of the training text if no corpus is given."""
+def open_novelty_filter(model: Path, checkpoint: "Checkpoint", options: Mapping[str, Any]) -> "NoveltyFilter":
+    """Return the filter of `--novel`; see `_texts_of_mixture`."""
     from charlm.engine.novelty import NoveltyFilter
 
-    text, comparison = _text_to_compare(model, checkpoint, corpus, max_input, quiet=quiet)
-    return NoveltyFilter(text, length, comparison)
+    text, comparison = _texts_of_mixture(model, checkpoint, options)
+    return NoveltyFilter(text, options["novel"], comparison)
 
 
 def open_known_items(
-    model: Path, checkpoint: "Checkpoint", corpus: tuple[str, ...], form: "ItemFormat", *, max_input: int, quiet: bool
+    model: Path, checkpoint: "Checkpoint", form: "ItemFormat", options: Mapping[str, Any]
 ) -> "KnownItems":
-    """Return the items of the corpus, or those of the training text if no corpus is given."""
+    """Return the items that `--new` excludes; see `_texts_of_mixture`."""
     from charlm.engine.item_sampler import KnownItems
 
-    text, comparison = _text_to_compare(model, checkpoint, corpus, max_input, quiet=quiet)
+    text, comparison = _texts_of_mixture(model, checkpoint, options)
     return KnownItems(form.split([text]), comparison)
+
+
+def _texts_of_mixture(model: Path, checkpoint: "Checkpoint", options: Mapping[str, Any]) -> "tuple[str, Comparison]":
+    """Return the text that generated text must not repeat: the corpus, or the training texts of all mixed models.
+
+    Args:
+        model: Model file.
+        checkpoint: Its content.
+        options: Values of the options of `charlm sample` by name.
+
+    Returns:
+        The text, and the differences to ignore. Models that are mixed ignore the same ones.
+    """
+    from charlm.engine.checkpoint import load_checkpoint
+    from charlm.text.sources import join_texts
+
+    corpus, quiet = options["corpus"], options["quiet"]
+    text, comparison = _text_to_compare(model, checkpoint, corpus, options["max_input"], quiet=quiet)
+    others = [] if corpus else mixed_models(options["mix"])
+    texts = [text, *(_training_text(path, load_checkpoint(path).metadata, quiet=quiet) for path in others)]
+    return "".join(join_texts([[text] for text in texts])), comparison
 
 
 def _text_to_compare(

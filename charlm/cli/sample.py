@@ -111,7 +111,7 @@ SEPARATOR = "-" * 8
     metavar="CORPUS",
     group=PENALTY,
     help="Text that --novel and --new compare with, as for charlm train; may be given several times.  [default: the "
-    "training text stored with the model]",
+    "training text stored with the model, and with each model of --mix]",
 )
 @option(
     "--stop",
@@ -223,11 +223,7 @@ def _open_sampler(
             )
         predictor = open_adaptive(predictor, checkpoint)
     if options["novel"] is not None:
-        novelty_filter = open_novelty_filter(
-            *(path, checkpoint, options["corpus"], options["novel"]),
-            max_input=options["max_input"],
-            quiet=options["quiet"],
-        )
+        novelty_filter = open_novelty_filter(path, checkpoint, options)
     sampler = Sampler(
         predictor=predictor,
         config=config,

@@ -49,7 +49,7 @@ def open_item_sampler(
         note(f"the model was trained on a list: generating {DEFAULT_ITEMS} items; set --items or -n", quiet=quiet)
     known = None
     if config.new:
-        known = open_known_items(path, checkpoint, options["corpus"], form, max_input=options["max_input"], quiet=quiet)
+        known = open_known_items(path, checkpoint, form, options)
     return ItemSampler(sampler=sampler, form=form, config=config, known=known, max_tokens=max_tokens)
 
 

@@ -33,10 +33,6 @@ ORDER_TOKENS = 2**17
 MAX_VALIDATION_TOKENS = 500_000
 """Maximum number of tokens of a validation, from the beginning of the validation text."""
 
-SIZE_ALONE = 64.0
-"""Maximum size of a model without a network, in MB, if none is given. Penn Treebank, characters: all n-grams up to
-order 12 need 13.8 MB."""
-
 MAX_CHAR_ORDER, MAX_WORD_ORDER = 10, 5
 """Maximum order that is chosen automatically."""
 

@@ -17,11 +17,12 @@ from charlm.engine.runs import Run
 from charlm.errors import ConfigError
 from charlm.text.items import NO_ITEMS
 from charlm.training.adapting import adaptive_loss, fit, predictions
-from charlm.training.counting import MAX_VALIDATION_TOKENS, SIZE_ALONE, count_ngrams, validation_sequences
+from charlm.training.counting import MAX_VALIDATION_TOKENS, count_ngrams, validation_sequences
 from charlm.training.dataset import Dataset, read_dataset
 from charlm.training.kept_text import keep_text
 from charlm.training.launch import rank_and_count
 from charlm.training.progress import LossUnits, Progress
+from charlm.training.recipe import SIZE_ALONE
 from charlm.training.request import Request
 from charlm.training.texts import COUNTING, READING, check_name, describe, open_texts
 

@@ -114,6 +114,10 @@ in the next update."""
 MIN_ITEMS, MAX_ITEMS = 16, 512
 """Minimum and maximum number of items per update. Between them, an update has as many tokens as for a text."""
 
+SIZE_ALONE = 64.0
+"""Maximum size of a model without a network, in MB, if none is given. Penn Treebank, characters: all n-grams up to
+order 12 need 13.8 MB."""
+
 LARGE_VOCABULARY = 30_000
 """Number of words above which the softmax is estimated during training, see
 `charlm.training.loss.sampled_softmax_loss`. With `SOFTMAX_SAMPLES`, 2 x 400 trains 1.0 times as fast for 10,000 words
@@ -316,6 +320,7 @@ AUTOMATIC = {
     f"0 to {_MAX_WORD_DROPOUTS.recurrent_dropout:g} for words; 0 for {_SHORT_TEXTS}",
     "ngram": f"on for {_LONG_TEXTS} with a validation text",
     "ngram_order": "up to 10 characters or 5 words, as long as the validation loss of the n-grams falls",
+    "ngram_size": f"{TrainConfig.ngram_size:g}; {SIZE_ALONE:g} without a network",
     "items": "line if the text looks like a list with one item per line, else none",
     "batch_size": f"{_range_text(BATCH_SIZES)}, more in longer trainings; {WORD_BATCH_SIZE} for words; "
     f"{_range_text((MIN_ITEMS, MAX_ITEMS))} items of a list",

@@ -195,4 +195,13 @@ def refuse_contradictions(given: Mapping[str, Any], known: Mapping[str, Any], so
     """
     for name, value in given.items():
         if value is not None and value != known[name]:
-            raise ConfigError(f"{name} {value} contradicts {known[name]}, {source}: omit it", fields=[name])
+            raise ConfigError(
+                f"{name} {_value_text(value)} contradicts {_value_text(known[name])}, {source}: omit it", fields=[name]
+            )
+
+
+def _value_text(value: Any) -> str:  # noqa: ANN401 - a value of any setting
+    """Return the value of a setting for a message, as the help text shows it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "no value" if value is None else str(value)

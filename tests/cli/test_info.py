@@ -37,6 +37,15 @@ def test_info_prints_the_content_of_the_file(model_file: Path) -> None:
     assert CharTokenizer(facts["tokenizer"]["chars"]).tokens == loaded.tokenizer.tokens
 
 
+def test_large_numbers_have_all_digits_before_the_point() -> None:
+    _, plain = make_checkpoint("abc")
+    metadata = {"metrics": {"tokens_per_second": 482329.71, "seconds": 123.456789}}
+    save_checkpoint(Path("fast.safetensors"), replace(plain, metadata=metadata))
+    out = CliRunner().invoke(main, ["info", "fast.safetensors"]).stdout
+    assert "metrics\ttokens_per_second\t482,330\n" in out
+    assert "metrics\tseconds\t123.46\n" in out
+
+
 @pytest.mark.usefixtures("model_file")
 def test_model_is_given_as_argument_or_as_option() -> None:
     by_file, by_name, by_option = (

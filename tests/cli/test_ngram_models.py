@@ -12,7 +12,9 @@ import charlm
 from charlm.cli import main
 from charlm.engine.checkpoint import Checkpoint, save_checkpoint
 from charlm.engine.mixture import open_predictor
+from charlm.engine.runs import Run
 from charlm.engine.scorer import ModelScorer, score_text
+from charlm.engine.training_text import store_training_text
 from tests.conftest import VERSE, make_mixture, make_ngram_model
 
 MODELS = {"mixture": make_mixture(), "ngram": make_ngram_model()}
@@ -72,6 +74,21 @@ def test_a_text_does_not_repeat_the_training_text(checkpoint: Checkpoint) -> Non
     Path("verse.txt").write_text(VERSE, encoding="utf-8")
     text = output(*["sample", "-m", "tiny", "--novel", "6", "--corpus", "verse.txt", "-n", "100", "--seed", "2"])
     assert not any(text[begin : begin + 6] in VERSE for begin in range(len(text) - 6))
+
+
+@pytest.mark.parametrize(("text", "novel"), [("-n 60", "--novel 6"), ("--items 9", "--new")])
+def test_a_mixture_does_not_repeat_the_training_text_of_any_model(
+    checkpoint: Checkpoint, text: str, novel: str
+) -> None:
+    command = ["sample", "-m", "tiny", "--mix", "other:0.5", "--seed", "2", *text.split()]
+    known = output(*command)
+    for name, training_text in {"tiny": "Zebras\n", "other": known}.items():
+        store_training_text(Run(Path("checkpoints", name)), [[training_text]])
+    new = output(*command, *novel.split())
+    if novel == "--new":
+        assert not set(new.splitlines()) & set(known.splitlines())
+    else:
+        assert not any(new[begin : begin + 6] in known for begin in range(len(new) - 6))
 
 
 def test_the_next_tokens_are_those_of_the_model(checkpoint: Checkpoint) -> None:

@@ -245,7 +245,8 @@ def test_what_contradicts_the_first_command_line_is_named_and_a_changed_text_is_
     for arguments, message in (
         (["--hidden", "16"], "--hidden 16 contradicts 8, with which the run started: omit it"),
         (["--steps", "7"], "--steps 7 contradicts 100000"),
-        (["--minutes", "7"], "--minutes 7.0 contradicts None"),
+        (["--minutes", "7"], "--minutes 7.0 contradicts no value"),
+        (["--half"], "--half on contradicts off"),
         (["--encoding", "latin-1"], "--encoding latin-1 contradicts utf-8"),
         (["--name", "other"], "--name other contradicts stopped"),
     ):
