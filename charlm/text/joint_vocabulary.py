@@ -30,8 +30,8 @@ def join_vocabularies(tokenizers: Sequence[Tokenizer]) -> Tokenizer:
         if first.get("split") == "words" and _spacing(first) != _spacing(other):
             raise ConfigError(
                 "mix: these word models have different vocabularies, so that they split text into different tokens; "
-                "train one with the vocabulary of the other, or use vs to compare them",
-                fields=["mix", "vs"],
+                "train one with the vocabulary of the other",
+                fields=["mix"],
             )
     if first.get("split") == "words":
         return tokenizers[0]
@@ -63,8 +63,8 @@ def _check_rules(first: dict[str, Any], other: dict[str, Any]) -> None:
         if one != two:
             raise ConfigError(
                 "mix: the models must split text into the same tokens, but one has the tokenizer setting "
-                f"{key} {one!r} and another has {two!r}; use vs to compare them",
-                fields=["mix", "vs"],
+                f"{key} {one!r} and another has {two!r}; mix models that split text alike",
+                fields=["mix"],
             )
 
 
