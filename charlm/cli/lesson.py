@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Also save a plot, in the format of the suffix, such as .png or .svg; for the lessons series, digits and "
-    "batchnorm.",
+    help="Also save a plot, in the format of the suffix, such as .png or .svg; for the lessons series, digits, "
+    "batchnorm and reviews.",
 )
 @json_option
 def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **options: Any) -> None:
@@ -42,7 +42,7 @@ def lesson(name: str | None, source: bool, as_json: bool, plot: Path | None, **o
       charlm lesson series --plot waves.png
     """
     if name is None:
-        if source or plot or options["data"] or options["cell"]:
+        if source or plot or options["data"] or options["glove"] or options["cell"]:
             raise click.UsageError("these options need a lesson: give NAME; `charlm lesson` lists the lessons")
         _list_lessons(as_json)
         return
@@ -76,7 +76,7 @@ def _check(name: str, options: dict[str, Any]) -> None:
         similar = difflib.get_close_matches(name, LESSONS, n=3)
         hint = f"did you mean {' or '.join(similar)}?" if similar else f"the lessons are {', '.join(LESSONS)}"
         raise click.BadParameter(f"no lesson {name!r}; {hint}", param_hint="NAME")
-    for option_name in ("cell", "data", "plot"):
+    for option_name in ("cell", "data", "glove", "plot"):
         if options[option_name] is not None and option_name not in LESSONS[name].takes:
             others = [other for other, entry in LESSONS.items() if option_name in entry.takes]
             raise click.UsageError(

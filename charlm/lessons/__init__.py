@@ -44,9 +44,12 @@ class LessonOptions(Settings):
     data: Path | None = setting(
         None,
         "Folder with the four MNIST files, plain or .gz, to use instead of generated images; for the lessons digits "
-        "and batchnorm.",
+        "and batchnorm. For the lesson reviews: folder of labelled texts, with a folder or a file per class.",
         "--data",
         metavar="FOLDER",
+    )
+    glove: Path | None = setting(
+        None, "File of word vectors to use; for the lesson reviews.", "--glove", metavar="FILE"
     )
     threads: int | None = setting(None, "Number of threads.", "--threads", minimum=1, maximum=MAX_THREADS)
     quick: bool = setting(False, "Use less data and fewer training steps.", "--quick/--full")
@@ -59,7 +62,7 @@ class Lesson:
     Attributes:
         title: Subject of the lesson.
         time: Approximate running time on two CPU cores.
-        takes: Options of this lesson that not all lessons have: `data`, `cell`, `plot`.
+        takes: Options of this lesson that not all lessons have: `data`, `glove`, `cell`, `plot`.
         threads: Default number of threads; None to choose it as for every training. The networks of most lessons are so
             small that a second thread is no faster, and waiting for it takes most of the time if other programs run.
     """
@@ -83,6 +86,7 @@ LESSONS: dict[str, Lesson] = {
     "digits": Lesson("classifying images of digits row by row", "30 s", ("data", "cell", "plot")),
     "batchnorm": Lesson("batch normalisation between dense layers", "10 s", ("data", "plot")),
     "skipgram": Lesson("word vectors by noise-contrastive estimation", "1 min"),
+    "reviews": Lesson("classifying texts with many labels and with few", "2 min", ("data", "glove", "plot")),
     "shakespeare": Lesson("training, sampling and scoring a language model", "3 min", threads=None),
 }
 """All lessons, in the order of the course."""

@@ -74,9 +74,10 @@ def test_unknown_lesson_is_an_error_that_suggests_similar_names() -> None:
 @pytest.mark.parametrize(
     ("arguments", "lessons"),
     [
-        (["hello", "--plot", "a.png"], "series, digits, batchnorm"),
+        (["hello", "--plot", "a.png"], "series, digits, batchnorm, reviews"),
         (["series", "--cell", "gru"], "digits"),
-        (["loss", "--data", "."], "digits, batchnorm"),
+        (["loss", "--data", "."], "digits, batchnorm, reviews"),
+        (["skipgram", "--glove", "a.txt"], "reviews"),
     ],
     ids=" ".join,
 )
@@ -86,9 +87,9 @@ def test_option_that_a_lesson_does_not_have_is_a_usage_error(arguments: list[str
     assert f"the lesson {arguments[0]} has no option {arguments[1]}; the lessons that have it: {lessons}" in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--plot", "--data", "--cell", "--source"])
+@pytest.mark.parametrize("option", ["--plot", "--data", "--glove", "--cell", "--source"])
 def test_lesson_option_without_a_lesson_is_a_usage_error(option: str) -> None:
-    value = {"--plot": ["a.png"], "--data": ["."], "--cell": ["gru"]}.get(option, [])
+    value = {"--plot": ["a.png"], "--data": ["."], "--cell": ["gru"], "--glove": ["a.txt"]}.get(option, [])
     done = lesson(option, *value)
     assert done.exit_code == 2
     assert "these options need a lesson" in done.stderr

@@ -17,9 +17,10 @@ import torch
 
 from charlm.config import CELLS
 from charlm.errors import CorpusError
-from charlm.lessons import LESSONS, LessonOptions, Say, digit_data
+from charlm.lessons import LESSONS, LessonOptions, Say, digit_data, review_data
 from charlm.lessons.digit_data import load_digits
 from charlm.lessons.drawn_digits import draw_digits
+from charlm.lessons.review_data import load_reviews
 from charlm.training.batches import pad_front
 
 COLUMNS = 80
@@ -92,6 +93,7 @@ def test_lesson_code_has_40_to_120_lines(name: str) -> None:
         ("hello", "ln 6 = 1.79"),
         ("series", "w(t) = t sin(t) / 3 + 2 sin(5 t)"),
         ("batchnorm", "y = a (x - m) / sqrt(v + 1e-5) + b"),
+        ("reviews", "logits = W [e(1), e(2), ..., e(40)] + b"),
         ("skipgram", "P(v) = sigmoid(s(v) - ln(K q(v)))"),
     ],
 )
@@ -227,6 +229,60 @@ def test_skipgram_finds_words_of_family_and_writes_glove_format(lesson: Callable
     assert rows[0][0] == "the"
     assert {len(row) for row in rows} == {51}
     assert np.isfinite(np.array([row[1:] for row in rows], dtype=float)).all()
+
+
+def test_reviews_improve_with_more_labels_and_with_a_language_model(lesson: Callable[[str], Output]) -> None:
+    _, figures = lesson("reviews")
+    final = {name: curve["validation"][-1] for name, curve in figures["accuracy"].items()}
+    assert (figures["train"], figures["few"], figures["validation"]) == (1600, 200, 400)
+    assert final["embedding and LSTM, 1,600 labels"] > final["embedding and LSTM, 200 labels"] + 0.05
+    assert final["LSTM of the language model, 200 labels"] > final["embedding and LSTM, 200 labels"] + 0.05
+    assert figures["accuracy"]["embedding, flattened, 200 labels"]["training"][-1] > 0.95
+    assert figures["language_model_nats"][-1] < figures["language_model_nats"][0]
+
+
+def test_speeches_are_labelled_by_the_case_of_their_second_line() -> None:
+    script = (
+        "\nIAGO:\nThe Moor is of\na free nature\nand open.\n\nMOOR:\nO cruel dame\nThat hides\n\n"
+        "CASSIO:\nAy, my lord,\nAnd so\nFarewell.\n\nMOOR:\nNo.\n"
+    )
+    labelled, others = review_data.label_speeches(script, seed=1)
+    (prose, verse) = labelled.samples
+    assert (prose.label, prose.text) == ("prose", "the moor is of a free nature")
+    assert (verse.label, verse.text) in {("verse", "o cruel dame that hides"), ("verse", "ay, my lord, and so")}
+    assert {"and open.", "farewell.", "no."} <= set(others)
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """Return a folder with a file per class, of 150 texts each."""
+    for label in ("good", "bad"):
+        (tmp_path / f"{label}.txt").write_text("".join(f"A {label} film, number {n}.\n" for n in range(150)))
+    return tmp_path
+
+
+def test_validation_texts_are_not_in_the_text_without_labels(films: Path) -> None:
+    reviews = load_reviews(LessonOptions(data=films), None, 1000)
+    assert reviews.labels == ("bad", "good")
+    assert (len(reviews.train), len(reviews.few), len(reviews.validation)) == (240, 200, 60)
+    assert reviews.tokenizer.decode(reviews.ids).count("\n") == 240
+
+
+def test_reviews_learn_from_a_folder_with_vectors_from_a_file(
+    films: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    vectors = tmp_path_factory.mktemp("vectors") / "vectors.txt"
+    vectors.write_text("good 1 0 0\nbad -1 0 0\nfilm 0 1 0\n", encoding="utf-8")
+    lines, figures = run_lesson("reviews", data=films, glove=vectors)
+    assert figures["accuracy"]["word vectors, flattened, 200 labels"]["validation"][-1] == 1
+    assert any(line.startswith(f"{vectors}: 3 of ") for line in lines)
+
+
+def test_reviews_need_two_hundred_texts_to_learn_from(tmp_path: Path) -> None:
+    for label in ("good", "bad"):
+        (tmp_path / f"{label}.txt").write_text("A film.\n" * 100)
+    with pytest.raises(CorpusError, match=r": 160 texts to learn from, after a fifth .*; the lesson needs 200"):
+        load_reviews(LessonOptions(data=tmp_path), None, 1000)
 
 
 def test_shakespeare_scores_the_real_line_best(lesson: Callable[[str], Output]) -> None:
