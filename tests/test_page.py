@@ -113,7 +113,7 @@ def test_the_page_paints_the_surprisal_of_a_text(browser: Browser) -> None:
     browser.run(f"{key}; {key}; {key}")
     prob = math.exp(-scores.nats[3])
     assert text_of(browser, "detail").startswith(f"b: probability {100 * prob:.{1 if prob >= 0.1 else 2}f} %")
-    assert f"word be,: {bits[2:6].sum():.2f} bits" in text_of(browser, "detail")
+    assert f'word "be,": {bits[2:6].sum():.2f} bits' in text_of(browser, "detail")
     browser.run("document.getElementById('by-word').click()")
     (level,) = np.searchsorted([1, 2, 4, 6, 9], [bits[2:6].mean()], side="right")
     assert browser.run("document.querySelectorAll('#map span')[4].className") == f"s{level}"

@@ -144,7 +144,7 @@ class SurprisalMap {
     const name = spoken(text.trim() || text) || "no space";
     const parts = [`${name}: probability ${percent(Math.exp(spelling - nats))}, ${bits(nats)}`];
     if (isUnknown) parts.push(spelling ? `unknown, of which spelling ${bits(spelling)}` : "unknown");
-    if (word.text && word.numTokens > 1) parts.push(`word ${shown(word.text)}: ${bits(word.nats)}`);
+    if (word.text && word.numTokens > 1) parts.push(`word "${shown(word.text)}": ${bits(word.nats)}`);
     this.detail.textContent = parts.join("; ");
   }
 
