@@ -18,8 +18,10 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import charlm
 from charlm.cli import COMMANDS, main
 from charlm.engine.checkpoint import load_checkpoint, save_checkpoint
+from charlm.engine.classifier_file import load_classifier
 from charlm.errors import CharlmError, CheckpointError
 from charlm.text.corpus import CorpusReader
 from charlm.text.glove import embed_vocabulary
@@ -168,6 +170,29 @@ def test_damaged_model_files_are_refused_or_work(
             check_time()
     assert refused > 0.3 * cases
     tally(f"{cases:,} damaged model files, {refused:,} were refused; the others worked")
+
+
+@cases
+def test_damaged_classifiers_are_refused_or_work(cases: int, rng: np.random.Generator, tally: Tally) -> None:
+    samples = [("good", "a fine film"), ("bad", "a dull film")] * 10
+    path = charlm.train_classifier(samples, epochs=1, threads=1, hidden_size=4, embedding_dim=4).path
+    content, refused = path.read_bytes(), 0
+    with limited_resources() as check_time:
+        for _ in range(cases):
+            path.write_bytes(mutate(content, rng))
+            try:
+                load_classifier(path)
+            except CheckpointError:
+                refused += 1
+                message = run_without_traceback("info", path)
+                assert_printable(message)
+                assert len(message) < 1000
+            else:
+                assert_printable(run_without_traceback("info", path))
+                run_without_traceback("classify", "predict", "-m", path, "--all", stdin=b"a fine film\n\n")
+            check_time()
+    assert refused > 0.3 * cases
+    tally(f"{cases:,} damaged classifiers, {refused:,} were refused; the others worked")
 
 
 @cases
