@@ -25,6 +25,8 @@ from pathlib import Path
 from benchmarks import add_project_to_pythonpath
 from benchmarks.report import table, write_section
 from benchmarks.timing import best_seconds
+from charlm.engine.checkpoint import load_checkpoint
+from charlm.engine.runs import find_model
 from charlm.text.tokenizer import WhitespaceTokenizer, WordTokenizer
 from charlm.training.recipe import SOFTMAX_SAMPLES, WORD_BATCH_SIZE, WORD_SEQ_LEN
 
@@ -133,9 +135,9 @@ def train(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-m", "charlm", "train", *arguments], check=True)
 
 
-def score_total(name: str, text: Path) -> dict[str, float]:
-    """Return the figures of `charlm score --total` for a run and a text."""
-    command = [sys.executable, "-m", "charlm", "score", "-m", name, "--total", "--json", str(text)]
+def score_total(name: str, text: Path, *options: str) -> dict[str, float]:
+    """Return the figures of `charlm score --total` for a run and a text, with further options."""
+    command = [sys.executable, "-m", "charlm", "score", "-m", name, "--total", "--json", *options, str(text)]
     figures: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return figures
 
@@ -190,20 +192,30 @@ def shakespeare(args: argparse.Namespace) -> None:
 
 
 def treebank(args: argparse.Namespace) -> None:
-    """Measure the perplexity of Penn Treebank's test text. No other benchmark reads this text."""
+    """Measure the perplexity of Penn Treebank's test text. No other benchmark of networks of words reads this text."""
     parts = {part: args.data / "ptb" / f"{part}.txt" for part in ("train", "valid", "test")}
     options = ["--tokenizer", "word", "--split", "whitespace", "--validation", str(parts["valid"])]
-    budget = ["--minutes", str(args.treebank_minutes), "--name", "ptb"]
-    train([str(parts["train"]), *options, *budget])
-    rows = [[part, f"{score_total('ptb', parts[part])['perplexity']:.2f}"] for part in ("valid", "test")]
+    rows = []
+    for minutes in args.treebank_minutes:
+        name = f"ptb-{minutes:g}"
+        train([str(parts["train"]), *options, "--minutes", str(minutes), "--name", name])
+        metrics = load_checkpoint(find_model(name)).metadata["metrics"]
+        perplexities = [
+            *(math.exp(metrics[key]) for key in ("val_nats_network", "val_nats_ngram")),
+            *(score_total(name, parts[part])["perplexity"] for part in ("valid", "test")),
+            score_total(name, parts["test"], "--adapt")["adaptive_perplexity"],
+        ]
+        rows.append([f"{minutes:g}", *(f"{perplexity:.2f}" for perplexity in perplexities)])
     command = "charlm train train.txt --validation valid.txt --tokenizer word --split whitespace"
+    header = ["minutes", "network alone, valid", "n-grams alone, valid", "both, valid", "both, test", "`--adapt`, test"]
     write_section(
         "words-treebank",
         "Penn Treebank with words",
-        f"`{command} --minutes {args.treebank_minutes:g}`, then `charlm score --total`:\n\n"
-        + table(["text", "perplexity per word"], rows)
-        + "\n\nPublished perplexities of the test text: 114.5 for Zaremba's small LSTM after 13 epochs (arXiv "
-        "1409.2329), 57.3 for AWD-LSTM after hundreds of epochs (arXiv 1708.02182).",
+        f"Perplexity per word after `{command} --minutes M`, by `charlm score --total`:\n\n"
+        + table(header, rows)
+        + "\n\n`--adapt` is dynamic evaluation: compare it with no other column. Published perplexities of the test "
+        + "text: 141.2 for a Kneser-Ney 5-gram model (Mikolov et al., Interspeech 2011), 114.5 for Zaremba's small "
+        + "LSTM after 13 epochs (arXiv 1409.2329), 57.3 for AWD-LSTM after hundreds of epochs (arXiv 1708.02182).",
         packages=["torch"],
     )
 
@@ -220,7 +232,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with tinyshakespeare.txt and ptb/")
     parser.add_argument("--minutes", type=float, default=2.0, help="training time of each model in `shakespeare`")
     parser.add_argument("--steps", type=int, default=1000, help="updates of each training in `loss`")
-    parser.add_argument("--treebank-minutes", type=float, default=5.0, help="training time in `treebank`")
+    times = [2.0, 5.0]
+    parser.add_argument("--treebank-minutes", type=float, nargs="+", default=times, help="training times in `treebank`")
     args = parser.parse_args()
     if unknown := set(args.parts) - (PARTS | EXTRA_PARTS).keys():
         parser.error(f"no part {', '.join(unknown)}; the parts are {', '.join(PARTS | EXTRA_PARTS)}")
