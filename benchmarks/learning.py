@@ -94,7 +94,7 @@ NOTES = {
     "validation loss",
     "charlm-adaptive": "the same model, which counts the text that it reads (`--adapt`). This is dynamic evaluation: "
     "compare it with no other row",
-    "charlm-network": "`charlm train TEXT --minutes M --no-ngram`, a training of its own",
+    "charlm-network": "the network of the same model, without its n-grams",
     "charlm-ngram": "`charlm train TEXT --cell ngram`, the counts alone, in the time that they need",
     "plain": "`benchmarks/plain.py`, whose training loop has 20 lines: nn.LSTM of 1 x 256 units, 16 streams of 64 "
     "characters per update with carried state, Adam with a learning rate that falls from 0.008 to 0 along a cosine, no "

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,7 +109,7 @@ class Trained:
         chars: Number of characters read in training, repetitions included.
         curves: Losses during the training.
         score: Scorer with the model that the program saved.
-        score_adaptive: Scorer with this model, which counts the text that it reads; None if the program has none.
+        other_scores: Scorers that use this model in other ways, by name.
     """
 
     seconds: float
@@ -118,7 +118,7 @@ class Trained:
     chars: int
     curves: Curves
     score: Scorer
-    score_adaptive: Scorer | None = None
+    other_scores: Mapping[str, Scorer] = field(default_factory=dict)
 
 
 Peer = Callable[[Task], Trained]
@@ -190,8 +190,8 @@ def charlm(task: Task) -> Trained:
 
 
 def charlm_network(task: Task) -> Trained:
-    """Run `charlm train` without counts."""
-    return _run_charlm(task, "--minutes", f"{task.minutes:g}", "--no-ngram")
+    """Return charlm's model without its n-grams."""
+    return _other_score(task, "network")
 
 
 def charlm_ngram(task: Task) -> Trained:
@@ -201,9 +201,13 @@ def charlm_ngram(task: Task) -> Trained:
 
 def charlm_adaptive(task: Task) -> Trained:
     """Return charlm's model, which counts the text that it reads."""
+    return _other_score(task, "adaptive")
+
+
+def _other_score(task: Task, name: str) -> Trained:
     if task.charlm is None:
-        raise PeerError("charlm-adaptive needs a training of charlm before it")
-    return replace(task.charlm, score=task.charlm.score_adaptive or task.charlm.score)
+        raise PeerError(f"charlm-{name} needs a training of charlm before it")
+    return replace(task.charlm, score=task.charlm.other_scores[name])
 
 
 def _run_charlm(task: Task, *options: str) -> Trained:
@@ -218,14 +222,17 @@ def _run_charlm(task: Task, *options: str) -> Trained:
         for kind, key in (("training", "train_nats"), ("validation", "val_nats"))
     }
     checkpoint = load_checkpoint(run.model)
+    model = open_predictor(checkpoint)
+    network = replace(checkpoint, counts=None) if checkpoint.tensors else checkpoint
+    others = {"network": open_predictor(network), "adaptive": AdaptivePredictor(model, adaptation_of(checkpoint))}
     return Trained(
         seconds=finished.seconds,
         cpu_seconds=finished.cpu_seconds,
         parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
         chars=round(log[-1]["epoch"] * len(task.texts.train)),
         curves=curves,
-        score=charlm_scorer(open_predictor(checkpoint)),
-        score_adaptive=charlm_scorer(AdaptivePredictor(open_predictor(checkpoint), adaptation_of(checkpoint))),
+        score=charlm_scorer(model),
+        other_scores={name: charlm_scorer(predictor) for name, predictor in others.items()},
     )
 
 
