@@ -200,5 +200,5 @@ def test_the_second_reader_opens_the_file_of_version_1() -> None:
 
 def test_the_second_reader_scores_a_line_of_the_included_model() -> None:
     line = "To be, or not to be: that is the question.\n"
-    (found,) = ModelScorer(RecurrentNetwork.load(INCLUDED_MODEL)).score_lines([line])
+    (found,) = ModelScorer(open_predictor(load_checkpoint(INCLUDED_MODEL))).score_lines([line])
     np.testing.assert_allclose(found.nats, SecondReader(INCLUDED_MODEL).costs(line), atol=1e-4)
