@@ -242,7 +242,8 @@ def report(args: argparse.Namespace, texts: Texts, outcomes: Sequence[Outcome], 
     if args.text:
         source, name, title = args.text.name, f"learning-{args.text.stem}", f"{title}: {args.text.name}"
     if args.name:
-        name, title = args.name, f"Loss after equal training time: {source}, {args.seeds} seeds"
+        name, title = args.name, f"Loss after equal training time: {source}"
+        title += f", {args.seeds} seeds" if args.seeds > 1 else ""
     programs = [program for program in NAMES if any(outcome.program == program for outcome in outcomes)]
     notes = "\n".join(f"- **{program}**: {NOTES[program]}." for program in programs)
     seeds = "one seed" if args.seeds == 1 else f"mean over {args.seeds} seeds, with minimum and maximum"

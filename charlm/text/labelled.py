@@ -12,7 +12,7 @@ Five layouts are read, and detected from the name and the first line of a file:
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -185,9 +185,10 @@ def _read_files(spec: str, options: LabelledOptions, layouts: dict[str, str], re
         first_line, blocks = _peek(blocks)
         layout = _detect(source, first_line, options)
         layouts[source] = layout.description
-        if layout.table is None:
-            yield from _read_fasttext(source, blocks)
+        if layout.parse is not None:
+            yield from _read_lines(source, blocks, layout.parse)
             continue
+        assert layout.table is not None, "a layout has one of both"
         for records in layout.table.records(source, blocks):
             for record in records:
                 label, text = record.texts
@@ -234,11 +235,13 @@ class _Layout:
 
     Attributes:
         description: Words for the user.
-        table: The table with the columns of label and text; None for fastText's lines.
+        table: The table with the columns of label and text; None for lines.
+        parse: Function that returns the sample of a line, for its text, the source and the number; None for a table.
     """
 
     description: str
     table: Table | None = None
+    parse: Callable[[str, str, int], Sample] | None = None
 
 
 def _detect(source: str, first_line: str, options: LabelledOptions) -> _Layout:
@@ -250,7 +253,7 @@ def _detect(source: str, first_line: str, options: LabelledOptions) -> _Layout:
     if not first_line:
         raise CorpusError(f"{source}: no labelled text: the file is empty")
     if options.fields is None and options.table is None and first_line.startswith(FASTTEXT_PREFIX):
-        return _Layout(description="fastText's lines: __label__x and a text")
+        return _Layout(description="fastText's lines: __label__x and a text", parse=_fasttext_sample)
     by_name = format_of_name(source)
     is_json = first_line.lstrip().startswith("{") and by_name == "tsv"
     table_format = options.table or ("jsonl" if is_json else by_name)
@@ -269,8 +272,10 @@ def _detect(source: str, first_line: str, options: LabelledOptions) -> _Layout:
     columns_found = _split_header(first_line, table_format)
     cells = first_line.split("\t")
     if len(cells) == 2 and table_format != "csv":
-        table = Table(("1", "2"), options.table or "plain")
-        return _Layout(description="lines of a label, a tab and a text", table=table)
+        description = "lines of a label, a tab and a text"
+        if options.table is None:
+            return _Layout(description=description, parse=_tab_sample)
+        return _Layout(description=description, table=Table(("1", "2"), options.table))
     if len(cells) == 1 and table_format != "csv":
         raise CorpusError(
             f"{source}: line 1: no tab between a label and a text; give lines of a label, a tab and a text, a table, "
@@ -324,11 +329,13 @@ def _column_named(candidates: Sequence[str], names: Sequence[str]) -> str | None
     return next((name for candidate in candidates for name in names if name.strip().lower() == candidate), None)
 
 
-def _read_fasttext(source: str, blocks: Iterable[Lines]) -> Iterator[Sample]:
-    """Yield the samples of fastText's lines.
+def _read_lines(source: str, blocks: Iterable[Lines], parse: Callable[[str, str, int], Sample]) -> Iterator[Sample]:
+    """Yield the sample of each line that is not blank.
 
-    Raises:
-        CorpusError: If a line has no label, or several.
+    Args:
+        source: Name of the file.
+        blocks: Its lines.
+        parse: Returns the sample of a line, for its text without the newline, the source and the number.
     """
     number, rest = 1, ""
     for lines in blocks:
@@ -338,14 +345,31 @@ def _read_fasttext(source: str, blocks: Iterable[Lines]) -> Iterator[Sample]:
                 continue
             line, rest = rest + line, ""
             if line.strip():
-                yield _fasttext_sample(line.strip(), source, number)
+                yield parse(line.rstrip("\r\n"), source, number)
             number += 1
     if rest.strip():
-        yield _fasttext_sample(rest.strip(), source, number)
+        yield parse(rest, source, number)
+
+
+def _tab_sample(line: str, source: str, number: int) -> Sample:
+    """Return the sample of a label, a tab and a text, which may contain further tabs.
+
+    Raises:
+        CorpusError: If there is no tab, or no label.
+    """
+    label, tab, text = line.partition("\t")
+    if not tab:
+        raise CorpusError(f"{source}: line {number:,}: no tab between a label and a text")
+    return checked_sample(Sample(label.strip(), text, source, number))
 
 
 def _fasttext_sample(line: str, source: str, number: int) -> Sample:
-    label, *parts = line.split(maxsplit=1)
+    """Return the sample of one of fastText's lines.
+
+    Raises:
+        CorpusError: If it has no label, or several.
+    """
+    label, *parts = line.strip().split(maxsplit=1)
     text = parts[0] if parts else ""
     if not label.startswith(FASTTEXT_PREFIX):
         raise CorpusError(f"{source}: line {number:,}: no {FASTTEXT_PREFIX} at the beginning of the line")

@@ -50,6 +50,10 @@ def test_columns_can_be_named_or_numbered() -> None:
     assert pairs(numbered) == [("mood", "film"), ("pos", "a fine one")]
 
 
+def test_a_text_keeps_its_tabs() -> None:
+    assert pairs(read("a.tsv", "pos\ta film\n \nneg\tbad\tvery bad\n")) == [("pos", "a film"), ("neg", "bad\tvery bad")]
+
+
 def test_numbers_are_labels_in_the_order_of_their_values() -> None:
     rows = [{"label": label, "text": "x"} for label in (10, 9, 2.5, True)]
     found = read("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -88,7 +92,7 @@ def test_empty_texts_are_left_out_and_counted() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.tsv", "pos\tgood\nneg\n", "a.tsv: line 2: 1 columns, so that column 2 is missing"),
+        ("a.tsv", "pos\tgood\nneg\n", "a.tsv: line 2: no tab between a label and a text"),
         ("a.csv", 'text,label\n"a\nb",pos\nbad\n', "a.csv: line 4: 1 columns"),
         ("a.csv", 'text,label\n"a,pos\n', "a.csv: line 2: unexpected end of data"),
         ("a.tsv", "pos\tgood\n \tbad\n", "a.tsv: line 2: a text without a label"),
