@@ -272,7 +272,6 @@ class Trainer:
                 if result is None:
                     return None
             nats = None if result is None else result.nats
-            self._schedule.record_validation(self._watch.read() - began)
             is_best = nats is None or counters.best_nats is None or nats < counters.best_nats
             if is_best:
                 counters.best_nats = nats
@@ -283,6 +282,7 @@ class Trainer:
             progress = self._with_parts(self._progress(nats), result)
             if is_best and result is not None:
                 progress = self._with_adaptation(progress, result)
+            self._schedule.record_validation(self._watch.read() - began)
             if is_best:
                 self._writer.write_best(progress, self._used_counts)
             self._log(progress)
