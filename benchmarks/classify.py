@@ -1,11 +1,11 @@
-"""Accuracy of classifiers on rt-polarity, compared with scikit-learn and fastText.
+"""Accuracy of classifiers on rt-polarity, compared with scikit-learn and fastText, and their speed.
 
-    python -m benchmarks.classify --data data
+    python -m benchmarks.classify [accuracy] [speed] --data data
 
 The split is fixed: in each of pos.txt and neg.txt, the lines 1, 11, 21 and so on are the test set, and all others are
 the training set. With fewer labels, the training samples are drawn at random, half of each class, five times. The
 language model is trained on the text of all training samples, without their labels. Peers with a missing package are
-left out. It takes about ten minutes on two cores.
+left out. The accuracy takes about ten minutes on two cores.
 """
 
 import argparse
@@ -31,6 +31,7 @@ SIZES = (50, 200, 1000)
 DRAWS = 5
 LANGUAGE_MODEL_MINUTES = 4
 SPEED_WORDS, SPEED_LINES = 20, 20_000
+PARTS = ("accuracy", "speed")
 
 
 def read_samples(data: Path) -> tuple[list[Sample], list[Sample]]:
@@ -174,8 +175,18 @@ def cell(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values):.1f}"
 
 
-def report(found: dict[str, dict[int, list[float]]], speed: tuple[float, float], num_test: int, minutes: float) -> None:
-    """Write the result file and the picture."""
+def report_speed(per_second: float, one: float) -> None:
+    """Write the result file of the speed."""
+    body = (
+        f"`charlm classify predict` with 1 x 256 units in both directions classifies {per_second:,.0f} sentences of "
+        f"{SPEED_WORDS} words per second. One sentence takes {one:.2f} seconds, including the start of Python. Best of "
+        "three runs each."
+    )
+    write_section("classify-speed", "Speed of classifiers", body, packages=("numpy",))
+
+
+def report(found: dict[str, dict[int, list[float]]], num_test: int, minutes: float) -> None:
+    """Write the result file of the accuracy and the picture."""
     sizes = list(next(iter(found.values())))
     rows = [[name, *(cell(by_size[size]) for size in sizes)] for name, by_size in found.items()]
     peers = [name for name in found if not name.startswith("charlm")]
@@ -195,31 +206,33 @@ def report(found: dict[str, dict[int, list[float]]], speed: tuple[float, float],
         body += f"\n\nDifference to the best other method, in points. {'; '.join(gains)}."
     picture = f"classify-{matrix_unit().lower()}.png"
     draw(found, RESULTS / picture)
-    body += (
-        f"\n\n![Learning curves]({picture})\n\n`charlm classify predict` with 1 x 256 units in both directions "
-        f"classifies {speed[0]:,.0f} sentences of {SPEED_WORDS} words per second. One sentence takes {speed[1]:.2f} "
-        "seconds, including the start of Python."
-    )
+    body += f"\n\n![Learning curves]({picture})"
     write_section("classify", "Classification of sentences", body, packages=("numpy", "torch", "scikit-learn"))
 
 
 def main() -> None:
-    """Measure all methods and write the result file."""
+    """Measure accuracy and speed, and write the result files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", default=PARTS, help="accuracy, speed (default: both)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with rt-polarity/pos.txt and neg.txt")
     parser.add_argument("--minutes", type=float, default=LANGUAGE_MODEL_MINUTES, help="training of the language model")
     args = parser.parse_args()
     if not (args.data / "rt-polarity" / "pos.txt").is_file():
         sys.exit(f"{args.data / 'rt-polarity'} is missing: set --data")
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     train, test = read_samples(args.data)
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        found = measure(find_methods(train, args.minutes), train, test)
-        speed = measure_speed(train)
+        speed = measure_speed(train) if "speed" in args.parts else None
+        found = measure(find_methods(train, args.minutes), train, test) if "accuracy" in args.parts else None
         os.chdir(before)
-    report(found, speed, len(test), args.minutes)
+    if speed is not None:
+        report_speed(*speed)
+    if found is not None:
+        report(found, len(test), args.minutes)
 
 
 if __name__ == "__main__":
