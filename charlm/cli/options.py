@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
@@ -246,6 +247,8 @@ def settings_options(settings: type[Settings], automatic: Mapping[str, str] | No
             metavar, placeholder = rule.metavar or METAVARS.get(kind), METAVARS.get(kind, "")
             kind = EscapedText() if rule.has_escapes else Duration() if rule.is_duration else kind
             extra: dict[str, Any] = {"is_flag": True} if kind is bool else {"type": kind, "metavar": metavar}
+            if kind is Path:
+                extra["type"] = click.Path(path_type=Path)
             text = re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[1]), rule.help)
             shown = f"{text}{_notes(spec, rule, placeholder, automatic or {})}"
             command = option(*rule.flags, spec.name, default=None, help=shown, group=rule.group, **extra)(command)

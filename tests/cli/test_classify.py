@@ -195,7 +195,7 @@ def test_a_classifier_is_no_language_model_and_the_reverse(trained: Path, model_
     [
         ("pos\tgood\npos\tfine\n", "all samples have the label 'pos'; a classifier needs two classes"),
         ("pos\tgood\nneg\tbad\n", "each class has only one sample"),
-        ("pos\tgood\nneg\n", "line 2: 1 columns"),
+        ("pos\tgood\nneg\n", "line 2: no tab"),
         ("pos\n", "line 1: no tab"),
     ],
 )

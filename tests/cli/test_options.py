@@ -154,7 +154,7 @@ def test_every_numeric_option_states_a_finite_range_and_refuses_other_numbers(
         assert option.type.max is not None
         assert math.isfinite(option.type.max - option.type.min)
     for value in ("inf", "-inf", "nan", str(2**63), str(2**64), "1e308"):
-        arguments = {"train": ["hello"], "lesson": ["loss"], "vectors nearest": ["T"]}.get(command, [])
+        arguments = {"train": ["hello"], "lesson": ["reviews"], "vectors nearest": ["T"]}.get(command, [])
         done = CliRunner().invoke(main, [*command.split(), *arguments, option.opts[-1], value], input="")
         assert done.exit_code == 2, (value, done.output)
         assert done.stderr.splitlines()[-1].startswith("Error: ")
@@ -165,7 +165,7 @@ NAMING = {"--model", "--name", "--from", "--glove", "--context", "--prime", "--f
 
 
 def test_no_option_that_names_something_drops_its_first_value(model_file: Path) -> None:
-    arguments = {"train": ["hello"], "lesson": ["loss"], "vectors nearest": ["T"], "vectors similar": ["T", "e"]}
+    arguments = {"train": ["hello"], "lesson": ["reviews"], "vectors nearest": ["T"], "vectors similar": ["T", "e"]}
     arguments["vectors analogy"] = ["T", "e", "o"]
     tested = set()
     for command, option in all_options():

@@ -185,7 +185,7 @@ def test_every_help_ends_with_an_example_whose_options_exist(command: str | None
     assert lines
     for line in lines:
         parts = line.split("|")  # a pipe, or a redirection
-        words = shlex.split((parts[-1] if "charlm" in parts[-1] else parts[0]).split(" < ")[0])
+        words = shlex.split(re.split(" (?:<|>>?) ", parts[-1] if "charlm" in parts[-1] else parts[0])[0])
         assert words[0] == "charlm"
         parser = main.get_command(main.make_context("charlm", ["corpus"]), words[1])
         assert parser is not None
