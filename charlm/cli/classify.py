@@ -15,10 +15,12 @@ from charlm.cli.options import (
     command,
     encoding_option,
     errors_option,
+    glove_option,
     json_option,
     note,
     option,
     quiet_option,
+    resume_option,
     settings_options,
     table_option,
     threads_option,
@@ -86,14 +88,7 @@ def classify() -> None:
     "--name", metavar="NAME", group=RUN, help="Name of the run's folder in ./checkpoints.  [default: from LABELLED]"
 )
 @option("--force", is_flag=True, group=RUN, help="Replace a run of the same name.")
-@option(
-    "--resume",
-    is_flag=False,
-    flag_value="",
-    metavar="[RUN]",
-    group=RUN,
-    help="Continue a run exactly where it stopped. Without RUN: the newest run.",
-)
+@resume_option(RUN)
 @option("--plan", "plan_only", is_flag=True, group=RUN, help="Print the settings and exit without training.")
 @option(
     "--validation",
@@ -111,13 +106,7 @@ def classify() -> None:
     help="Start with the encoder and the vocabulary of this language model. Its layers are unfrozen one after the "
     "other, the lower ones with lower learning rates.",
 )
-@option(
-    "--glove",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    group=NETWORK,
-    help="Initialise the embeddings from word vectors in GloVe's or word2vec's format; plain, .gz or .zip.",
-)
+@glove_option(NETWORK)
 @option(
     "--tokenizer",
     type=click.Choice(["char", "word"]),

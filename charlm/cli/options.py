@@ -200,6 +200,29 @@ def table_option(group: str) -> Callable[[F], F]:
     )
 
 
+def resume_option(group: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--resume`, the run to continue, under a heading of the help."""
+    return option(
+        "--resume",
+        is_flag=False,
+        flag_value="",
+        metavar="[RUN]",
+        group=group,
+        help="Continue a run exactly where it stopped. Without RUN: the newest run.",
+    )
+
+
+def glove_option(group: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--glove`, a file of word vectors, under a heading of the help."""
+    return option(
+        "--glove",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        group=group,
+        help="Initialise the embeddings from word vectors in GloVe's or word2vec's format; plain, .gz or .zip.",
+    )
+
+
 corpus_option = option(
     "--corpus",
     multiple=True,

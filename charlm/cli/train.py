@@ -18,9 +18,11 @@ from charlm.cli.options import (
     command,
     encoding_option,
     errors_option,
+    glove_option,
     note,
     option,
     quiet_option,
+    resume_option,
     settings_options,
     table_option,
     threads_option,
@@ -61,14 +63,7 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, NGRAMS, REGULARISATION, OPTIMISATION
     group=RUN,
     help="Replace a run of the same name. With --resume, continue even if the corpus has changed.",
 )
-@option(
-    "--resume",
-    is_flag=False,
-    flag_value="",
-    metavar="[RUN]",
-    group=RUN,
-    help="Continue a run exactly where it stopped. Without RUN: the newest run.",
-)
+@resume_option(RUN)
 @option(
     "--plan",
     "plan_only",
@@ -100,13 +95,7 @@ GROUPS = (RUN, LENGTH, TEXT, TOKENS, MODEL, NGRAMS, REGULARISATION, OPTIMISATION
     group=MODEL,
     help="Fine-tune this model: keep its shape and vocabulary, and add new tokens of CORPUS to the vocabulary.",
 )
-@option(
-    "--glove",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    group=MODEL,
-    help="Initialise the embeddings from word vectors in GloVe's or word2vec's format; plain, .gz or .zip.",
-)
+@glove_option(MODEL)
 @option(
     "--field",
     metavar="NAME|N",

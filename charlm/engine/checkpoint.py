@@ -10,10 +10,11 @@ docs/checkpoint-format.md specifies every byte and key.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,16 @@ MAX_WEIGHT = 1e9
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 """Tensors by name."""
+
+
+class _HasVocabulary(Protocol):
+    """Configuration of a model."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+
+Config = TypeVar("Config", bound=_HasVocabulary)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,23 +202,16 @@ def load_checkpoint(path: Path, *, with_resume: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: If the file is missing, damaged, not a model file, or written by a newer version of the format.
     """
-    try:
-        with path.open("rb") as stream:
-            file = TensorFile(stream, path)
-            config, tokenizer, metadata = _parse_header(file.metadata, path)
-            _check_tensors(path, config, tokenizer, file)
-            spelling = _read_spelling(path, tokenizer, file)
-            counts = _read_counts(path, config, file)
-            adaptation = _read_adaptation(path, file)
-            parts = (SPELLING_PREFIX, NGRAM_PREFIX, ADAPTATION_PREFIX)
-            skipped = parts if with_resume else (*parts, RESUME_PREFIX)
-            tensors = {name: file.read(name) for name in file.names if not name.startswith(skipped)}
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
-    for name in tensor_shapes(config):
-        # NaN fails every comparison, therefore the condition is negated.
-        if not max(float(tensors[name].max()), -float(tensors[name].min())) <= MAX_WEIGHT:
-            raise CheckpointError(f"{path}: damaged ({name} has a weight that is not finite or above {MAX_WEIGHT:g})")
+    with open_model_file(path) as file:
+        config, tokenizer, metadata = _parse_header(file.metadata, path)
+        _check_tensors(path, config, file)
+        spelling = _read_spelling(path, tokenizer, file)
+        counts = _read_counts(path, config, file)
+        adaptation = _read_adaptation(path, file)
+        parts = (SPELLING_PREFIX, NGRAM_PREFIX, ADAPTATION_PREFIX)
+        skipped = parts if with_resume else (*parts, RESUME_PREFIX)
+        tensors = {name: file.read(name) for name in file.names if not name.startswith(skipped)}
+    check_weights(path, tensors, tensor_shapes(config))
     return Checkpoint(
         config=config,
         tokenizer=tokenizer,
@@ -225,11 +229,21 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If the file is missing, damaged, not a model, or of a newer version of the format.
     """
+    with open_model_file(path) as file:
+        file_format = CLASSIFIER_FORMAT if file.metadata.get("format") == CLASSIFIER_FORMAT else FORMAT
+        return parse_parts(file.metadata, path, (METADATA_KEY,), file_format=file_format)[METADATA_KEY]
+
+
+@contextmanager
+def open_model_file(path: Path) -> Iterator[TensorFile]:
+    """Open a safetensors file. It may be of any kind.
+
+    Raises:
+        CheckpointError: If it is missing, cannot be read, or is no safetensors file.
+    """
     try:
         with path.open("rb") as stream:
-            header = TensorFile(stream, path).metadata
-            file_format = CLASSIFIER_FORMAT if header.get("format") == CLASSIFIER_FORMAT else FORMAT
-            return parse_parts(header, path, (METADATA_KEY,), file_format=file_format)[METADATA_KEY]
+            yield TensorFile(stream, path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -239,13 +253,31 @@ def _parse_header(header: Mapping[str, str], path: Path) -> tuple[ModelConfig, T
     if header.get("format") == CLASSIFIER_FORMAT:
         raise CheckpointError(f"{path}: a text classifier, not a language model; use it with charlm classify predict")
     parts = parse_parts(header, path, ("config", "tokenizer", METADATA_KEY))
+    return *parse_model(parts, path, ModelConfig), parts[METADATA_KEY]
+
+
+def parse_model(parts: Mapping[str, dict[str, Any]], path: Path, kind: type[Config]) -> tuple[Config, Tokenizer]:
+    """Return the configuration of a model and its tokenizer from the JSON objects of a header.
+
+    Args:
+        parts: The objects `config` and `tokenizer`.
+        path: The file, for messages.
+        kind: Class of the configuration.
+
+    Raises:
+        CheckpointError: If they are damaged or do not fit each other.
+    """
     try:
-        config = from_dict(ModelConfig, parts["config"])
+        config = from_dict(kind, parts["config"])
         tokenizer = tokenizer_from_dict(parts["tokenizer"])
         "".join(tokenizer.tokens).encode("utf-8", "surrogateescape")  # fails if a token could not be written as text
     except (CharlmError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged header ({str(error)[:200]})") from None
-    return config, tokenizer, parts[METADATA_KEY]
+    if tokenizer.vocab_size != config.vocab_size:
+        raise CheckpointError(
+            f"{path}: damaged header (a vocabulary of {tokenizer.vocab_size} tokens for {config.vocab_size} ids)"
+        )
+    return config, tokenizer
 
 
 def parse_parts(
@@ -283,12 +315,8 @@ def parse_parts(
     return parts
 
 
-def _check_tensors(path: Path, config: ModelConfig, tokenizer: Tokenizer, file: TensorFile) -> None:
+def _check_tensors(path: Path, config: ModelConfig, file: TensorFile) -> None:
     """Check that names, shapes and number formats of the tensors fit the configuration."""
-    if tokenizer.vocab_size != config.vocab_size:
-        raise CheckpointError(
-            f"{path}: damaged header (a vocabulary of {tokenizer.vocab_size} tokens for {config.vocab_size} ids)"
-        )
     optional = {SPELLING_KEY: SPELLING_PREFIX, NGRAM_KEY: NGRAM_PREFIX, ADAPTATION_KEY: ADAPTATION_PREFIX}
     others = (RESUME_PREFIX, *(prefix for key, prefix in optional.items() if key in file.metadata))
     check_shapes(path, tensor_shapes(config), file, others)
@@ -318,6 +346,23 @@ def check_shapes(
     for name in file.names:
         if name not in shapes and not name.startswith(other_prefixes):
             raise CheckpointError(f"{path}: damaged, or written by a newer charlm (unknown tensor {name[:80]!r})")
+
+
+def check_weights(path: Path, tensors: Tensors, names: Iterable[str]) -> None:
+    """Check that weights are finite and not above `MAX_WEIGHT`.
+
+    Args:
+        path: The file, for messages.
+        tensors: The weights by name.
+        names: Names of the weights to check.
+
+    Raises:
+        CheckpointError: If they are not.
+    """
+    for name in names:
+        # NaN fails every comparison, therefore the condition is negated.
+        if not max(float(tensors[name].max()), -float(tensors[name].min())) <= MAX_WEIGHT:
+            raise CheckpointError(f"{path}: damaged ({name} has a weight that is not finite or above {MAX_WEIGHT:g})")
 
 
 def _read_spelling(path: Path, tokenizer: Tokenizer, file: TensorFile) -> SpellingModel | None:

@@ -22,15 +22,17 @@ from charlm.engine.checkpoint import (
     RESUME_PREFIX,
     Tensors,
     check_shapes,
+    check_weights,
     core_shapes,
+    open_model_file,
+    parse_model,
     parse_parts,
     write_model_file,
 )
 from charlm.engine.combination import MAX_WEIGHT as MAX_PART_WEIGHT
 from charlm.engine.naive_bayes import ClassWeights, NaiveBayes
 from charlm.engine.tensorfile import TensorFile, parse_json
-from charlm.errors import CharlmError, CheckpointError
-from charlm.settings import from_dict
+from charlm.errors import CheckpointError
 from charlm.text.labelled import MAX_LABEL_CHARS
 from charlm.text.tokenizer import Tokenizer, tokenizer_from_dict
 
@@ -130,34 +132,27 @@ def load_classifier(path: Path, *, with_resume: bool = False) -> ClassifierCheck
     Raises:
         CheckpointError: If the file is missing, damaged, no classifier, or written by a newer version of the format.
     """
-    try:
-        with path.open("rb") as stream:
-            file = TensorFile(stream, path)
-            if file.metadata.get("format") == FORMAT:
-                raise CheckpointError(
-                    f"{path}: a language model, not a classifier; train a classifier with charlm classify train, for "
-                    "instance --from this model"
-                )
-            parts = parse_parts(
-                file.metadata,
-                path,
-                ("config", "tokenizer", "classes", METADATA_KEY),
-                file_format=CLASSIFIER_FORMAT,
-                newest=CLASSIFIER_VERSION,
+    with open_model_file(path) as file:
+        if file.metadata.get("format") == FORMAT:
+            raise CheckpointError(
+                f"{path}: a language model, not a classifier; train a classifier with charlm classify train, for "
+                "instance --from this model"
             )
-            checkpoint = _parse_header(parts, path)
-            shapes = classifier_shapes(checkpoint.config)
-            others = (RESUME_PREFIX, COUNTS_PREFIX) if COUNTS_KEY in file.metadata else (RESUME_PREFIX,)
-            check_shapes(path, shapes, file, others)
-            names = [name for name in file.names if with_resume or not name.startswith(RESUME_PREFIX)]
-            tensors = {name: file.read(name) for name in names if not name.startswith(COUNTS_PREFIX)}
-            counts = _read_counts(path, checkpoint, file)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
-    for name in shapes:
-        # NaN fails every comparison, therefore the condition is negated.
-        if not float(np.abs(tensors[name]).max()) <= MAX_WEIGHT:
-            raise CheckpointError(f"{path}: damaged ({name} has a weight that is not finite or above {MAX_WEIGHT:g})")
+        parts = parse_parts(
+            file.metadata,
+            path,
+            ("config", "tokenizer", "classes", METADATA_KEY),
+            file_format=CLASSIFIER_FORMAT,
+            newest=CLASSIFIER_VERSION,
+        )
+        checkpoint = _parse_header(parts, path)
+        shapes = classifier_shapes(checkpoint.config)
+        others = (RESUME_PREFIX, COUNTS_PREFIX) if COUNTS_KEY in file.metadata else (RESUME_PREFIX,)
+        check_shapes(path, shapes, file, others)
+        names = [name for name in file.names if with_resume or not name.startswith(RESUME_PREFIX)]
+        tensors = {name: file.read(name) for name in names if not name.startswith(COUNTS_PREFIX)}
+        counts = _read_counts(path, checkpoint, file)
+    check_weights(path, tensors, shapes)
     return ClassifierCheckpoint(**{**vars(checkpoint), "tensors": tensors, "counts": counts})
 
 
@@ -167,26 +162,17 @@ def is_classifier(path: Path) -> bool:
     Raises:
         CheckpointError: If the file cannot be read, or is no safetensors file.
     """
-    try:
-        with path.open("rb") as stream:
-            return TensorFile(stream, path).metadata.get("format") == CLASSIFIER_FORMAT
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+    with open_model_file(path) as file:
+        return file.metadata.get("format") == CLASSIFIER_FORMAT
 
 
 def _parse_header(parts: Mapping[str, dict[str, Any]], path: Path) -> ClassifierCheckpoint:
     """Return a checkpoint without tensors from the parsed entries of a header."""
+    config, tokenizer = parse_model(parts, path, ClassifierConfig)
     try:
-        config = from_dict(ClassifierConfig, parts["config"])
-        tokenizer = tokenizer_from_dict(parts["tokenizer"])
-        "".join(tokenizer.tokens).encode("utf-8", "surrogateescape")  # fails if a token could not be written as text
         labels, prior, weights = _parse_classes(parts["classes"], config.num_classes)
-    except (CharlmError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged header ({str(error)[:200]})") from None
-    if tokenizer.vocab_size != config.vocab_size:
-        raise CheckpointError(
-            f"{path}: damaged header (a vocabulary of {tokenizer.vocab_size} tokens for {config.vocab_size} ids)"
-        )
     return ClassifierCheckpoint(
         config=config,
         labels=labels,

@@ -16,6 +16,7 @@ from charlm.training.classifier_data import samples_hash, split_samples
 from charlm.training.classifier_planner import ClassifierPlan
 from charlm.training.classifier_setup import Announce, ClassifierRequest, ClassifierTraining
 from charlm.training.request import open_machine, refuse_contradictions
+from charlm.training.resumption import load_save
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def prepare_resumed_classifier(
     run = ClassifierRun.find_resumable(name)
     with ExitStack() as stack:
         stack.enter_context(run.locked())
-        saved = _load_save(run)
+        saved, notes = load_save(run, load_classifier)
         config, recorded = _origin(run, saved)
         known = {**asdict(saved.config), **asdict(config), "tokenizer": saved.tokenizer.kind}
         refuse_contradictions(request.settings, known, "with which the run started")
@@ -60,19 +61,9 @@ def prepare_resumed_classifier(
             plan=ClassifierPlan(model=saved.config, train=config, steps=steps, epochs=epochs),
             content=replace(saved, tensors={}, metadata=metadata),
             machine=machine,
+            notes=tuple(notes),
             saved=saved,
         )
-
-
-def _load_save(run: Run) -> ClassifierCheckpoint:
-    """Return the newest save that is intact."""
-    *newer, oldest = run.saves
-    for path in newer:
-        try:
-            return load_classifier(path, with_resume=True)
-        except CheckpointError:
-            continue
-    return load_classifier(oldest, with_resume=True)
 
 
 def _origin(run: Run, saved: ClassifierCheckpoint) -> tuple[ClassifierTrainConfig, dict[str, Any]]:

@@ -27,13 +27,21 @@ from charlm.engine.classifier_file import PARTS, ClassifierCheckpoint, save_clas
 from charlm.engine.combination import JOINT_SHARE, combine, fit_weights, log_loss
 from charlm.engine.naive_bayes import NaiveBayes
 from charlm.engine.runs import Run
-from charlm.errors import CharlmError, CheckpointError, ConfigError, TrainingError
-from charlm.settings import from_dict
+from charlm.errors import CharlmError, CheckpointError, TrainingError
 from charlm.training.classifier_data import EncodedSamples
 from charlm.training.classifier_model import ClassifierModel
 from charlm.training.optimizer import AdamW
 from charlm.training.schedule import learning_rate
-from charlm.training.state import RANDOM, checked_tensor, random_state, saved_moments, set_random_state
+from charlm.training.state import (
+    RANDOM,
+    checked_tensor,
+    moments_to_save,
+    random_state,
+    read_counters,
+    resumed_tensors,
+    saved_moments,
+    set_random_state,
+)
 from charlm.training.stopwatch import Stopwatch
 
 RATE_FACTOR = 2.6
@@ -171,21 +179,17 @@ class ClassifierTrainer:
         Raises:
             CheckpointError: If the save does not fit the model, or is damaged.
         """
-        tensors = {
-            name.removeprefix(RESUME_PREFIX): torch.from_numpy(array)
-            for name, array in saved.tensors.items()
-            if name.startswith(RESUME_PREFIX)
-        }
+        tensors = resumed_tensors(saved.tensors)
         try:
-            self._counters = from_dict(_Counters, saved.metadata["resume"])
-        except (KeyError, TypeError, AttributeError, ConfigError):
-            raise CheckpointError(f"{self._run.path}: damaged save: no valid counters to resume from") from None
-        self.model.load_tensors(saved.tensors)
-        for name, weight in self.model.named_parameters():
-            self._optimizer.state[weight] = saved_moments(tensors, name, weight)
-            if f"{BEST}.{name}" in tensors:
-                self._best[name] = checked_tensor(tensors, f"{BEST}.{name}", tuple(weight.shape)).numpy()
-        set_random_state(self._device, checked_tensor(tensors, RANDOM, (None,), torch.uint8))
+            self._counters = read_counters(_Counters, saved.metadata)
+            self.model.load_tensors(saved.tensors)
+            for name, weight in self.model.named_parameters():
+                self._optimizer.state[weight] = saved_moments(tensors, name, weight)
+                if f"{BEST}.{name}" in tensors:
+                    self._best[name] = checked_tensor(tensors, f"{BEST}.{name}", tuple(weight.shape)).numpy()
+            set_random_state(self._device, checked_tensor(tensors, RANDOM, (None,), torch.uint8))
+        except CheckpointError as error:
+            raise CheckpointError(f"{self._run.path}: {error}") from None
         self._watch.add(self._counters.seconds)
         self._run.truncate_log(self._counters.log_bytes)
 
@@ -358,8 +362,7 @@ class ClassifierTrainer:
         self._last_save = self._watch.read()
         tensors = {RANDOM: random_state(self._device)}
         for name, weight in self.model.named_parameters():
-            for key, value in self._optimizer.state[weight].items():
-                tensors[f"{name}.{key}"] = value
+            tensors |= moments_to_save(self._optimizer, name, weight)
         arrays = {RESUME_PREFIX + name: value.cpu().numpy() for name, value in tensors.items()}
         arrays |= {f"{RESUME_PREFIX}{BEST}.{name}": array for name, array in self._best.items()}
         resume = asdict(replace(self._counters, seconds=self._last_save, log_bytes=self._run.log_bytes))

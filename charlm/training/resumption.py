@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from charlm.config import DECODING_ERRORS, NGRAM_CELL, TokenizerConfig, TrainConfig
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint
@@ -23,6 +23,8 @@ from charlm.training.texts import READING
 
 if TYPE_CHECKING:
     from charlm.training.throughput import Machine
+
+T = TypeVar("T")
 
 KEPT_METADATA = ("charlm", "command", "corpus", "validation", "tokenization", "items", "glove", "from")
 """Metadata that a resumed training keeps from its first part."""
@@ -47,7 +49,7 @@ def prepare_resumed(
     with ExitStack() as stack:
         if rank_and_count()[0] == 0:
             stack.enter_context(run.locked())
-        saved, notes = _load_save(run)
+        saved, notes = load_save(run, load_checkpoint)
         origin = _Origin.from_metadata(run, saved)
         _check_unchanged(request, run, saved, origin)
 
@@ -94,16 +96,24 @@ def _find_run(name: str) -> Run:
         raise RunError(f"{model}: a model without a network is complete; there is nothing to resume") from None
 
 
-def _load_save(run: Run) -> tuple[Checkpoint, list[str]]:
-    """Return the newest save that is intact, and a note for each that is not."""
+def load_save(run: Run, load: Callable[..., T]) -> tuple[T, list[str]]:
+    """Return the newest save that is intact, and a note for each that is not.
+
+    Args:
+        run: A run with saves.
+        load: Function that loads a file; it takes the path and `with_resume`.
+
+    Raises:
+        CheckpointError: If the oldest save is damaged too.
+    """
     notes: list[str] = []
     *newer, oldest = run.saves
     for path in newer:
         try:
-            return load_checkpoint(path, with_resume=True), notes
+            return load(path, with_resume=True), notes
         except CheckpointError as error:
             notes.append(f"{error}; using the previous save")
-    return load_checkpoint(oldest, with_resume=True), notes
+    return load(oldest, with_resume=True), notes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,17 +6,20 @@ Shapes: B streams of a process, N processes, L layers, H hidden.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from charlm.engine.checkpoint import RESUME_PREFIX, Tensors
 from charlm.errors import CheckpointError, ConfigError
 from charlm.settings import from_dict
 from charlm.training.averaging import WeightAverage
 from charlm.training.distributed import Workers
 from charlm.training.network import LanguageModel, State
+
+T = TypeVar("T")
 
 RANDOM = "random"
 """Name of the random states in a save."""
@@ -84,14 +87,36 @@ class Counters:
         Raises:
             CheckpointError: If they are missing or invalid.
         """
-        try:
-            values = {RENAMED.get(name, name): value for name, value in metadata["resume"].items()}
-            counters = from_dict(cls, values)
-        except (KeyError, TypeError, AttributeError, ConfigError) as error:
-            raise CheckpointError(f"damaged save: no valid counters to resume from ({str(error)[:80]})") from None
-        if any(not value >= 0 for value in asdict(counters).values() if value is not None) or counters.workers < 1:
+        counters = read_counters(cls, metadata)
+        if counters.workers < 1:
             raise CheckpointError("damaged save: a counter to resume from is negative")
         return counters
+
+
+def read_counters(kind: type[T], metadata: Mapping[str, Any]) -> T:
+    """Return the counters in the metadata of a save.
+
+    Args:
+        kind: Their dataclass, whose fields are numbers or None.
+        metadata: The metadata, which is untrusted.
+
+    Raises:
+        CheckpointError: If they are missing or invalid.
+    """
+    try:
+        values = {RENAMED.get(name, name): value for name, value in metadata["resume"].items()}
+        counters = from_dict(kind, values)
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"damaged save: no valid counters to resume from ({str(error)[:80]})") from None
+    if any(not value >= 0 for value in vars(counters).values() if value is not None):
+        raise CheckpointError("damaged save: a counter to resume from is negative")
+    return counters
+
+
+def resumed_tensors(tensors: Tensors) -> dict[str, Tensor]:
+    """Return the trainer's state in the tensors of a save, by the names without `RESUME_PREFIX`."""
+    prefix = RESUME_PREFIX
+    return {name.removeprefix(prefix): torch.from_numpy(tensors[name]) for name in tensors if name.startswith(prefix)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +168,7 @@ class TrainingState:
         tensors[RANDOM] = workers.gather(random_state(self.device).to(self.device)[None], dim=0)
         for name, weight in self.model.named_parameters():
             tensors[f"{AVERAGE}.{name}"] = self.average.weights[name]
-            for key, value in self.optimizer.state[weight].items():
-                tensors[f"{name}.{key}"] = value
+            tensors |= moments_to_save(self.optimizer, name, weight)
         return tensors
 
     def snapshot(self) -> Snapshot:
@@ -181,6 +205,11 @@ class TrainingState:
         self.streams = tuple(parts)
         whole = checked_tensor(tensors, RANDOM, (workers.count, None), torch.uint8)
         set_random_state(self.device, whole[workers.rank].cpu().clone())
+
+
+def moments_to_save(optimizer: torch.optim.Optimizer, name: str, weight: Tensor) -> dict[str, Tensor]:
+    """Return AdamW's moments of a weight by their names in a save; none before the first update."""
+    return {f"{name}.{key}": value for key, value in optimizer.state[weight].items()}
 
 
 def saved_moments(tensors: Mapping[str, Tensor], name: str, weight: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from charlm.config import TrainConfig
 from charlm.engine.adaptive import Adaptation
-from charlm.engine.checkpoint import RESUME_PREFIX, Checkpoint, NGramPart, load_checkpoint
+from charlm.engine.checkpoint import Checkpoint, NGramPart, load_checkpoint
 from charlm.engine.ngram import NGram
 from charlm.engine.predictor import START
 from charlm.engine.runs import Run
@@ -30,7 +30,7 @@ from charlm.training.network import LanguageModel, State, reset_state
 from charlm.training.optimizer import make_optimizer
 from charlm.training.progress import Progress
 from charlm.training.schedule import Schedule, learning_rate
-from charlm.training.state import Counters, TrainingState
+from charlm.training.state import Counters, TrainingState, resumed_tensors
 from charlm.training.stopwatch import Stopwatch
 from charlm.training.throughput import Machine, mixed_precision
 from charlm.training.validation import ItemValidator, TextValidator, ValidationLoss, Validator
@@ -98,11 +98,7 @@ class Trainer:
         Raises:
             CheckpointError: If the save does not fit the model, or is damaged.
         """
-        tensors = {
-            name.removeprefix(RESUME_PREFIX): torch.from_numpy(array)
-            for name, array in checkpoint.tensors.items()
-            if name.startswith(RESUME_PREFIX)
-        }
+        tensors = resumed_tensors(checkpoint.tensors)
         try:
             counters = Counters.from_metadata(checkpoint.metadata)
             same_count = counters.workers == self._workers.count

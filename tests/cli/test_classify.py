@@ -267,7 +267,8 @@ def tensors_of(path: Path) -> dict[str, bytes]:
         return {name: file.read(name).tobytes() for name in file.names}
 
 
-def test_a_resumed_training_equals_an_uninterrupted_one(samples: Path) -> None:
+def stop_after_nine_updates(samples: Path) -> ClassifierRequest:
+    """Train the run `cut` until it is stopped. Return the request."""
     request = ClassifierRequest(
         samples=[str(samples)],
         settings={"epochs": 5, "hidden_size": 4, "embedding_dim": 4, "batch_size": 8, "save_every": 0.001},
@@ -277,6 +278,11 @@ def test_a_resumed_training_equals_an_uninterrupted_one(samples: Path) -> None:
     steps: list[int] = []
     with prepare_classifier(request) as training:
         training.train(lambda progress: steps.append(progress.step), lambda: len(steps) >= 9)
+    return request
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(samples: Path) -> None:
+    request = stop_after_nine_updates(samples)
     assert load_classifier(Path("checkpoints/cut/classifier.safetensors")).metadata["metrics"]["step"] == 9
     assert "--hidden 5 contradicts 4" in invoke("train", "--resume", "cut", "--hidden", "5").stderr
     done = invoke("train", "--resume", "cut", "--threads", "1")
@@ -288,6 +294,21 @@ def test_a_resumed_training_equals_an_uninterrupted_one(samples: Path) -> None:
     assert tensors_of(cut) == tensors_of(whole)
     assert load_classifier(cut).weights == load_classifier(whole).weights
     assert "this training is complete" in invoke("train", "--resume", "cut").stderr
+
+
+def test_a_damaged_save_is_refused_or_replaced_by_the_one_before(samples: Path) -> None:
+    stop_after_nine_updates(samples)
+    last = Path("checkpoints/cut/classifier-last.safetensors")
+    intact = last.read_bytes()
+    saved = load_classifier(last, with_resume=True)
+    negative = {**saved.metadata, "resume": {**saved.metadata["resume"], "step": -3}}
+    save_classifier(last, replace(saved, metadata=negative))
+    message = "Error: checkpoints/cut: damaged save: a counter to resume from is negative\n"
+    assert message in invoke("train", "--resume", "cut").stderr
+    last.write_bytes(intact[:100])
+    done = invoke("train", "--resume", "cut", "--threads", "1")
+    assert done.exit_code == 0, done.stderr
+    assert "using the previous save" in done.stderr
 
 
 def test_a_signal_saves_and_stops(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
