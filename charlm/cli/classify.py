@@ -32,7 +32,11 @@ from charlm.config import MAX_BATCH_LINES
 RUN, INPUT, OUTPUT = "Run", "Input", "Output"
 
 AUTOMATIC = {
-    **dict.fromkeys(("epochs", "hidden_size", "max_tokens", "learning_rate", "val_fraction"), "automatic"),
+    "epochs": "4 to 30, more for fewer samples",
+    "hidden_size": "64 to 192, more for more samples; that of the language model with --from",
+    "max_tokens": "400; 1500 for characters",
+    "learning_rate": "0.002; 0.005 with --from",
+    "val_fraction": "0.1; up to 0.25 for less than 400 samples",
     "freeze_encoder": "freeze with up to 2,000 samples",
 }
 """Settings that are planned if they are not given."""

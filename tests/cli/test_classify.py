@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from charlm.classifier_config import ClassifierConfig, ClassifierTrainConfig
 from charlm.cli import main
+from charlm.cli.classify import AUTOMATIC
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.classifier_file import load_classifier, save_classifier
 from charlm.engine.tensorfile import TensorFile
+from charlm.training import classifier_planner, classifier_setup
 from charlm.training.classifier_setup import ClassifierRequest, prepare_classifier
 from charlm.training.request import Hardware
 from tests.test_layers import assert_never_imported
@@ -265,6 +268,18 @@ def tensors_of(path: Path) -> dict[str, bytes]:
     with path.open("rb") as stream:
         file = TensorFile(stream, path)
         return {name: file.read(name).tobytes() for name in file.names}
+
+
+def test_the_help_states_the_planned_defaults() -> None:
+    planner, setup = classifier_planner, classifier_setup
+    assert AUTOMATIC["epochs"].startswith(f"{planner.MIN_EPOCHS} to {planner.MAX_EPOCHS},")
+    assert AUTOMATIC["max_tokens"] == f"{ClassifierConfig.max_tokens}; {planner.MAX_CHAR_TOKENS} for characters"
+    rates = ClassifierTrainConfig.learning_rate, planner.FINE_TUNING_RATE
+    assert AUTOMATIC["learning_rate"] == f"{rates[0]:g}; {rates[1]:g} with --from"
+    shares = [setup._val_fraction(count) for count in (10**6, 400, 399, 2)]
+    assert [shares[0], shares[1], shares[3]] == [0.1, 0.1, 0.25]
+    assert shares[2] > 0.1
+    assert AUTOMATIC["val_fraction"] == "0.1; up to 0.25 for less than 400 samples"
 
 
 def stop_after_nine_updates(samples: Path) -> ClassifierRequest:
