@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from py_mini_racer import MiniRacer
 
@@ -68,6 +68,7 @@ const test = {
     const numbers = new RandomNumbers(BigInt(seed));
     return Array.from({ length: count }, () => numbers.next());
   },
+  pairwiseSum,
   relativeProbs(logProbs, settings) { return Array.from(relativeProbs(Float64Array.from(logProbs), settings)); },
 };
 """
@@ -247,12 +248,19 @@ def test_random_numbers_equal_those_of_numpy(script: Script, seed: int) -> None:
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     top_p=st.sampled_from([0.1, 0.5, 0.9, 1.0]),
 )
+@example(logits=[-11.5, -0.5, -11.5, -0.5], temperature=0.3, top_p=0.5)
 def test_relative_probabilities_equal_those_of_the_engine(
     script: Script, logits: Sequence[float], temperature: float, top_p: float
 ) -> None:
     expected = relative_probabilities([logits], SampleConfig(temperature=temperature, top_p=top_p))[0]
     found = script.call("relativeProbs", logits, {"temperature": temperature, "topP": top_p})
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [7, 8, 20, 129, 300, 1000])
+def test_sums_equal_those_of_numpy(script: Script, size: int) -> None:
+    values = np.random.default_rng(size).lognormal(0, 5, size)
+    assert script.call("pairwiseSum", values.tolist()) == values.sum()
 
 
 @pytest.mark.parametrize("prompt", ["", "To be", "To be, or not ", "HAMLET:\n", "wherefore\r\nart "])

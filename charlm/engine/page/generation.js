@@ -71,6 +71,26 @@ class RandomNumbers {
   }
 }
 
+/**
+ * Sum numbers in the order of NumPy, so that a token at the limit of top-p is kept or left out as in the engine.
+ * @param {number[]} values
+ */
+function pairwiseSum(values) {
+  if (values.length < 8) return values.reduce((sum, value) => sum + value, 0);
+  if (values.length > 128) {
+    const half = Math.floor(values.length / 2);
+    const middle = half - (half % 8);
+    return pairwiseSum(values.slice(0, middle)) + pairwiseSum(values.slice(middle));
+  }
+  const end = values.length - (values.length % 8);
+  const [a, b, c, d, e, f, g, h] = values.slice(0, 8).map((first, column) => {
+    let sum = first;
+    for (let place = column + 8; place < end; place += 8) sum += values[place];
+    return sum;
+  });
+  return values.slice(end).reduce((sum, value) => sum + value, a + b + (c + d) + (e + f + (g + h)));
+}
+
 /** Return the relative probabilities with which tokens are drawn: temperature first, then top-p. */
 function relativeProbs(logProbs, { temperature, topP }) {
   const highest = logProbs.reduce((best, value) => Math.max(best, value), -Infinity);
@@ -81,12 +101,11 @@ function relativeProbs(logProbs, { temperature, topP }) {
   const probs = logProbs.map((value) => Math.exp((value - highest) / temperature));
   if (topP < 1) {
     const order = Array.from(probs.keys()).sort((a, b) => probs[b] - probs[a]);
-    const share = topP * probs.reduce((sum, prob) => sum + prob, 0);
-    let preceding = 0;
+    const share = topP * pairwiseSum(order.map((id) => probs[id]));
+    let cumulative = 0;
     for (const id of order) {
-      const prob = probs[id];
-      if (preceding >= share) probs[id] = 0;
-      preceding += prob;
+      cumulative += probs[id];
+      if (cumulative - probs[id] >= share) probs[id] = 0;
     }
   }
   return probs;
