@@ -1,6 +1,7 @@
 import resource
 
 import pytest
+import torch
 
 from charlm.cli.failures import describe_failure
 from charlm.config import ModelConfig, TrainConfig
@@ -8,6 +9,8 @@ from charlm.errors import ConfigError
 from charlm.memory import GIB, MemoryLimit, memory_limit
 from charlm.training import memory_check
 from charlm.training.memory_check import check_memory, minimum_bytes
+
+CPU = torch.device("cpu")
 
 
 def test_the_lowest_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,8 +37,8 @@ def test_a_training_beyond_memory_is_refused(
     monkeypatch.setattr(memory_check, "memory_limit", lambda: MemoryLimit(GIB, "this machine has"))
     model = ModelConfig(vocab_size=65, hidden_size=hidden_size)
     with pytest.raises(ConfigError, match=message):
-        check_memory(model, TrainConfig(batch_size=512, seq_len=seq_len))
-    check_memory(ModelConfig(vocab_size=65, hidden_size=64), TrainConfig())
+        check_memory(model, TrainConfig(batch_size=512, seq_len=seq_len), CPU)
+    check_memory(ModelConfig(vocab_size=65, hidden_size=64), TrainConfig(), CPU)
 
 
 def test_memory_of_the_model_is_five_numbers_per_parameter() -> None:

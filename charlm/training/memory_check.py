@@ -1,12 +1,14 @@
-"""Check that a training fits into the memory that this process may use. Otherwise, the system would kill the process.
+"""Check that a training fits into the memory of its device. Otherwise, the system would kill the process.
 
 Shapes: B batch, T time steps, V vocabulary, E embedding, H hidden, L layers.
 """
 
+import torch
+
 from charlm.config import CELLS, ModelConfig, TrainConfig
 from charlm.engine.checkpoint import num_parameters
 from charlm.errors import ConfigError
-from charlm.memory import GIB, memory_limit
+from charlm.memory import GIB, MemoryLimit, memory_limit
 
 BYTES_PER_PARAMETER = 5 * 4
 """Memory per parameter in bytes: weight, gradient, two moments and average, each a float32."""
@@ -28,14 +30,21 @@ def minimum_bytes(model: ModelConfig, train: TrainConfig) -> tuple[int, int]:
     return num_parameters(model) * BYTES_PER_PARAMETER, tokens * numbers * BYTES_PER_NUMBER
 
 
-def check_memory(model: ModelConfig, train: TrainConfig) -> None:
-    """Check that a training fits into memory.
+def device_limit(device: torch.device) -> MemoryLimit | None:
+    """Return the memory that this process may use on a device, or None if the system does not tell."""
+    if device.type != "cuda":
+        return memory_limit()
+    return MemoryLimit(torch.cuda.get_device_properties(device).total_memory, "this GPU has")
+
+
+def check_memory(model: ModelConfig, train: TrainConfig, device: torch.device) -> None:
+    """Check that a training fits into the memory of its device.
 
     Raises:
-        ConfigError: If it needs more memory than this process may use. The message says how much, and for what.
+        ConfigError: If it needs more memory than there is. The message says how much, and for what.
     """
     for_model, for_tokens = minimum_bytes(model, train)
-    limit = memory_limit()
+    limit = device_limit(device)
     if limit is None or for_model + for_tokens <= limit.num_bytes:
         return
     if for_model >= for_tokens:

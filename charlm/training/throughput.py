@@ -86,8 +86,7 @@ class Machine:
         Raises:
             ConfigError: If the model does not fit into memory, or the requested number format is not supported.
         """
-        if self.device.type == "cpu":
-            check_memory(model_config, config)
+        check_memory(model_config, config, self.device)
         if config.precision == "bf16" and not can_train_in_bf16(self.device):
             raise ConfigError("precision bf16: not supported by this processor; use auto or fp32", fields=["precision"])
 

@@ -40,17 +40,17 @@ QUICK = TrainConfig(steps=30, batch_size=4, seq_len=8)
 
 def make_trainer(run: str | Run = "run", config: TrainConfig = QUICK, *, resume: bool = False, **more: Any) -> Trainer:
     """Return a trainer of a tiny model on `VERSE`; `more` are fields of the model, the callbacks or the machine."""
-    shape = {"hidden_size": 8, "embedding_dim": 8, "cell": "lstm", "num_layers": 1, "dropout": 0.0}
-    shape["tie_weights"] = False
+    shape = {"hidden_size": 8, "embedding_dim": 8, "cell": "lstm", "num_layers": 1}
+    shape |= {"dropout": 0.0, "recurrent_dropout": 0.0, "tie_weights": False}
     shape |= {name: more.pop(name) for name in shape if name in more}
     ngram = more.pop("ngram", None)
     torch.manual_seed(config.seed)
-    model = LanguageModel(ModelConfig(vocab_size=TOKENIZER.vocab_size, **shape))
+    machine = Machine(**{name: more.pop(name) for name in ("workers", "clock", "device") if name in more})
+    model = LanguageModel(ModelConfig(vocab_size=TOKENIZER.vocab_size, **shape)).to(machine.device)
     cut = len(IDS) - round(0.1 * len(IDS))
     dataset = Dataset(tokenizer=TOKENIZER, train_ids=IDS[:cut], val_ids=IDS[cut:])
     folder = Run(Path(run)) if isinstance(run, str) else run
     folder.path.mkdir(exist_ok=True)
-    machine = Machine(**{name: more.pop(name) for name in ("workers", "clock") if name in more})
     saved = load_checkpoint(folder.last, with_resume=True) if resume else None
     if saved is not None and saved.counts is not None:
         ngram = saved.counts.ngram
