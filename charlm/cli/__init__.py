@@ -125,9 +125,9 @@ class LazyGroup(click.Group):
 
     def _worded(self, ctx: click.Context, error: CharlmError) -> str:
         """Return an error's message with the command's options in place of the library's names."""
-        from charlm.cli.options import flag_names
+        from charlm.cli.options import worded
 
-        return error.worded(flag_names(self.get_command(ctx, ctx.invoked_subcommand or "")))
+        return worded(error, self.get_command(ctx, ctx.invoked_subcommand or ""))
 
 
 def _describe_failure(error: Exception) -> str | None:

@@ -26,3 +26,20 @@ def parse_duration(text: str) -> float:
     if found is None or not any(found.groups()):
         return float(text)
     return sum(float(found[unit]) * seconds for unit, seconds in SECONDS_PER_UNIT.items() if found[unit])
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as `parse_duration` reads it.
+
+    Args:
+        seconds: Number of seconds, above 0. Durations above a millisecond are rounded to milliseconds.
+
+    Example:
+        >>> duration_text(1.5), duration_text(90), duration_text(5400)
+        ('1.5s', '1m30s', '1h30m')
+    """
+    rest, text = round(seconds, 3) or seconds, ""
+    for unit, size in SECONDS_PER_UNIT.items():
+        amount, rest = divmod(rest, size) if size > 1 else (rest, 0.0)
+        text += f"{amount:.6g}{unit}" if amount else ""
+    return text

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from charlm.cli.completions import COMPLETERS
 from charlm.cli.durations import parse_duration
 from charlm.config import DECODING_ERRORS, MAX_INPUT_CHARS, MAX_THREADS, TABLE_FORMATS
-from charlm.errors import Note
+from charlm.errors import CharlmError, Note
 from charlm.settings import Rule, Settings
 from charlm.text.escapes import unescape
 from charlm.text.printable import escape_unprintable
@@ -23,6 +23,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_HELP_WIDTH = 100
 """Maximum width of a help text in columns."""
+
+TYPED = "charlm.typed"
+"""Key of click's shared data for the settings that `show_as_typed` names."""
 
 MAX_TOP = 10**6
 """Maximum number of rows that `--top` may ask for."""
@@ -318,6 +321,20 @@ def flag_names(command: click.Command | None) -> dict[str, str]:
     return names
 
 
+def show_as_typed(field: str, flag: str, value: str) -> None:
+    """Show a setting in messages as the option and the value by which the user has set it, in another unit."""
+    click.get_current_context().meta.setdefault(TYPED, {})[field] = (flag, value)
+
+
+def worded(message: CharlmError | Note, command: click.Command | None) -> str:
+    """Return a message of the library with a command's options in place of the names of settings and arguments."""
+    typed: dict[str, tuple[str, str]] = click.get_current_context().meta.get(TYPED, {})
+    text = message.worded(flag_names(command) | {field: flag for field, (flag, _) in typed.items()})
+    for flag, value in typed.values():
+        text = re.sub(rf"(?<!\S){flag} [\d.e+-]+(?=[ :])", f"{flag} {value}", text)
+    return text
+
+
 def wait_note(files: Sequence[str], *, quiet: bool) -> None:
     """Print a note if input will be read from the terminal."""
     if not quiet and (not files or "-" in files) and sys.stdin.isatty():
@@ -328,7 +345,7 @@ def note(message: str, *, quiet: bool = False) -> None:
     """Print a note on stderr. A `Note` of the library names settings, which become the command's options."""
     if not quiet:
         if isinstance(message, Note):
-            message = message.worded(flag_names(click.get_current_context().command))
+            message = worded(message, click.get_current_context().command)
         click.echo(f"Note: {escape_unprintable(message)}", err=True)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.completions import complete_corpora
+from charlm.cli.durations import duration_text
 from charlm.cli.options import (
     Duration,
     command,
@@ -24,6 +25,7 @@ from charlm.cli.options import (
     quiet_option,
     resume_option,
     settings_options,
+    show_as_typed,
     table_option,
     threads_option,
     warn,
@@ -217,6 +219,7 @@ def _minutes(duration: float, settings: dict[str, Any]) -> float:
     for name in ("minutes", "epochs", "steps"):
         if settings[name] is not None:
             raise click.UsageError(f"--time and --{name} contradict each other: give only one of them")
+    show_as_typed("minutes", "--time", duration_text(duration))
     return duration / 60
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.classifier_config import ClassifierConfig, ClassifierTrainConfig
 from charlm.config import ModelConfig
-from charlm.errors import ConfigError
 from charlm.text.tokenizer import Tokenizer
+from charlm.training.planner import too_short
 
 if TYPE_CHECKING:
     from charlm.training.classifier_data import EncodedSamples, Split
@@ -150,10 +150,7 @@ def _affordable_steps(
     left = TIME_SHARE * (60 * train.minutes - machine.seconds_used())
     steps = int(left / seconds)
     if steps < 1:
-        enough = math.ceil(20 * (machine.seconds_used() + 5 * seconds) / 60) / 10
-        raise ConfigError(
-            f"minutes {train.minutes:g}: too short for one update; set it to at least {enough:g}", fields=["minutes"]
-        )
+        raise too_short(train.minutes, " for one update", machine.seconds_used() + 5 * seconds)
     return steps
 
 

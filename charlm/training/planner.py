@@ -159,12 +159,22 @@ def check_time(planned: Plan, machine: "Machine") -> None:
     tokens = MIN_UPDATES * config.batch_size * config.seq_len * machine.workers.count
     needed = used + tokens / planned.throughput.tokens_per_second
     if 60 * config.minutes < needed:
-        enough = math.ceil(10 * TIME_MARGIN * needed / 60) / 10  # in minutes, with one decimal digit
-        raise ConfigError(
-            f"minutes {config.minutes:g}: too short, because the start-up took {used:.1f} seconds; set it to at least "
-            f"{enough:g}",
-            fields=["minutes"],
-        )
+        raise too_short(config.minutes, f", because the start-up took {used:.1f} seconds", needed)
+
+
+def too_short(minutes: float, reason: str, needed: float) -> ConfigError:
+    """Return the error of a time limit that is too short.
+
+    Args:
+        minutes: The time limit.
+        reason: End of the sentence "too short".
+        needed: Seconds that are certainly needed.
+    """
+    enough = math.ceil(10 * TIME_MARGIN * needed / 60) / 10  # with one decimal digit
+    return ConfigError(
+        f"`minutes` {minutes:g}: too short{reason}; set it to at least {enough:g} minutes ({60 * enough:g} seconds)",
+        fields=["minutes"],
+    )
 
 
 @dataclass(frozen=True)

@@ -195,8 +195,10 @@ def refuse_contradictions(given: Mapping[str, Any], known: Mapping[str, Any], so
     """
     for name, value in given.items():
         if value is not None and value != known[name]:
+            unit = " minutes" if name == "minutes" and known[name] is not None else ""
             raise ConfigError(
-                f"{name} {_value_text(value)} contradicts {_value_text(known[name])}, {source}: omit it", fields=[name]
+                f"`{name}` {_value_text(value)} contradicts {_value_text(known[name])}{unit}, {source}: omit it",
+                fields=[name],
             )
 
 

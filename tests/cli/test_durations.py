@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.cli.durations import parse_duration
+from charlm.cli.durations import duration_text, parse_duration
 from tests.conftest import VERSE, Charlm
 
 AMOUNTS = st.decimals(min_value=0, max_value=10**6, places=3)
@@ -34,6 +34,17 @@ def test_any_other_text_is_refused_as_float_refuses_it(text: str) -> None:
     assert any(char.isdigit() for char in text)
 
 
+@given(st.decimals(min_value="0.001", max_value=6 * 10**7, places=3))
+def test_the_text_of_a_duration_is_read_as_the_same_duration(amount: object) -> None:
+    seconds = float(str(amount))
+    assert parse_duration(duration_text(seconds)) == pytest.approx(seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize("text", ["1s", "1.5s", "1m30s", "2m", "1h", "1h30m", "2h0.5s"])
+def test_a_duration_is_shown_with_its_largest_units(text: str) -> None:
+    assert duration_text(parse_duration(text)) == text
+
+
 @pytest.mark.parametrize("text", ["", " ", "s", "h5", "5s5m", "5m5m", "1.2.3s", "-5s", "5 parsecs", "٣s", "1e3s"])
 def test_a_duration_has_each_unit_once_in_order(text: str) -> None:
     with pytest.raises(ValueError, match="could not convert"):
@@ -48,6 +59,7 @@ def test_a_duration_has_each_unit_once_in_order(text: str) -> None:
         ("--time nan", "Invalid value for '--time': nan is not a number"),
         ("--time 2m --minutes 2", "--time and --minutes contradict each other: give only one of them"),
         ("--time 2m --steps 2", "--time and --steps contradict each other: give only one of them"),
+        ("--time 2m --cell ngram", "--cell ngram has no network, so that nothing is updated: omit --time"),
         ("--save-every 0m", "--save-every 0.0: must be above 0"),
         ("--save-every fast", "Invalid value for '--save-every': 'fast' is not a duration"),
     ],

@@ -74,13 +74,20 @@ def test_a_processor_without_bf16_learns_all_the_same(
     assert process.returncode == 0, err
 
 
-def test_time_that_is_too_short_for_an_update_is_an_error_and_leaves_no_run(verse: Path) -> None:
-    done = invoke("train", verse, "--minutes", "1e-5", *TINY)
+@pytest.mark.parametrize(("option", "value"), [("--minutes", "1e-05"), ("--time", "0.001s")])
+def test_time_that_is_too_short_for_an_update_is_an_error_and_leaves_no_run(
+    option: str, value: str, verse: Path
+) -> None:
+    done = invoke("train", verse, option, value, *TINY)
     assert done.exit_code == 2
     error = done.stderr.splitlines()[-1]
-    assert re.fullmatch(
-        r"Error: --minutes 1e-05: too short, because the start-up took .* set it to at least 0\.\d", error
+    found = re.fullmatch(
+        rf"Error: {option} {value}: too short, because the start-up took .* seconds; set it to at least (.+) minutes "
+        r"\((.+) seconds\)",
+        error,
     )
+    assert found, error
+    assert float(found[1]) * 60 == pytest.approx(float(found[2]))
     assert not Path("checkpoints").exists()
 
 
@@ -246,6 +253,7 @@ def test_what_contradicts_the_first_command_line_is_named_and_a_changed_text_is_
         (["--hidden", "16"], "--hidden 16 contradicts 8, with which the run started: omit it"),
         (["--steps", "7"], "--steps 7 contradicts 100000"),
         (["--minutes", "7"], "--minutes 7.0 contradicts no value"),
+        (["--time", "1m30s"], "--time 1m30s contradicts no value"),
         (["--half"], "--half on contradicts off"),
         (["--encoding", "latin-1"], "--encoding latin-1 contradicts utf-8"),
         (["--name", "other"], "--name other contradicts stopped"),

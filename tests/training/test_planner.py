@@ -63,10 +63,11 @@ def test_time_that_is_over_is_not_planned_for() -> None:
 def test_time_limit_without_time_for_updates_is_an_error() -> None:
     fast = planned(minutes=0.1)
     check_time(fast, FakeMachine(used=5.9))
-    with pytest.raises(ConfigError, match=r"minutes 0\.1: too short, .* took 6\.1 seconds; set it to at least 0\.3"):
+    message = r"`minutes` 0\.1: too short, .* took 6\.1 seconds; set it to at least 0\.3 minutes \(18 seconds\)"
+    with pytest.raises(ConfigError, match=message):
         check_time(fast, FakeMachine(used=6.1))
     slow = replace(fast, throughput=replace(fast.throughput, tokens_per_second=1000.0))  # a second per update
-    with pytest.raises(ConfigError, match=r"set it to at least 0\.3"):
+    with pytest.raises(ConfigError, match=r"set it to at least 0\.3 minutes"):
         check_time(slow, FakeMachine(used=1.0))
     check_time(planned(steps=1), FakeMachine(used=1e9))
 
