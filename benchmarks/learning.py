@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from benchmarks import add_project_to_pythonpath
-from benchmarks.checkouts import NANOGPT_DEMO, NANOGPT_TUNED, nanogpt, word_language_model
+from benchmarks.checkouts import NANOGPT_DEMO, NANOGPT_GPU, NANOGPT_TUNED, nanogpt, word_language_model
 from benchmarks.heldout import LATE, WINDOW, HeldOut, held_out
 from benchmarks.peers import (
     Peer,
@@ -46,6 +47,7 @@ from charlm.cli.figure import new_figure
 CHECKOUTS = {
     "nanogpt-demo": (nanogpt, "nanogpt", "train.py"),
     "nanogpt-tuned": (partial(nanogpt, settings=NANOGPT_TUNED), "nanogpt", "train.py"),
+    "nanogpt-gpu": (partial(nanogpt, settings=NANOGPT_GPU), "nanogpt", "train.py"),
     "word_language_model": (word_language_model, "word_language_model", "main.py"),
 }
 """Programs that need a checkout: how to run them, the option for the checkout, and a file that it must contain."""
@@ -85,9 +87,9 @@ CHANGES = ", ".join(f"{name} {value}" for name, value in NANOGPT_TUNED.items() i
 
 NANOGPT_MEASUREMENT = """\
 The number of iterations is what fits in the time, by a measurement beforehand, and the learning rate decays until the \
-last one. The model reads at most 64 characters and has no state: for *carried* and *cold*, blocks of 64 are moved by \
-32, and the second half of each is counted, so that each character has 33 to 64 characters of context. The model with \
-the best validation loss"""
+last one. The model has no state: for *carried* and *cold*, blocks are moved by half of their length, and the second \
+half of each is counted, so that each character has more than half a block of context. The model with the best \
+validation loss"""
 
 NOTES = {
     "charlm": "`charlm train TEXT --minutes M` with default settings: network and counts; the model with the best "
@@ -105,6 +107,8 @@ NOTES = {
     f"block 64, batch 12, learning rate 1e-3). {NANOGPT_MEASUREMENT}",
     "nanogpt-tuned": "nanoGPT with better settings for a CPU, chosen by trainings on tiny Shakespeare; different from "
     f"the demonstration: {CHANGES}. {NANOGPT_MEASUREMENT}",
+    "nanogpt-gpu": "nanoGPT with the settings of `config/train_shakespeare_char.py`, which is made for a GPU (6 layers "
+    f"of 384, block 256, batch 64), without compilation. {NANOGPT_MEASUREMENT}",
     "word_language_model": "PyTorch's example with default settings (LSTM, 2 x 200), with characters as words and "
     "`<eos>` for newlines. The number of whole epochs is the one whose time is closest to the training time. The model "
     "of the best epoch",
@@ -253,7 +257,8 @@ def report(args: argparse.Namespace, texts: Texts, outcomes: Sequence[Outcome], 
     if args.test:
         parts = f"validation text {args.validation.name}, held-out text {args.test.name}"
     body = f"{INTRODUCTION}The text is {source}, {len(texts.train):,} characters to train on; {parts}; {seeds}; "
-    body += f"{os.cpu_count()} cores.\n\n"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    body += f"{os.cpu_count()} cores{gpu}.\n\n"
     body += f"{table(HEADER, table_rows(outcomes))}\n\n{notes}\n"
     body += "".join(f"\nNot measured: {failure}.\n" for failure in failures)
     write_section(name, title, body, packages=("torch", "numpy"))

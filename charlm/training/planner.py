@@ -124,7 +124,7 @@ def plan(
     has_length = any(name in known for name in LENGTH_SETTINGS)
 
     # 1. Set a length if none is given.
-    task = _Task(num_tokens, vocab_size, words, known, items)
+    task = _Task(num_tokens, vocab_size, words, known, items, on_gpu=machine.device.type != "cpu")
     if not has_length:
         task = task.with_default_length()
 
@@ -187,6 +187,7 @@ class _Task:
         words: Whether the tokens are words.
         given: The settings by field name; none is None.
         items: Lengths of the items, if the text is a list.
+        on_gpu: Whether a GPU will train.
     """
 
     num_tokens: int
@@ -194,6 +195,7 @@ class _Task:
     words: bool
     given: Mapping[str, Any]
     items: ItemLengths | None = None
+    on_gpu: bool = False
 
     def mean_tokens(self, seq_len: int) -> int:
         """Return the mean number of tokens per row of an update, rounded up: `seq_len` unless items are shorter."""
@@ -371,7 +373,7 @@ def _propose_batch(task: _Task, tokens: float) -> tuple[int, int]:
     if task.words:
         batch_size = WORD_BATCH_SIZE
     elif not task.is_short:
-        batch_size = default_batch_size(tokens, seq_len)
+        batch_size = default_batch_size(tokens, seq_len, on_gpu=task.on_gpu)
     if task.items is not None:
         update_tokens = batch_size * seq_len
         longest = task.items.longest

@@ -97,6 +97,10 @@ BATCH_SIZES = (16, 32, 64)
 """Numbers of parallel streams for characters. More streams are faster (1.4 times from 16 to 64, 384 units, AMX), but
 make fewer updates of the same number of tokens."""
 
+GPU_BATCH_SIZES = (64, 128, 256)
+"""Numbers of parallel streams for characters on a GPU, where an update of 64 streams takes as long as one of 16: 3.9 ms
+and 4.7 ms (1 x 512, 64 tokens per stream, H100)."""
+
 MIN_UPDATES = 8_000
 """Number of updates that a larger batch must leave. 1 x 256, 16 million characters: 16 and 64 streams reach 1.429 and
 1.437 on tiny Shakespeare, 1.050 and 1.043 on Penn Treebank."""
@@ -261,9 +265,16 @@ def effective_tokens(tokens: float, num_tokens: int) -> float:
     return min(tokens, num_tokens) - num_tokens * REPETITION_SCALE * math.expm1(-repetitions / REPETITION_SCALE)
 
 
-def default_batch_size(tokens: float, seq_len: int) -> int:
-    """Return the largest of `BATCH_SIZES` that leaves `MIN_UPDATES` updates of `tokens` characters."""
-    return max([size for size in BATCH_SIZES if tokens >= MIN_UPDATES * size * seq_len], default=BATCH_SIZES[0])
+def default_batch_size(tokens: float, seq_len: int, *, on_gpu: bool = False) -> int:
+    """Return the largest number of streams that leaves `MIN_UPDATES` updates of `tokens` characters, or the smallest.
+
+    Args:
+        tokens: D, the number of tokens that the training will process.
+        seq_len: Number of tokens per stream and update.
+        on_gpu: Whether to choose from `GPU_BATCH_SIZES` instead of `BATCH_SIZES`.
+    """
+    sizes = GPU_BATCH_SIZES if on_gpu else BATCH_SIZES
+    return max([size for size in sizes if tokens >= MIN_UPDATES * size * seq_len], default=sizes[0])
 
 
 def with_default_min_count(num_chars: int, config: TokenizerConfig) -> TokenizerConfig:
@@ -322,7 +333,8 @@ AUTOMATIC = {
     "ngram_order": "up to 10 characters or 5 words, as long as the validation loss of the n-grams falls",
     "ngram_size": f"{TrainConfig.ngram_size:g}; {SIZE_ALONE:g} without a network",
     "items": "line if the text looks like a list with one item per line, else none",
-    "batch_size": f"{_range_text(BATCH_SIZES)}, more in longer trainings; {WORD_BATCH_SIZE} for words; "
+    "batch_size": f"{_range_text(BATCH_SIZES)}, or {_range_text(GPU_BATCH_SIZES)} on a GPU, more in longer trainings; "
+    f"{WORD_BATCH_SIZE} for words; "
     f"{_range_text((MIN_ITEMS, MAX_ITEMS))} items of a list",
     "seq_len": f"{TrainConfig.seq_len}; {WORD_SEQ_LEN} for words; the longest item of a list, up to {MAX_ITEM_CHARS}, "
     f"or {MAX_ITEM_WORDS} words",

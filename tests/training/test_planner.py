@@ -1,6 +1,7 @@
 from dataclasses import dataclass, field, fields, replace
 
 import pytest
+import torch
 
 from charlm.config import ModelConfig, TrainConfig
 from charlm.errors import ConfigError
@@ -19,12 +20,14 @@ class FakeMachine:
         used: Seconds of the time limit that are over.
         timed: Number of models that were timed.
         workers: Processes that train together.
+        device: Device that trains.
     """
 
     operations: float = 3e11
     used: float = 0.0
     timed: int = 0
     workers: Workers = field(default_factory=Workers)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def measure_throughput(self, model_config: ModelConfig, config: TrainConfig) -> Throughput:
         self.timed += 1
@@ -52,6 +55,13 @@ def test_longer_trainings_get_larger_models_and_more_dropout() -> None:
 def test_faster_machines_get_larger_models() -> None:
     slow, fast = (plan(10**8, 65, {"minutes": 5}, FakeMachine(operations)) for operations in (1e10, 1e13))
     assert weights_per_token(slow.model) < weights_per_token(fast.model)
+
+
+def test_a_gpu_reads_more_streams_in_parallel() -> None:
+    machines = [FakeMachine(device=torch.device(kind)) for kind in ("cpu", "cuda")]
+    on_cpu, on_gpu = (plan(10**8, 65, {"epochs": 0.01}, machine).train.batch_size for machine in machines)
+    assert (on_cpu, on_gpu) == (16, 64)
+    assert plan(5_000, 65, {}, machines[1]).train.batch_size == TrainConfig.batch_size
 
 
 def test_time_that_is_over_is_not_planned_for() -> None:

@@ -77,4 +77,7 @@ def test_rare_words_are_dropped_from_the_vocabulary_of_long_texts_only() -> None
 def test_every_description_of_an_automatic_choice_is_of_a_setting() -> None:
     settings = {spec.name for kind in (ModelConfig, TrainConfig, TokenizerConfig) for spec in fields(kind)}
     assert AUTOMATIC.keys() <= settings
-    assert AUTOMATIC["batch_size"] == "16 to 64, more in longer trainings; 20 for words; 16 to 512 items of a list"
+    assert (
+        AUTOMATIC["batch_size"]
+        == "16 to 64, or 64 to 256 on a GPU, more in longer trainings; 20 for words; 16 to 512 items of a list"
+    )
