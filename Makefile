@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MINUTES ?= 2
 
+unexport PYTHONDONTWRITEBYTECODE # with compiled modules, the hundreds of processes that the tests start need half as long
+
 .PHONY: demo test package torture dist docs pictures site lint types check clean
 
 ## train a model on Shakespeare's plays for two minutes, then generate text

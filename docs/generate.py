@@ -90,8 +90,11 @@ class GenerateError(Exception):
 
 
 @contextmanager
-def example_shell() -> Iterator[Shell]:
-    """Make the folder of the examples, and yield a function that runs shell commands in it."""
+def example_shell(command: Sequence[str] = (sys.executable, "-m", "charlm")) -> Iterator[Shell]:
+    """Make the folder of the examples, and yield a function that runs shell commands in it.
+
+    `command` is what the program `charlm` in this folder runs.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         programs, folder = Path(scratch, "bin"), Path(scratch, "work")
         programs.mkdir()
@@ -100,7 +103,7 @@ def example_shell() -> Iterator[Shell]:
         for name, text in INPUTS.items():
             folder.joinpath(name).write_text(text, encoding="utf-8")
         program = programs / "charlm"
-        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m charlm "$@"\n', encoding="utf-8")
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
         program.chmod(0o755)
         environment = {
             **os.environ,
@@ -198,6 +201,12 @@ def equal(page: str, fresh: str) -> bool:
     )
 
 
+def difference(path: Path, page: str, fresh: str) -> str:
+    """Return the difference between a page and its new text, for people."""
+    old, new = page.splitlines(keepends=True), fresh.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(old, new, str(path), f"{path} (generated)"))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Rewrite pages, or compare them with `--check`; return the exit code."""
     stale = False
@@ -212,8 +221,7 @@ def main(arguments: Sequence[str]) -> int:
         if "--check" not in arguments:
             path.write_text(fresh, encoding="utf-8")
         elif not equal(page, fresh):
-            old, new = page.splitlines(keepends=True), fresh.splitlines(keepends=True)
-            sys.stdout.writelines(difflib.unified_diff(old, new, str(path), f"{path} (generated)"))
+            sys.stdout.write(difference(path, page, fresh))
             stale = True
     return int(stale)
 

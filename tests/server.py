@@ -1,9 +1,9 @@
 """Process that runs `charlm` command lines in forked child processes, without the seconds that imports take."""
 
 import contextlib
-import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,61 +11,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
-SERVER = """
-import gc, importlib, json, os, resource, signal, sys, traceback
-import matplotlib.figure, torch
-import charlm.training.resumption, charlm.training.trainer, charlm.cli.progress, charlm.cli.score_views
-from charlm.cli import COMMANDS, main
-for name in COMMANDS:
-    importlib.import_module(f"charlm.cli.{name}")
-torch.set_num_threads(1)
-gc.freeze()
+from tests.fork_client import send
 
-def redirect(number, path):
-    if path == "closed":
-        return os.close(number)
-    if path == "no reader":
-        reader, opened = os.pipe()
-        os.close(reader)
-    else:
-        opened = os.open(path, os.O_RDWR | os.O_APPEND if number else os.O_RDONLY)
-    os.dup2(opened, number)
-    os.close(opened)
-
-for line in sys.stdin.buffer:
-    request = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        os.chdir(request["folder"])
-        os.environ.clear()
-        os.environ.update(request["environment"])
-        signal.alarm(request["timeout"])
-        names, modes = ("stdin", "stdout", "stderr"), "rww"
-        for number, path in enumerate(request["streams"]):
-            redirect(number, path)
-            closed = path == "closed"
-            setattr(sys, names[number], None if closed else open(number, modes[number], closefd=False))
-        if request["max_file_bytes"]:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (request["max_file_bytes"],) * 2)
-        if request["user"]:
-            os.setgroups([])
-            os.setgid(request["user"])
-            os.setuid(request["user"])
-        sys.argv = ["charlm", *request["arguments"]]
-        code = 0
-        try:
-            main(request["arguments"], prog_name="charlm")
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # the end of an interpreter that has imported PyTorch takes a second
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
+ROOT = Path(__file__).resolve().parent.parent
 
 ENVIRONMENT = dict(os.environ)
 """Environment before any test changes it."""
@@ -103,19 +53,54 @@ def pipe(text: str) -> Iterator[str]:
         writer.join()
 
 
+@dataclass(frozen=True)
+class Running:
+    """Process that runs a command line.
+
+    Attributes:
+        pid: Its number.
+        lines: Receives the exit code at the end, negative for a signal.
+        files: Files of its standard output and error.
+    """
+
+    pid: int
+    lines: TextIO
+    files: tuple[Path, Path]
+
+    def wait(self) -> Done:
+        """Wait for the end, and return the result."""
+        code = int(self.lines.readline())
+        return Done(code, *(file.read_text("utf-8", "surrogateescape") for file in self.files))
+
+
 class Server:
-    """Process that runs command lines in child processes, one at a time."""
+    """Process that runs command lines in child processes, through `fork_server`."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", "-W", "error", "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-        )
+        self._folder = tempfile.TemporaryDirectory()
+        self._address = str(Path(self._folder.name, "socket"))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self._address)
+            listener.listen()
+            command = [sys.executable, "-X", "utf8", "-W", "error", "-m", "tests.fork_server", str(listener.fileno())]
+            paths = [str(ROOT), *filter(None, [ENVIRONMENT.get("PYTHONPATH")])]
+            environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], env=environment
+            )
 
-    def run(
+    @property
+    def program(self) -> list[str]:
+        """The program that behaves as `charlm`, with its first argument."""
+        return [sys.executable, "-IS", str(Path(__file__).with_name("fork_client.py")), self._address]
+
+    def run(self, arguments: str | Sequence[str], **options: Any) -> Done:
+        """Run a command line in the working folder, with the options of `start`."""
+        with self.start(arguments, **options) as running:
+            return running.wait()
+
+    @contextlib.contextmanager
+    def start(
         self,
         arguments: str | Sequence[str],
         *,
@@ -126,13 +111,13 @@ class Server:
         max_file_bytes: int = 0,
         user: int = 0,
         timeout: float = 120,
-    ) -> Done:
-        """Run a command line in the working folder.
+    ) -> Iterator["Running"]:
+        """Start a command line in the working folder.
 
         Args:
             arguments: The command line without `charlm`; a string is split at spaces.
-            stdin: File, `CLOSED` or `NO_READER`.
-            stdout: As `stdin`; None for a new file, whose content is returned.
+            stdin: File, or `CLOSED`.
+            stdout: File, `CLOSED` or `NO_READER`; None for a new file, whose content is returned.
             stderr: As `stdout`.
             environment: Additional environment variables; None to unset one.
             max_file_bytes: Maximum size of all files, as with `ulimit -f`. Standard output is a file of this size.
@@ -140,24 +125,42 @@ class Server:
             timeout: Maximum duration in seconds. A signal ends a command that takes longer.
         """
         variables = {**os.environ, **(environment or {})}
+        request = {
+            "arguments": arguments.split() if isinstance(arguments, str) else arguments,
+            "folder": str(Path.cwd()),
+            "environment": {name: value for name, value in variables.items() if value is not None},
+            "max_file_bytes": max_file_bytes,
+            "user": user,
+            "timeout": math.ceil(timeout),
+        }
         with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
             out.truncate(max_file_bytes)
-            request = {
-                "arguments": arguments.split() if isinstance(arguments, str) else arguments,
-                "folder": str(Path.cwd()),
-                "streams": [stdin, stdout or out.name, stderr or err.name],
-                "environment": {name: value for name, value in variables.items() if value is not None},
-                "max_file_bytes": max_file_bytes,
-                "user": user,
-                "timeout": math.ceil(timeout),
-            }
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            code = int(self._process.stdout.readline())
-            return Done(code, *(Path(file.name).read_text("utf-8", "surrogateescape") for file in (out, err)))
+            with contextlib.ExitStack() as stack:
+                streams = [stack.enter_context(opened(stdin, os.O_RDONLY))]
+                for path in (stdout or out.name, stderr or err.name):
+                    streams.append(stack.enter_context(opened(path, os.O_RDWR | os.O_APPEND)))
+                connection = send(self._address, request, streams)
+            with connection, connection.makefile() as lines:
+                yield Running(int(lines.readline()), lines, (Path(out.name), Path(err.name)))
 
     def close(self) -> None:
         """End the process."""
         self._process.communicate(timeout=30)
+        self._folder.cleanup()
+
+
+@contextlib.contextmanager
+def opened(path: str, flags: int) -> Iterator[int | None]:
+    """Open a stream, and yield its file descriptor; None for `CLOSED`."""
+    if path == CLOSED:
+        yield None
+        return
+    if path == NO_READER:
+        reader, stream = os.pipe()
+        os.close(reader)
+    else:
+        stream = os.open(path, flags)
+    try:
+        yield stream
+    finally:
+        os.close(stream)

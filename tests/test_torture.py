@@ -4,10 +4,8 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,69 +14,12 @@ import pytest
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.errors import CheckpointError
 from tests.conftest import VERSE
+from tests.server import Server
 
 TRAINING = "verse.txt --hidden 16 --embed 8 --layers 2 --dropout 0.2 --seq-len 16 --batch-size 4"
 
 FOLDER = Path("checkpoints/broken")
 """Folder of the run that is killed."""
-
-SERVER = """
-import os, shlex, sys
-import torch, charlm.training.resumption, charlm.cli.progress, charlm.cli.signals, charlm.training.trainer
-from charlm.cli import main
-for line in sys.stdin.buffer:
-    pid = os.fork()
-    if pid == 0:
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 0), os.dup2(null, 1)
-        main(shlex.split(line.decode()))
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-"""Starts `charlm` processes by forking, without the seconds that importing PyTorch takes."""
-
-
-class Server:
-    """Process that runs command lines in child processes, one at a time."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, arguments: str, kill_after: float | None = None, *, once_changed: Path | None = None) -> int:
-        """Run a command line.
-
-        Args:
-            arguments: The command line without `charlm`.
-            kill_after: Seconds after which the process is killed, or None.
-            once_changed: File whose next change starts the clock; the start of the process if None.
-
-        Returns:
-            The exit code, or minus the number of the signal that ended the process.
-        """
-        before = modification_time(once_changed)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(arguments + "\n")
-        self._process.stdin.flush()
-        pid = int(self._process.stdout.readline())
-        if kill_after is not None:
-            deadline = time.monotonic() + 20  # the process may end without changing the file
-            while once_changed and modification_time(once_changed) == before and time.monotonic() < deadline:
-                time.sleep(0.002)
-            time.sleep(kill_after)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return int(self._process.stdout.readline())
-
-    def close(self) -> str:
-        """End the process and return its stderr."""
-        return self._process.communicate(timeout=30)[1]
 
 
 def modification_time(path: Path | None) -> int:
@@ -89,18 +30,37 @@ def modification_time(path: Path | None) -> int:
         return 0
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
+def run(server: Server, arguments: str, kill_after: float | None = None, *, once_changed: Path | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        server: Process that starts it.
+        arguments: The command line without `charlm`.
+        kill_after: Seconds after which the process is killed, or None.
+        once_changed: File whose next change starts the clock; the start of the process if None.
+
+    Returns:
+        The exit code, or minus the number of the signal that ended the process.
+    """
+    before = modification_time(once_changed)
+    with server.start(arguments) as running:
+        if kill_after is not None:
+            deadline = time.monotonic() + 20  # the process may end without changing the file
+            while once_changed and modification_time(once_changed) == before and time.monotonic() < deadline:
+                time.sleep(0.002)
+            time.sleep(kill_after)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
+        done = running.wait()
+    assert "Traceback" not in done.stderr
+    return done.returncode
 
 
 def run_and_kill(server: Server, command: str, rng: np.random.Generator) -> int:
     """Run a training, kill it at a random moment, and return its exit code."""
     if rng.random() < 0.2:  # during start-up: reading the text, loading the saved state
-        return server.run(command, rng.uniform(0, 0.6))
-    return server.run(command, rng.uniform(0, 0.2), once_changed=FOLDER / "last.safetensors")
+        return run(server, command, rng.uniform(0, 0.6))
+    return run(server, command, rng.uniform(0, 0.2), once_changed=FOLDER / "last.safetensors")
 
 
 def saved_step() -> int | None:
@@ -124,7 +84,7 @@ def test_training_killed_at_random_moments_equals_an_uninterrupted_one(
 ) -> None:
     Path("verse.txt").write_text(VERSE * 2, encoding="utf-8")
     new = f"train {TRAINING} --steps {steps} --threads 1 -q"
-    assert server.run(f"{new} --name whole") == 0, server.close()
+    assert run(server, f"{new} --name whole") == 0
     expected = load_checkpoint(Path("checkpoints/whole/model.safetensors")).tensors
     killed = finished = killed_in_save = 0
     last_step: int | None = None  # None if no state has been saved, so that a new training must start
@@ -133,7 +93,7 @@ def test_training_killed_at_random_moments_equals_an_uninterrupted_one(
         if last_step is None:
             shutil.rmtree(FOLDER, ignore_errors=True)  # a complete run would pass for the new one until that saves
             command = f"{new} --save-every 0.0001 --name broken"
-        code = server.run(command) if killed == kills else run_and_kill(server, command, rng)
+        code = run(server, command) if killed == kills else run_and_kill(server, command, rng)
         assert code in {0, -signal.SIGKILL}
         for path in FOLDER.glob("*.safetensors"):
             load_checkpoint(path, with_resume=True)  # raises an error if the file is damaged
@@ -150,7 +110,6 @@ def test_training_killed_at_random_moments_equals_an_uninterrupted_one(
         assert last_step is None or (step is not None and step >= last_step)
         last_step = step
     tally(f"{killed} kills, {killed_in_save} of them during a save; {finished} trainings finished, equal bit for bit")
-    assert "Traceback" not in server.close()
 
 
 def test_truncated_model_files_are_errors(tmp_path: Path, model_file: Path) -> None:
