@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -141,7 +142,13 @@ class Server:
                     streams.append(stack.enter_context(opened(path, os.O_RDWR | os.O_APPEND)))
                 connection = send(self._address, request, streams)
             with connection, connection.makefile() as lines:
-                yield Running(int(lines.readline()), lines, (Path(out.name), Path(err.name)))
+                running = Running(int(lines.readline()), lines, (Path(out.name), Path(err.name)))
+                try:
+                    yield running
+                except BaseException:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(running.pid, signal.SIGKILL)
+                    raise
 
     def close(self) -> None:
         """End the process."""

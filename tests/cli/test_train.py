@@ -18,6 +18,7 @@ from charlm.cli import COMMANDS, main
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.engine.runs import LOCK_FILE, Run
 from tests.conftest import VERSE, Charlm
+from tests.server import Done, Running, Server
 
 TINY = ("--hidden", "8", "--embed", "8", "--seq-len", "16", "--batch-size", "4", "--threads", "1")
 
@@ -27,18 +28,21 @@ def invoke(*args: str | Path, stdin: bytes | str | None = None) -> Result:
     return CliRunner().invoke(main, [*map(str, args)], input=stdin, catch_exceptions=False)
 
 
-def start(*args: str | Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-W", "error", "-m", "charlm", *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
-
-
-def wait_for_log(run: str, process: "subprocess.Popen[str]") -> None:
+def wait_for_log(run: str) -> None:
     """Wait till a run in another process has learnt something."""
     deadline = time.monotonic() + 60
     while not Path("checkpoints", run, "log.jsonl").exists():
-        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def ended_by(number: signal.Signals, running: Running) -> Done:
+    """Send a signal to a process, and return its result."""
+    os.kill(running.pid, number)
+    asked = time.monotonic()
+    done = running.wait()
+    assert time.monotonic() - asked < 10  # 2 s, on a machine that is not busy
+    return done
 
 
 @pytest.fixture
@@ -50,14 +54,14 @@ def verse() -> Path:
 
 def test_a_pipe_of_several_files_trains_for_its_time(charlm: Charlm) -> None:
     began = time.monotonic()
-    done = charlm("train", "-", "--minutes", "0.1", *TINY, stdin=VERSE * 4)
+    done = charlm("train", "-", "--minutes", "0.05", *TINY, stdin=VERSE * 4)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "checkpoints/stdin/model.safetensors\n"
     assert "trained" in done.stderr
     saved = load_checkpoint(Path(done.stdout.strip()))
     end = load_checkpoint(Path("checkpoints/stdin/last.safetensors")).metadata
     assert end["finished"]
-    assert 5.5 < end["metrics"]["seconds"] < 12  # 6 s, on a machine that is not busy
+    assert 2.5 < end["metrics"]["seconds"] < 9  # 3 s, on a machine that is not busy
     assert time.monotonic() - began < 30  # the machine may be busy
     log = [json.loads(line) for line in Path("checkpoints/stdin/log.jsonl").read_text(encoding="utf-8").splitlines()]
     validations = [entry["val_nats"] for entry in log if entry["val_nats"] is not None]
@@ -65,13 +69,13 @@ def test_a_pipe_of_several_files_trains_for_its_time(charlm: Charlm) -> None:
 
 
 @pytest.mark.parametrize("length", [("--steps", "2"), ("--minutes", "2", "--plan")], ids=" ".join)
-def test_a_processor_without_bf16_learns_all_the_same(
-    length: tuple[str, ...], verse: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # of which PyTorch makes no LSTM in bf16
-    process = start("train", verse, *length, *TINY)  # a new process, because PyTorch reads the variable once
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+def test_a_processor_without_bf16_learns_all_the_same(length: tuple[str, ...], verse: Path, server: Server) -> None:
+    environment = {"ONEDNN_MAX_CPU_ISA": "AVX2"}  # of which PyTorch makes no LSTM in bf16
+    command = ["train", str(verse), *length, *TINY]
+    done = server.run(command, environment=environment)
+    assert done.returncode == 0, done.stderr
+    bf16 = server.run([*command, "--precision", "bf16", "--name", "bf16"], environment=environment)
+    assert "--precision bf16: not supported by this processor" in bf16.stderr
 
 
 @pytest.mark.parametrize(("option", "value"), [("--minutes", "1e-05"), ("--time", "0.001s")])
@@ -199,20 +203,19 @@ def test_every_help_ends_with_an_example_whose_options_exist(command: str | None
         parser.make_context(words[1], words[2:])  # raises if an option is unknown or a value out of its range
 
 
-def test_a_resumed_run_needs_no_options_and_is_the_run_that_was_never_stopped(charlm: Charlm, verse: Path) -> None:
+def test_a_resumed_run_needs_no_options_and_is_the_run_that_was_never_stopped(
+    charlm: Charlm, verse: Path, server: Server
+) -> None:
     settings = ("--steps", "150", "--dropout", "0.2", "--layers", "2", "--save-every", "0.2", *TINY)
     whole = charlm("train", verse, "--name", "whole", *settings)
     assert whole.returncode == 0, whole.stderr
-    process = start("train", verse, "--name", "broken", *settings)
-    wait_for_log("broken", process)
-    process.send_signal(signal.SIGINT)
-    asked = time.monotonic()
-    out, err = process.communicate(timeout=30)
-    assert time.monotonic() - asked < 10  # 2 s, on a machine that is not busy
-    assert process.returncode == 130, err
-    assert "stopped" in err
-    assert "charlm train --resume broken" in err
-    assert out == "checkpoints/broken/model.safetensors\n"
+    with server.start(["train", str(verse), "--name", "broken", *settings]) as running:
+        wait_for_log("broken")
+        broken = ended_by(signal.SIGINT, running)
+    assert broken.returncode == 130, broken.stderr
+    assert "stopped" in broken.stderr
+    assert "charlm train --resume broken" in broken.stderr
+    assert broken.stdout == "checkpoints/broken/model.safetensors\n"
     resumed = charlm("train", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     first, second = (load_checkpoint(Path("checkpoints", name, "model.safetensors")) for name in ("whole", "broken"))
@@ -224,16 +227,14 @@ def test_a_resumed_run_needs_no_options_and_is_the_run_that_was_never_stopped(ch
 
 
 @pytest.fixture(scope="module")
-def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_once(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Path:
     """A run that has been stopped on the way, by SIGTERM."""
     folder = tmp_path_factory.mktemp("stopped")
     with contextlib.chdir(folder):
         Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
-        process = start("train", "verse.txt", "--name", "stopped", "--steps", "100000", *TINY)
-        wait_for_log("stopped", process)
-        process.terminate()
-        process.communicate(timeout=30)
-        assert process.returncode == 143
+        with server.start(["train", "verse.txt", "--name", "stopped", "--steps", "100000", *TINY]) as running:
+            wait_for_log("stopped")
+            assert ended_by(signal.SIGTERM, running).returncode == 143
     return folder / "checkpoints" / "stopped"
 
 
@@ -268,21 +269,17 @@ def test_what_contradicts_the_first_command_line_is_named_and_a_changed_text_is_
     assert (stopped / "last.safetensors").read_bytes() == before
 
 
-def test_two_trainers_on_one_run_are_refused_but_a_dead_one_holds_nothing(charlm: Charlm, stopped: Path) -> None:
-    process = start("train", "--resume", "stopped")
-    try:
+def test_two_trainers_on_one_run_are_refused_but_a_dead_one_holds_nothing(server: Server, stopped: Path) -> None:
+    with server.start(["train", "--resume", "stopped"]) as running:
         deadline = time.monotonic() + 60
-        while (stopped / LOCK_FILE).read_text(encoding="ascii") != str(process.pid):
-            assert process.poll() is None, process.communicate()
+        while (stopped / LOCK_FILE).read_text(encoding="ascii") != str(running.pid):
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.02)
         for arguments in (["--resume", "stopped"], ["verse.txt", "--name", "stopped", "--force", *TINY]):
             second = invoke("train", *arguments)
             assert second.exit_code == 1
-            assert f"process {process.pid} is training this run" in second.stderr
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+            assert f"process {running.pid} is training this run" in second.stderr
+        assert ended_by(signal.SIGKILL, running).returncode == -signal.SIGKILL
     assert invoke("train", "--resume", "stopped", "--hidden", "9").exit_code == 2  # past the lock
 
 
@@ -298,31 +295,22 @@ def test_a_damaged_save_is_passed_over_for_the_one_before(stopped: Path, verse: 
 
 
 def test_a_second_signal_ends_at_once(verse: Path) -> None:
-    process = start("train", verse, "--name", "two", "--steps", "100000", "--batch-size", "4", "--hidden", "1024")
-    wait_for_log("two", process)
+    command = ["train", str(verse), "--name", "two", "--steps", "100000", "--batch-size", "4", "--hidden", "1024"]
+    process = subprocess.Popen([sys.executable, "-W", "error", "-m", "charlm", *command])
+    wait_for_log("two")
     process.terminate()
     process.terminate()
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     asked = time.monotonic()
-    process.communicate(timeout=30)
+    process.wait(timeout=30)
     assert time.monotonic() - asked < 10  # 2 s, on a machine that is not busy
     assert process.returncode in {130, 143, -signal.SIGTERM, -signal.SIGINT}  # 130: it had saved already
 
 
-def test_a_full_disk_from_the_start_is_one_line(charlm: Charlm, verse: Path) -> None:
-    code = (
-        "import resource, sys; from charlm.cli import main\n"
-        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))\n"
-        "main(sys.argv[1:])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "train", "verse.txt", "--name", "full", "--steps", "50", "--patience", "9", *TINY],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_full_disk_from_the_start_is_one_line(server: Server, verse: Path) -> None:
+    command = ["train", str(verse), "--name", "full", "--steps", "50", "--patience", "9", *TINY]
+    done = server.run(command, max_file_bytes=4000)
     assert done.returncode == 1
     assert "Warning: checkpoints/full/model.safetensors: cannot be written (File too large)" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: checkpoints/full/model.safetensors: cannot be written")

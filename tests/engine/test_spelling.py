@@ -45,8 +45,11 @@ def test_the_probabilities_of_all_words_sum_to_one() -> None:
     total = math.exp(-float(model.nats([""])[0]))
     for length in range(1, 9):
         # The characters other than a and b are equally probable: one of them stands for all.
-        for chars in itertools.product("ab?", repeat=length):
-            total += math.exp(-float(model.nats(["".join(chars)])[0])) * others ** chars.count("?")
+        words = ["".join(chars) for chars in itertools.product("ab?", repeat=length)]
+        total += sum(
+            math.exp(-float(nats)) * others ** word.count("?")
+            for word, nats in zip(words, model.nats(words), strict=True)
+        )
     assert 0.98 < total <= 1 + 1e-5
 
 

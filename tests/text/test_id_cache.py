@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from charlm.cli import main
 from charlm.errors import CorpusError
 from charlm.text import corpus as corpus_module
 from charlm.text import id_cache
@@ -180,14 +182,28 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert cache_folder() == Path.home() / ".cache" / "charlm"
 
 
-def test_a_long_text_from_a_pipe_trains_from_the_cache(charlm: Charlm) -> None:
-    text = VERSE * (corpus_module.MAX_CHARS_IN_MEMORY // len(VERSE) // 4 + 1)
-    small = ("--hidden", "4", "--embed", "4", "--steps", "2", "--cache", CACHE)
-    done = charlm("train", "-", *small, stdin=text * 4)
-    assert done.returncode == 0, done.stderr
+SMALL_TRAINING = ("train", "-", "--hidden", "4", "--embed", "4", "--steps", "2", "--cache", str(CACHE))
+
+
+def assert_trained_from_the_cache(text: str, messages: str) -> None:
     (path,) = CACHE.iterdir()
-    assert f"ids are kept in {path}" in done.stderr
-    assert path.stat().st_size == HEADER_BYTES + 4 * len(text)
+    assert f"ids are kept in {path}" in messages
+    assert path.stat().st_size == HEADER_BYTES + len(text)
+
+
+@pytest.mark.usefixtures("long")
+def test_a_long_text_from_standard_input_trains_from_the_cache() -> None:
+    done = CliRunner().invoke(main, SMALL_TRAINING, input=VERSE, catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    assert_trained_from_the_cache(VERSE, done.stderr)
+
+
+@pytest.mark.slow
+def test_a_text_too_long_for_memory_trains_from_a_pipe(charlm: Charlm) -> None:
+    text = VERSE * (corpus_module.MAX_CHARS_IN_MEMORY // len(VERSE) + 1)
+    done = charlm(*SMALL_TRAINING, stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert_trained_from_the_cache(text, done.stderr)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not report resident memory")
