@@ -256,7 +256,7 @@ class TrainConfig(Settings):
     )
     softmax_samples: int | None = setting(
         None,
-        "Number of words sampled per update for the softmax; 0 uses the whole vocabulary.",
+        "Number of words in the softmax of an update, half of them the most frequent, the others drawn; 0 for all.",
         "--softmax-samples",
         minimum=0,
         maximum=MAX_VOCAB,

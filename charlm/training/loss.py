@@ -41,40 +41,47 @@ def sequence_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 
 
 def sampled_softmax_loss(outputs: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, samples: int) -> Tensor:
-    """Estimate the cross-entropy from a sample of the words, which is faster for large vocabularies.
+    """Estimate the cross-entropy from a part of the words, which is faster for large vocabularies.
 
-    The logit of the target is exact. The sum over the other words is estimated from `samples` words, which all time
-    steps share. Each sampled word is weighted by the inverse of its probability of being in the sample. Words are drawn
-    from `log_uniform_probs`. If ids are in order of falling frequency, the sample almost always has the frequent words.
-    This is for training only; the trained model uses the exact softmax.
+    The terms of the targets and of the most frequent words are exact. The sum over the other words is estimated from
+    some of them, which are drawn uniformly and without replacement, and which all time steps share. This is for
+    training only; the trained model uses the exact softmax.
 
     Args:
         outputs: Inputs of the decoder, (N, H), floating point.
-        targets: Correct tokens, (N,), int64.
+        targets: Correct tokens, (N,), int64; ids are in order of falling frequency.
         weight: Matrix of the decoder, (V, H).
         bias: Bias of the decoder, (V,).
-        samples: K, number of words to draw, with replacement.
+        samples: K, number of words in the sum: the K / 2 most frequent ones, and as many drawn from the others.
 
     Returns:
-        The mean in nats per token, a scalar. It is slightly too small on average, because the logarithm of an unbiased
-        estimate is too small on average.
+        The mean in nats per token, a scalar. The sum over the words is unbiased. Its logarithm, and with it the loss,
+        is slightly too small on average.
 
     Source:
-        Bengio and Senecal 2008; Jean et al., arXiv 1412.2007.
+        Botev, Zheng and Barber, Complementary sum sampling for likelihood approximation in large scale classification,
+        AISTATS 2017.
     """
-    vocab_size = len(weight)
-    drawn = torch.unique(log_uniform_sample(samples, vocab_size))
-    probs = log_uniform_probs(vocab_size)[drawn]
-    log_inclusion = torch.log(-torch.expm1(samples * torch.log1p(-probs))).float().to(targets.device)
-    drawn = drawn.to(targets.device)
-    # One look-up for targets and sample: the gradient of each look-up has the size of the whole matrix.
-    ids = torch.cat([targets, drawn])
-    rows, biases = F.embedding(ids, weight), bias[ids]
-    steps = len(targets)
-    true_logits = (outputs.float() * rows[:steps]).sum(dim=-1) + biases[:steps]
-    logits = F.linear(outputs, rows[steps:], biases[steps:]).float() - log_inclusion
-    logits = logits.masked_fill(targets[:, None] == drawn, -math.inf)
-    return (torch.logsumexp(torch.cat([true_logits[:, None], logits], dim=1), dim=1) - true_logits).mean()
+    vocab_size, device = len(weight), targets.device
+    samples = min(samples, vocab_size)
+    frequent = samples // 2
+    drawn = frequent + torch.randperm(vocab_size - frequent)[: samples - frequent].to(device)
+    column = torch.full((vocab_size,), -1, device=device)
+    column[:frequent] = torch.arange(frequent, device=device)
+    column[drawn] = torch.arange(frequent, samples, device=device)
+    missing = torch.unique(targets[column[targets] < 0])
+    column[missing] = torch.arange(samples, samples + len(missing), device=device)
+    ids = torch.cat([torch.arange(frequent, device=device), drawn, missing])
+    # A drawn word stands for several. The target itself is exact, and words that are only targets of other time steps
+    # are no part of the sum.
+    log_times = torch.zeros(len(ids), device=device)
+    log_times[frequent:samples] = math.log((vocab_size - frequent) / (samples - frequent))
+    log_times[samples:] = -math.inf
+    places = column[targets]
+    added = log_times.repeat(len(targets), 1)
+    added[torch.arange(len(targets), device=device), places] = 0
+    logits = F.linear(outputs, F.embedding(ids, weight), bias[ids]).float() + added
+    return F.cross_entropy(logits, places)
 
 
 def nce_loss(

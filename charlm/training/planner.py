@@ -5,7 +5,7 @@ Three numbers decide:
     N   number of tokens of the training text
     D   number of tokens that the training can process, including repeated readings; if time limits the training, it
         follows from a few timed updates
-    P   number of weights that each token is multiplied with
+    P   number of weights of the layers and of the decoder
 
 A token costs about 6 P operations, so that the same time buys either more weights or more tokens. The formulas and
 constants are in `charlm.training.recipe`.
@@ -25,14 +25,12 @@ from charlm.training.recipe import (
     DEFAULT_MAX_MINUTES,
     DEFAULT_PATIENCE,
     DEFAULT_STEPS,
-    LARGE_VOCABULARY,
     MAX_ITEM_CHARS,
     MAX_ITEM_WORDS,
     MAX_ITEMS,
     MIN_ITEMS,
     SHORT_TEXT,
     SHORT_TEXT_SHAPE,
-    SOFTMAX_SAMPLES,
     UPDATE_TIME_SHARE,
     WORD_BATCH_SIZE,
     WORD_SCALING,
@@ -40,6 +38,7 @@ from charlm.training.recipe import (
     Dropouts,
     ScalingRule,
     default_batch_size,
+    default_softmax_samples,
     dropouts,
     effective_tokens,
     peak_learning_rate,
@@ -238,7 +237,12 @@ class _Proposal:
 
     @property
     def num_weights(self) -> int:
-        """P, the number of weights that each token is multiplied with."""
+        """P, the number of weights of the layers and of the decoder."""
+        return weights_per_token(self.model)
+
+    @property
+    def num_multiplied(self) -> int:
+        """Number of weights that each token is multiplied with during training, on which the time depends."""
         return weights_per_token(self.model, self.train.softmax_samples or 0)
 
     @property
@@ -311,7 +315,7 @@ def _largest_that_fits(shapes: Sequence[tuple[int, int]], task: _Task, tokens: f
     proposals = [_propose(task, shape, tokens) for shape in shapes]
     found = proposals[0]
     for proposal in proposals:
-        affordable = tokens if timed.train.minutes is None else tokens * timed.num_weights / proposal.num_weights
+        affordable = tokens if timed.train.minutes is None else tokens * timed.num_multiplied / proposal.num_multiplied
         needed = tokens_needed(task.scaling, proposal.model.num_layers, proposal.num_weights)
         if effective_tokens(affordable, task.num_tokens) >= needed:
             found = proposal
@@ -352,7 +356,7 @@ def _propose_training(task: _Task, shape: tuple[int, int], tokens: float) -> Tra
         decay = weight_decay(rate, task.num_tokens / (batch_size * task.mean_tokens(seq_len)))
     return TrainConfig.pick(
         {
-            "softmax_samples": SOFTMAX_SAMPLES if task.words and task.vocab_size > LARGE_VOCABULARY else None,
+            "softmax_samples": default_softmax_samples(task.vocab_size, words=task.words),
             "weight_decay": decay,
             **given,
             "learning_rate": rate,
@@ -386,7 +390,7 @@ def _propose_batch(task: _Task, tokens: float) -> tuple[int, int]:
 
 
 def weights_per_token(config: ModelConfig, samples: int = 0) -> int:
-    """Return P, the number of weights that each token is multiplied with: those of the layers and of the decoder.
+    """Return the number of weights of the layers and of the decoder that each token is multiplied with.
 
     Args:
         config: Shape of the model.

@@ -45,6 +45,23 @@ def test_the_estimated_sum_over_all_words_is_unbiased() -> None:
     torch.testing.assert_close(sums / draws, truth, rtol=0.1, atol=0)
 
 
+def test_words_that_are_only_targets_of_other_time_steps_are_no_part_of_the_sum() -> None:
+    """All logits are 0. Of 10 words, the 4 most frequent ones are exact, and 4 of the other 6 are drawn."""
+    outputs, _, weight, bias = tensors(10, steps=6)
+    weight, bias = weight.detach(), torch.zeros(10)
+    outputs = torch.zeros_like(outputs)  # all logits are 0
+    targets = torch.tensor([0, 4, 5, 6, 8, 9])
+    losses = {
+        round(math.exp(float(sampled_softmax_loss(outputs[[step]], targets[[step]], weight, bias, samples=8))), 4)
+        for step in range(6)
+        for _ in range(9)
+    }
+    frequent, not_drawn, drawn = 4 + 4 * 1.5, 4 + 1 + 4 * 1.5, 4 + 1 + 3 * 1.5
+    assert losses == {frequent, not_drawn, drawn}
+    together = float(sampled_softmax_loss(outputs, targets, weight, bias, samples=8))
+    assert math.log(9.5) <= together <= math.log(11)
+
+
 def test_estimates_differ_and_are_near_the_exact_loss() -> None:
     parts = tensors(20_000)
     full = float(full_loss(*parts).detach())
