@@ -1,6 +1,7 @@
 """House style that a machine can check; ruff checks complexity and numbers of parameters."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +33,13 @@ UNUSUAL = re.compile(
 QUESTION = re.compile(r"(What|Where|How|Whether)\b")
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -65,7 +71,6 @@ def test_prose_uses_technical_english(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_docstrings_state_instead_of_asking(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef
-    docs = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
+    docs = [ast.get_docstring(node) or "" for node in ast.walk(parsed(path)) if isinstance(node, kinds)]
     assert [doc.splitlines()[0] for doc in docs if QUESTION.match(doc)] == []

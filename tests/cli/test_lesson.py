@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from click.testing import CliRunner, Result
 
 import charlm.lessons
 from charlm.cli import main
-from charlm.lessons import LESSONS
+from charlm.lessons import LESSONS, LessonOptions, Say
 
 LESSON_FOLDER = Path(charlm.lessons.__path__[0])
 
@@ -125,32 +124,32 @@ def test_plot_without_matplotlib_names_the_package_to_install(monkeypatch: pytes
     assert done.stderr == "Error: --plot needs matplotlib: pip install matplotlib\n"
 
 
-def threads_of(*arguments: str) -> tuple[int, dict[str, str]]:
-    """Run a lesson in another process; return PyTorch's number of threads and the environment."""
+def test_lesson_uses_one_thread_unless_told_otherwise_and_no_thread_spins() -> None:
     code = (
-        "import json, os, sys\nfrom charlm.cli import main\n"
-        "try:\n    main(['lesson', *sys.argv[1:]])\nexcept SystemExit as end:\n    assert not end.code\n"
-        "import torch\nprint(json.dumps([torch.get_num_threads(), dict(os.environ)]))"
+        "import json, os\nfrom charlm.cli import main\nthreads = []\n"
+        "for options in [], ['--threads', '3']:\n"
+        "    try:\n        main(['lesson', 'loss', *options])\n"
+        "    except SystemExit as end:\n        assert not end.code\n"
+        "    import torch\n    threads.append(torch.get_num_threads())\n"
+        "print(json.dumps([threads, int(os.environ['GOMP_SPINCOUNT'])]))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "GOMP"))}
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, check=True, env=environment)
-    threads, variables = json.loads(done.stdout.splitlines()[-1])
-    return threads, variables
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    threads, spins = json.loads(done.stdout.splitlines()[-1])
+    assert threads == [1, 3]
+    assert spins < 10_000
 
 
-def test_lesson_uses_one_thread_unless_told_otherwise_and_no_thread_spins() -> None:
-    threads, variables = threads_of("loss")
-    assert threads == 1
-    assert int(variables["GOMP_SPINCOUNT"]) < 10_000
-    assert threads_of("loss", "--threads", "3")[0] == 3
+def test_status_of_a_lesson_is_shown_on_a_terminal_between_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(say: Say, options: LessonOptions) -> dict[str, object]:
+        say("before")
+        say.status("batch 1 of 2")
+        say("after")
+        return {}
 
-
-@pytest.mark.parametrize("name", ["series", "digits"])
-def test_status_of_a_lesson_is_shown_on_a_terminal_between_its_lines(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
     shown: list[str] = []
+    monkeypatch.setattr("charlm.lessons.series.run", run)
     monkeypatch.setattr("charlm.cli.status.StatusLine.show_if_due", lambda self, text: shown.append(text))
-    lesson(name, "--quick")
-    assert any(re.search(r"batch \d+ of \d+", text) for text in shown)
+    done = lesson("series")
+    assert done.stdout.splitlines()[:2] == ["before", "after"]
+    assert shown == ["batch 1 of 2"]

@@ -192,9 +192,7 @@ def test_long_line_is_scored_and_printed_as_one_line(charlm: Charlm, model_file:
     long = "To be, \udc80 " * (LONG_LINE // 8)
     path = tmp_path / "t.txt"
     path.write_text(f"first\n{long}\n\nlast", encoding="utf-8", errors="surrogateescape")
-    command = [sys.executable, "-m", "charlm", "score", str(path), "-q", "--format", "nats,text"]
-    stdout = subprocess.run(command, capture_output=True, check=True).stdout
-    rows = stdout.decode("utf-8", "surrogateescape").split("\n")
+    rows = charlm("score", path, "-q", "--format", "nats,text").stdout.split("\n")
     assert [row.partition("\t")[2] for row in rows] == ["first", long, "", "last", ""]
     assert float(rows[1].partition("\t")[0]) == pytest.approx(nats(model_file, long + "\n"), rel=1e-5)
     objects = [json.loads(row) for row in charlm("score", path, "-q", "--json").stdout.splitlines()]

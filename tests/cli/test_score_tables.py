@@ -140,7 +140,7 @@ def test_a_mixture_has_no_entropy(model_file: Path) -> None:
 
 @pytest.mark.parametrize("gap", [" ", "   "])
 def test_words_of_a_long_line_are_whole(model_file: Path, gap: str) -> None:
-    words = ["slings", "and", "arrows"] * (LONG_LINE // 10)
+    words = ["slings", "and", "arrows"] * (LONG_LINE // 17)  # 18 characters or more
     Path("long.txt").write_text(gap.join(words) + " \n", encoding="utf-8")
     rows = [json.loads(row) for row in score("--per-word", "--json", "long.txt").splitlines()]
     assert [row["word"] for row in rows] == [*words, " \n"]

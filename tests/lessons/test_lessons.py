@@ -30,11 +30,11 @@ Output = tuple[list[str], dict[str, Any]]
 """Printed lines and figures of a lesson."""
 
 
-def run_lesson(name: str, **options: Any) -> Output:
+def run_lesson(name: str, statuses: list[str] | None = None, **options: Any) -> Output:
     lines: list[str] = []
+    say = Say(lambda text: lines.extend(text.split("\n")), ([] if statuses is None else statuses).append)
     module = importlib.import_module(f"charlm.lessons.{name}")
-    figures = module.run(Say(lambda text: lines.extend(text.split("\n"))), LessonOptions(quick=True, **options))
-    return lines, figures
+    return lines, module.run(say, LessonOptions(quick=True, **options))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,11 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Output]:
     def run(name: str) -> Output:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path_factory.mktemp(name))
-            lines, figures = run_lesson(name)
+            statuses: list[str] = []
+            lines, figures = run_lesson(name, statuses)
             if "file" in figures:
                 figures = {**figures, "written": Path(figures["file"]).read_text(encoding="utf-8")}
-        return lines, figures
+        return lines, {**figures, "statuses": statuses}
 
     return run
 
@@ -58,6 +59,21 @@ def test_lesson_fits_80_columns_and_tells_what_to_look_at(name: str, lesson: Cal
     lines, _ = lesson(name)
     assert [line for line in lines if len(line) > COLUMNS] == []
     assert any(line.startswith("Look at") or " Look at " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("series", r"batch [\d,]+ of [\d,]+"),
+        ("digits", r"epoch \d+ of \d+, batch \d+ of \d+"),
+        ("skipgram", r"step [\d,]+ of [\d,]+"),
+        ("reviews", r"epoch \d+ of \d+: validation accuracy [\d.]+%"),
+        ("shakespeare", r"training: \d+%, [\d.]+ nats per character"),
+    ],
+)
+def test_a_long_lesson_says_how_far_it_is(name: str, status: str, lesson: Callable[[str], Output]) -> None:
+    _, figures = lesson(name)
+    assert len([text for text in figures["statuses"] if re.fullmatch(status, text)]) > 1
 
 
 @pytest.mark.parametrize("name", LESSONS)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -22,9 +23,10 @@ SECONDS = 600
 """Maximum duration of the processes in seconds, on a busy machine."""
 
 ONE_STEP = """
-import sys
+import os
 from dataclasses import replace
-import torch
+import numpy as np, torch
+from charlm.errors import PeerLostError
 from charlm.training.distributed import joined_workers
 from tests.training.test_trainer import QUICK, make_trainer
 torch.set_num_threads(1)
@@ -32,37 +34,31 @@ with joined_workers(torch.device("cpu")) as workers:
     made = make_trainer(f"rank{workers.rank}", replace(QUICK, steps=3, grad_clip=1e9), workers=workers)
     made.update()
     grads = {name: weight.grad.numpy() for name, weight in made.model.named_parameters()}
-import numpy as np
-np.savez(f"rank{workers.rank}.npz", **grads)
+    np.savez(f"rank{workers.rank}.npz", **grads)
+    if not workers.is_first:
+        os._exit(0)
+    try:
+        workers.all_reduce_max([1.0], torch.device("cpu"))
+    except PeerLostError as error:
+        print(error, flush=True)
+        os._exit(0)
 """
+"""Makes one update in each process. Then the second process ends, and the first one waits for it."""
 
 LAUNCHED = {"RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 """Environment variables that torchrun sets besides WORLD_SIZE."""
 
 
 WAITS_FOREVER = """
-import torch
-from charlm.cli.signals import StopSignals
-from charlm.training.distributed import joined_workers, rank_and_count
+from charlm.training.launch import rank_and_count
 if rank_and_count()[0] == 1:
+    import torch
+    from charlm.cli.signals import StopSignals
+    from charlm.training.distributed import joined_workers
     with StopSignals():
         print("waits", flush=True)
         with joined_workers(torch.device("cpu")):
             pass
-"""
-
-LOSES_ITS_PEER = """
-import os, torch
-from charlm.errors import PeerLostError
-from charlm.training.distributed import joined_workers
-with joined_workers(torch.device("cpu")) as workers:
-    workers.all_reduce_max([1.0], torch.device("cpu"))
-    if not workers.is_first:
-        os._exit(0)
-    try:
-        workers.all_reduce_max([1.0], torch.device("cpu"))
-    except PeerLostError:
-        os._exit(0)
 """
 
 
@@ -97,11 +93,22 @@ def finish(processes: list["subprocess.Popen[str]"]) -> list[tuple[str, str]]:
     return outputs
 
 
-def test_two_processes_have_the_gradient_of_one_with_twice_the_batch() -> None:
-    finish(start_ranks(2, ["-c", ONE_STEP]))
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder in which two processes have written the gradients of `ONE_STEP`, and what the first one printed."""
+    with contextlib.chdir(tmp_path_factory.mktemp("pair")):
+        (printed, _), _ = finish(start_ranks(2, ["-c", ONE_STEP]))
+        return Path.cwd(), printed
+
+
+def test_a_lost_process_is_an_error_in_the_others(pair: tuple[Path, str]) -> None:
+    assert "another process of this training has ended" in pair[1]
+
+
+def test_two_processes_have_the_gradient_of_one_with_twice_the_batch(pair: tuple[Path, str]) -> None:
     alone = make_trainer("alone", replace(QUICK, steps=3, grad_clip=1e9, batch_size=2 * QUICK.batch_size))
     alone.update()
-    ranks = [np.load(f"rank{rank}.npz") for rank in range(2)]
+    ranks = [np.load(pair[0] / f"rank{rank}.npz") for rank in range(2)]
     for name, weight in alone.model.named_parameters():
         assert weight.grad is not None
         for found in ranks:
@@ -122,10 +129,6 @@ def test_a_signal_ends_a_process_that_waits_for_others() -> None:
         waiting.kill()
         waiting.communicate()
     assert waiting.returncode == -signal.SIGTERM
-
-
-def test_a_lost_process_is_an_error_in_the_others() -> None:
-    finish(start_ranks(2, ["-c", LOSES_ITS_PEER]))
 
 
 @pytest.mark.torture
