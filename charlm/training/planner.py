@@ -331,19 +331,20 @@ def _propose_model(task: _Task, shape: tuple[int, int], tokens: float) -> ModelC
     given, (layers, hidden) = task.given, shape
     can_tie = not given.get("freeze_embeddings") and given.get("embedding_dim") in (None, hidden)
     tie = given.get("tie_weights", task.words and can_tie)
-    chosen = Dropouts() if task.is_short else dropouts(tokens / task.num_tokens, words=task.words)
-    return ModelConfig.pick(
-        {
-            "num_layers": layers,
-            "hidden_size": hidden,
-            "embedding_dim": hidden if tie else ModelConfig.embedding_dim,
-            "tie_weights": tie,
-            "skip_connections": layers > 1 and not task.words,
-            **asdict(chosen),
-            **given,
-            "vocab_size": task.vocab_size,
-        }
-    )
+    shape: dict[str, Any] = {
+        "num_layers": layers,
+        "hidden_size": hidden,
+        "embedding_dim": hidden if tie else ModelConfig.embedding_dim,
+        "tie_weights": tie,
+        "skip_connections": layers > 1 and not task.words,
+        **given,
+        "vocab_size": task.vocab_size,
+    }
+    chosen = Dropouts()
+    if not task.is_short:
+        size = weights_per_token(ModelConfig.pick(shape)) / task.num_tokens
+        chosen = dropouts(tokens / task.num_tokens, words=task.words, size=size)
+    return ModelConfig.pick({**asdict(chosen), **shape})
 
 
 def _propose_training(task: _Task, shape: tuple[int, int], tokens: float) -> TrainConfig:

@@ -57,9 +57,16 @@ HALF_DROPOUT_EPOCHS_WORDS = 6.0
 """Number of epochs at which dropout for words is half of `MAX_DROPOUT`. 1 x 256, 8 epochs: 0.21 reaches a perplexity of
 55.7, 0.35 reaches 54.2."""
 
-MIN_DROPOUT_FOR_DROPCONNECT = 0.1
-"""Dropout for characters below which recurrent weights are not dropped, because DropConnect makes an update a tenth
-slower."""
+FULL_DROPOUT_SIZE = 1.5
+"""Number of weights per character of the text from which dropout is that of `HALF_DROPOUT_EPOCHS`. Smaller models can
+memorise less, and have less dropout in proportion. The first 360,000 characters, 16 epochs: 1 x 160 units, 0.4 weights
+per character, reach 1.376 with dropout 0.07, 1.380 with 0.14 and 1.406 with 0.34; 1 x 256 units, 1.0 weights per
+character, 1.354 with 0.14, 1.352 with 0.24 and 1.366 with 0.34."""
+
+MIN_DROPOUT_FOR_DROPCONNECT = 0.2
+"""Dropout for characters below which recurrent weights are not dropped, because DropConnect makes an update a fifth
+slower. 1 x 384, 5.5 epochs, dropout 0.14, beside n-grams: 1.377 with DropConnect 0.05 (two seeds), 1.370 without (three
+seeds)."""
 
 DROPCONNECT_SHARE = 1 / 3
 """DropConnect for characters as a share of dropout, while dropout is moderate. 512 units, 5 to 6 epochs, dropout 0.14:
@@ -78,7 +85,7 @@ REPETITION_SCALE = 15.4
 """R*, the number of repetitions of a text, after the first reading, that are worth anything, in total. Source: arXiv
 2305.16264."""
 
-LAYER_TOKENS_FACTOR = 1.5
+LAYER_TOKENS_FACTOR = 1.8
 """Factor by which each layer above the first raises the number of tokens needed per weight: depth pays later than
 width. 40 seconds: 1 x 384 reaches 1.451, 2 x 224 reaches 1.457 and takes longer."""
 
@@ -168,23 +175,24 @@ CHARACTER_SCALING = ScalingRule(
         *((1, hidden) for hidden in (64, 96, 128, 192, 256, 384, 512)),
         *((2, hidden) for hidden in (384, 512, 640, 768, 1024, 1280, 1536, 2048)),
     ),
-    tokens_per_weight=3,
+    tokens_per_weight=2.5,
     rate_times_units=6,
     max_learning_rate=1.5e-2,
 )
-"""Characters. Size, 2.5 minutes: 384 units reach 1.436, 512 units 1.431. Learning rate, 256 units, Penn Treebank: 0.01,
-0.015 and 0.02 reach 1.176, 1.169 and 1.174."""
+"""Characters. Size, beside n-grams, in the time of 5.5 million characters with 384 units: 384 units reach 1.377, 512
+units 1.364; Python 0.910 and 0.900, Russian 1.260 and 1.256, Penn Treebank 0.985 and 0.989. Learning rate, 256 units,
+Penn Treebank: 0.01, 0.015 and 0.02 reach 1.176, 1.169 and 1.174."""
 
 WORD_SCALING = ScalingRule(
     shapes=((1, 192), (1, 256), (1, 384), (2, 400)),
-    tokens_per_weight=0.4,
+    tokens_per_weight=0.3,
     rate_times_units=3,
     max_learning_rate=1e-2,
 )
 """Words. Most weights of a word model are in its decoder, which has a row for each word. Fewer than 192 units save
 hardly any time, because the softmax over all words takes as long: the plays, one minute, 1 x 64 reaches a perplexity of
-105.9, 1 x 192 reaches 92.7. Learning rate, 1 x 256, Penn Treebank, 2 minutes: 0.004, 0.008 and 0.012 reach 124.5, 114.3
-and 114.8."""
+105.9, 1 x 192 reaches 92.7. Size, Penn Treebank beside n-grams, in the time of 2 minutes: 192, 256 and 384 units reach 102.3, 99.8
+and 98.3. Learning rate, 1 x 256, Penn Treebank, 2 minutes: 0.004, 0.008 and 0.012 reach 124.5, 114.3 and 114.8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +205,10 @@ class Dropouts:
     recurrent_dropout: float = 0.0
 
 
-def dropouts(epochs: float, *, words: bool) -> Dropouts:
+def dropouts(epochs: float, *, words: bool, size: float = math.inf) -> Dropouts:
     """Return the dropout for a training of some epochs: MAX_DROPOUT * (1 - 2 ** (-epochs / HALF_DROPOUT_EPOCHS)).
+
+    For characters, it is reduced by the factor size / FULL_DROPOUT_SIZE if that is below 1.
 
     Inputs are not dropped for characters, neither whole tokens nor components of the embeddings: a missing character
     cannot be guessed. Shares are rounded to two digits.
@@ -206,14 +216,17 @@ def dropouts(epochs: float, *, words: bool) -> Dropouts:
     Args:
         epochs: Number of passes over the text.
         words: Whether the tokens are words.
+        size: P / N, number of weights per token of the text.
 
     Source:
         The proportions for words: AWD-LSTM, arXiv 1708.02182, which uses half of everything in hundreds of epochs.
     """
     half_epochs = HALF_DROPOUT_EPOCHS_WORDS if words else HALF_DROPOUT_EPOCHS
-    share = round(MAX_DROPOUT * (1 - 2 ** (-epochs / half_epochs)), 2) if epochs >= MIN_DROPOUT_EPOCHS else 0.0
+    share = MAX_DROPOUT * (1 - 2 ** (-epochs / half_epochs)) if epochs >= MIN_DROPOUT_EPOCHS else 0.0
     if not words:
+        share = round(share * min(1.0, size / FULL_DROPOUT_SIZE), 2)
         return Dropouts(dropout=share, recurrent_dropout=_character_dropconnect(share))
+    share = round(share, 2)
     return Dropouts(
         dropout=share,
         input_dropout=share,

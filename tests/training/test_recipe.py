@@ -31,8 +31,14 @@ def test_repeated_tokens_are_worth_less_and_less() -> None:
 def test_nothing_is_dropped_in_two_epochs_and_recurrent_weights_are_dropped_later_than_outputs() -> None:
     found = [dropouts(epochs, words=False) for epochs in (1.9, 2.3, 6.0, 17.0, 1000.0)]
     assert [share.dropout for share in found] == [0, 0.06, 0.15, 0.31, 0.5]
-    assert [share.recurrent_dropout for share in found] == [0, 0, 0.05, 0.11, 0.3]
+    assert [share.recurrent_dropout for share in found] == [0, 0, 0, 0.11, 0.3]
     assert all(share.input_dropout == share.token_dropout == 0 for share in found)
+
+
+def test_models_that_are_small_beside_their_text_have_less_dropout() -> None:
+    found = [dropouts(16.0, words=False, size=size).dropout for size in (0.1, 0.45, 1.0, 1.5, 5.0)]
+    assert found == [0.02, 0.09, 0.2, 0.3, 0.3]
+    assert dropouts(16.0, words=True, size=0.1) == dropouts(16.0, words=True)
 
 
 def test_words_have_the_dropout_proportions_of_awd_lstm() -> None:
