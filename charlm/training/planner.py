@@ -331,7 +331,7 @@ def _propose_model(task: _Task, shape: tuple[int, int], tokens: float) -> ModelC
     given, (layers, hidden) = task.given, shape
     can_tie = not given.get("freeze_embeddings") and given.get("embedding_dim") in (None, hidden)
     tie = given.get("tie_weights", task.words and can_tie)
-    shape: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "num_layers": layers,
         "hidden_size": hidden,
         "embedding_dim": hidden if tie else ModelConfig.embedding_dim,
@@ -342,9 +342,9 @@ def _propose_model(task: _Task, shape: tuple[int, int], tokens: float) -> ModelC
     }
     chosen = Dropouts()
     if not task.is_short:
-        size = weights_per_token(ModelConfig.pick(shape)) / task.num_tokens
+        size = weights_per_token(ModelConfig.pick(settings)) / task.num_tokens
         chosen = dropouts(tokens / task.num_tokens, words=task.words, size=size)
-    return ModelConfig.pick({**asdict(chosen), **shape})
+    return ModelConfig.pick({**asdict(chosen), **settings})
 
 
 def _propose_training(task: _Task, shape: tuple[int, int], tokens: float) -> TrainConfig:

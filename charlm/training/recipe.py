@@ -191,8 +191,9 @@ WORD_SCALING = ScalingRule(
 )
 """Words. Most weights of a word model are in its decoder, which has a row for each word. Fewer than 192 units save
 hardly any time, because the softmax over all words takes as long: the plays, one minute, 1 x 64 reaches a perplexity of
-105.9, 1 x 192 reaches 92.7. Size, Penn Treebank beside n-grams, in the time of 2 minutes: 192, 256 and 384 units reach 102.3, 99.8
-and 98.3. Learning rate, 1 x 256, Penn Treebank, 2 minutes: 0.004, 0.008 and 0.012 reach 124.5, 114.3 and 114.8."""
+105.9, 1 x 192 reaches 92.7. Size, Penn Treebank beside n-grams, in the time of 2 minutes: 192, 256 and 384 units reach
+102.3, 99.8 and 98.3. Learning rate, 1 x 256, Penn Treebank, 2 minutes: 0.004, 0.008 and 0.012 reach 124.5, 114.3 and
+114.8."""
 
 
 @dataclass(frozen=True, kw_only=True)
