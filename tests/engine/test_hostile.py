@@ -36,7 +36,7 @@ from tests.engine.test_spelling import word_checkpoint
 
 Tally = Callable[[str], None]
 
-FEW, MANY = 300, 10_000
+FEW, MANY = 150, 10_000
 cases = pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.torture)])
 
 MAX_MEGABYTES = 400

@@ -33,8 +33,8 @@ def sentence() -> str:
     return " ".join(words).capitalize() + "."
 
 
-def prose() -> str:
-    return " ".join(sentence() for _ in range(600))
+def prose(sentences: int = 600) -> str:
+    return " ".join(sentence() for _ in range(sentences))
 
 
 def title() -> str:
@@ -44,7 +44,7 @@ def title() -> str:
 
 def json_object() -> str:
     return json.dumps(
-        {"name": word(), "tags": [word(), word()], "age": random_numbers.randint(1, 99), "text": prose()[:90]}
+        {"name": word(), "tags": [word(), word()], "age": random_numbers.randint(1, 99), "text": prose(3)[:90]}
     )
 
 
