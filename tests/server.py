@@ -100,6 +100,20 @@ class Server:
         with self.start(arguments, **options) as running:
             return running.wait()
 
+    def run_on_terminal(self, arguments: str | Sequence[str]) -> str:
+        """Run a command line with a terminal as standard output, and return what it writes there."""
+        ours, theirs = os.openpty()
+        with self.start(arguments, stdout=os.ttyname(theirs)) as running:
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):  # the end of a pseudo-terminal
+                while block := os.read(ours, 1 << 16):
+                    shown += block
+            os.close(ours)
+            done = running.wait()
+        assert done.returncode == 0, done.stderr
+        return shown.decode()
+
     @contextlib.contextmanager
     def start(
         self,
@@ -166,7 +180,7 @@ def opened(path: str, flags: int) -> Iterator[int | None]:
         reader, stream = os.pipe()
         os.close(reader)
     else:
-        stream = os.open(path, flags)
+        stream = os.open(path, flags | os.O_NOCTTY)
     try:
         yield stream
     finally:

@@ -1,7 +1,5 @@
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from click.testing import CliRunner
 from charlm.cli import main
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from charlm.text.tokenizer import CharTokenizer
-from tests.conftest import make_checkpoint, make_mixture, make_ngram_model
+from tests.conftest import Charlm, make_checkpoint, make_mixture, make_ngram_model
 
 METADATA = {"charlm": "0.1.0", "corpus": {"name": "x\x1b[2J\x9b31m", "sources": ["a", "b"], "characters": 12345}}
 
@@ -74,14 +72,10 @@ def test_info_in_a_pipe_has_one_unchanged_line_per_fact() -> None:
 @pytest.mark.parametrize(
     "command", [["info"], ["info", "--json"], ["info", "--card"], ["next", "--top", "99"], ["next", "--json"]]
 )
-def test_control_sequences_in_a_model_file_are_escaped(command: list[str], hostile_file: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "charlm", *command, "-m", str(hostile_file)],
-        capture_output=True,
-        check=False,
-    )
+def test_control_sequences_in_a_model_file_are_escaped(command: list[str], hostile_file: Path, charlm: Charlm) -> None:
+    done = charlm(*command, "-m", hostile_file)
     assert done.returncode == 0, done.stderr
-    text = done.stdout.decode("utf-8")
+    text = done.stdout
     assert all(char.isprintable() or char in "\n\t" for char in text)
     if command == ["info"]:
         assert r"strange\x1b]0;title\x07.safetensors" in text.replace("\n", "")

@@ -1,5 +1,4 @@
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -265,21 +264,13 @@ def test_variables_of_torchrun_that_are_not_complete_are_an_error(
 
 
 @pytest.mark.parametrize("command", ["sample -n 40 --seed 1 --temp 5 -m hostile", "score -m hostile hostile.txt"])
-def test_a_terminal_gets_printable_characters_and_a_pipe_the_text_unchanged(command: str) -> None:
+def test_a_terminal_gets_printable_characters_and_a_file_the_text_unchanged(command: str, server: Server) -> None:
     text = "\x1b[36m\x1b]0;title\x07"
     save_checkpoint(Path("checkpoints/hostile/model.safetensors"), make_checkpoint(text)[1])
     Path("hostile.txt").write_text(f"{text}\n", encoding="utf-8")
-    arguments = [sys.executable, "-m", "charlm", *command.split()]
-    piped = subprocess.run(arguments, capture_output=True, encoding="utf-8", check=True).stdout
-    assert "\x1b" in piped
-    ours, theirs = os.openpty()
-    with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.DEVNULL):
-        os.close(theirs)
-        shown = b""
-        with contextlib.suppress(OSError):  # the end of a pseudo-terminal
-            while block := os.read(ours, 1024):
-                shown += block
-    os.close(ours)
-    assert b"\x1b" not in shown
-    assert b"\x07" not in shown
-    assert shown.decode().replace("\r\n", "\n") == piped.replace("\x1b", r"\x1b").replace("\x07", r"\x07")
+    written = server.run(command).stdout
+    assert "\x1b" in written
+    shown = server.run_on_terminal(command)
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert shown.replace("\r\n", "\n") == written.replace("\x1b", r"\x1b").replace("\x07", r"\x07")

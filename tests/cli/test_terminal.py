@@ -1,8 +1,5 @@
 """Text from models and files reaches a terminal as printable characters only."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,30 +7,9 @@ import pytest
 from charlm.cli.heatmap import _num_columns, visible
 from charlm.engine.checkpoint import save_checkpoint
 from tests.conftest import make_checkpoint
+from tests.server import Server
 
 HOSTILE = "ab\x1b[2J\x9b\u202e\x7f\n"
-
-
-def on_terminal(*arguments: str) -> str:
-    """Run the real command line with a terminal as standard output, and return what it writes there."""
-    reader, writer = os.openpty()
-    command = [sys.executable, "-m", "charlm", *arguments]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE) as process:
-        os.close(writer)
-        data = b""
-        while True:
-            try:
-                block = os.read(reader, 65536)
-            except OSError:  # the other end is closed
-                break
-            if not block:
-                break
-            data += block
-        assert process.stderr is not None
-        messages = process.stderr.read()
-    os.close(reader)
-    assert process.returncode == 0, messages
-    return data.decode()
 
 
 @pytest.mark.parametrize(
@@ -50,10 +26,10 @@ def on_terminal(*arguments: str) -> str:
     ],
     ids=" ".join,
 )
-def test_no_escape_sequence_reaches_a_terminal(arguments: list[str]) -> None:
+def test_no_escape_sequence_reaches_a_terminal(arguments: list[str], server: Server) -> None:
     Path("hostile.txt").write_text(HOSTILE * 3, encoding="utf-8")
     save_checkpoint(Path("checkpoints/hostile/model.safetensors"), make_checkpoint(HOSTILE)[1])
-    shown = on_terminal(*arguments)
+    shown = server.run_on_terminal(arguments)
     assert shown
     assert all(char.isprintable() or char in "\r\n\t" for char in shown)
 
