@@ -30,7 +30,7 @@ class Surprisal(NamedTuple):
         >>> import charlm
         >>> first, *_ = charlm.load("shakespeare").surprisals("To be")
         >>> first.text, round(first.bits, 1), first.unknown
-        ('T', 3.2, False)
+        ('T', 3.1, False)
     """
 
     text: str
@@ -53,7 +53,7 @@ class Surprisals(list[Surprisal]):
         >>> import charlm
         >>> tokens = charlm.load("shakespeare").surprisals("To be")
         >>> tokens.bits.round().tolist(), tokens.entropy.round().tolist(), tokens.start.tolist()
-        ([3.0, 3.0, 0.0, 3.0, 1.0], [5.0, 2.0, 1.0, 4.0, 2.0], [0, 1, 2, 3, 4])
+        ([3.0, 3.0, 0.0, 4.0, 0.0], [5.0, 2.0, 1.0, 4.0, 2.0], [0, 1, 2, 3, 4])
     """
 
     def __init__(self, parts: Iterable[Surprisal], entropy: npt.ArrayLike | None = None) -> None:
