@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from tests.fork_client import send
+from tests.fork_client import WITH_PYTORCH, send
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,15 +80,15 @@ class Server:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._address = str(Path(self._folder.name, "socket"))
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self._address)
-            listener.listen()
-            command = [sys.executable, "-X", "utf8", "-W", "error", "-m", "tests.fork_server", str(listener.fileno())]
+        with socket.socket(socket.AF_UNIX) as light, socket.socket(socket.AF_UNIX) as other:
+            for listener, end in ((light, ""), (other, WITH_PYTORCH)):
+                listener.bind(self._address + end)
+                listener.listen()
+            numbers = light.fileno(), other.fileno()
+            command = [sys.executable, "-X", "utf8", "-W", "error", "-m", "tests.fork_server", *map(str, numbers)]
             paths = [str(ROOT), *filter(None, [ENVIRONMENT.get("PYTHONPATH")])]
             environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], env=environment
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=numbers, env=environment)
 
     @property
     def program(self) -> list[str]:
