@@ -69,7 +69,9 @@ def sampled_softmax_loss(outputs: Tensor, targets: Tensor, weight: Tensor, bias:
     column = torch.full((vocab_size,), -1, device=device)
     column[:frequent] = torch.arange(frequent, device=device)
     column[drawn] = torch.arange(frequent, samples, device=device)
-    missing = torch.unique(targets[column[targets] < 0])
+    is_target = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+    is_target[targets] = True
+    missing = torch.nonzero(is_target & (column < 0)).flatten()
     column[missing] = torch.arange(samples, samples + len(missing), device=device)
     ids = torch.cat([torch.arange(frequent, device=device), drawn, missing])
     # A drawn word stands for several. The target itself is exact, and words that are only targets of other time steps
