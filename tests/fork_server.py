@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import resource
 import select
 import signal
@@ -20,25 +21,20 @@ import sys
 import traceback
 from typing import Any
 
-from charlm.cli import COMMANDS, main
-
-IMPORTED = (*(f"charlm.cli.{name}" for name in (*COMMANDS, "progress", "score_views")), "matplotlib.figure")
-"""Modules that commands import when they need them."""
-
-WITH_PYTORCH = ("charlm.training.resumption", "charlm.training.trainer")
-"""More such modules, which import PyTorch."""
+from charlm.cli import main
 
 
-def load(modules: tuple[str, ...]) -> None:
-    """Import modules, for all processes that are forked from now on."""
-    for module in modules:
-        importlib.import_module(module)
+def load(*packages: str) -> None:
+    """Import all modules of packages, for all processes that are forked from now on."""
+    for package in packages:
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+            importlib.import_module(module.name)
     gc.freeze()
 
 
 def load_pytorch() -> None:
     """Import PyTorch and what uses it."""
-    load(WITH_PYTORCH)
+    load("charlm.training", "charlm.lessons")
     import torch
 
     torch.set_num_threads(1)
@@ -128,7 +124,8 @@ def limit(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    load(IMPORTED)
+    importlib.import_module("matplotlib.figure")
+    load("charlm.text", "charlm.engine", "charlm.cli")
     assert "torch" not in sys.modules
     light, other = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
     served, unused = light, other
