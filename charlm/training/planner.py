@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.config import ModelConfig, TrainConfig
 from charlm.engine.checkpoint import tensor_shapes
-from charlm.errors import ConfigError
+from charlm.errors import ConfigError, Note
 from charlm.training.recipe import (
     CHARACTER_SCALING,
     DEFAULT_MAX_EPOCHS,
@@ -145,20 +145,29 @@ def plan(
     )
 
 
-def check_time(planned: Plan, machine: "Machine") -> None:
-    """Refuse a time limit that leaves no time for a few updates after the start-up.
+def check_time(planned: Plan, machine: "Machine") -> tuple[str, ...]:
+    """Return a note if the start-up has left less time than `MIN_UPDATES` updates need.
+
+    The training makes these updates all the same, and exceeds its limit.
 
     Raises:
-        ConfigError: If it does.
+        ConfigError: If the whole time limit would be too short for these updates.
     """
     config = planned.train
     if config.minutes is None:
-        return
+        return ()
     used = machine.seconds_used()
     tokens = MIN_UPDATES * config.batch_size * config.seq_len * machine.workers.count
-    needed = used + tokens / planned.throughput.tokens_per_second
+    needed = tokens / planned.throughput.tokens_per_second
     if 60 * config.minutes < needed:
-        raise too_short(config.minutes, f", because the start-up took {used:.1f} seconds", needed)
+        raise too_short(config.minutes, f" for {MIN_UPDATES} updates", used + needed)
+    if 60 * config.minutes >= used + needed:
+        return ()
+    message = (
+        f"`minutes` {config.minutes:g}: the start-up took {used:.1f} seconds, so that the network is trained for only "
+        f"{MIN_UPDATES} updates; for more, set it to at least {_enough(used + needed)}"
+    )
+    return (Note(message, fields=["minutes"]),)
 
 
 def too_short(minutes: float, reason: str, needed: float) -> ConfigError:
@@ -169,11 +178,14 @@ def too_short(minutes: float, reason: str, needed: float) -> ConfigError:
         reason: End of the sentence "too short".
         needed: Seconds that are certainly needed.
     """
-    enough = math.ceil(10 * TIME_MARGIN * needed / 60) / 10  # with one decimal digit
-    return ConfigError(
-        f"`minutes` {minutes:g}: too short{reason}; set it to at least {enough:g} minutes ({60 * enough:g} seconds)",
-        fields=["minutes"],
-    )
+    message = f"`minutes` {minutes:g}: too short{reason}; set it to at least {_enough(needed)}"
+    return ConfigError(message, fields=["minutes"])
+
+
+def _enough(needed: float) -> str:
+    """Return a time limit that is surely long enough, with one decimal digit, from the seconds that are needed."""
+    minutes = math.ceil(10 * TIME_MARGIN * needed / 60) / 10
+    return f"{minutes:g} minutes ({60 * minutes:g} seconds)"
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def prepare_new(
         machine = stack.enter_context(open_machine(request.hardware))
         announce("timing some updates to choose the settings")
         planned = _make_plan(settings, dataset, vectors, pretrained, machine, has_ngrams=has_ngrams)
-        check_time(planned, machine)
+        planned = replace(planned, notes=(*planned.notes, *check_time(planned, machine)))
         initial = _initial_weights(pretrained, vectors, dataset, planned.train.seed)
 
         run, text_notes, described = Run(Path()), [], (*sources.notes(), *dataset.notes())

@@ -86,13 +86,24 @@ def test_time_that_is_too_short_for_an_update_is_an_error_and_leaves_no_run(
     assert done.exit_code == 2
     error = done.stderr.splitlines()[-1]
     found = re.fullmatch(
-        rf"Error: {option} {value}: too short, because the start-up took .* seconds; set it to at least (.+) minutes "
-        r"\((.+) seconds\)",
-        error,
+        rf"Error: {option} {value}: too short for 5 updates; set it to at least (.+) minutes \((.+) seconds\)", error
     )
     assert found, error
     assert float(found[1]) * 60 == pytest.approx(float(found[2]))
     assert not Path("checkpoints").exists()
+
+
+def test_a_training_whose_start_up_takes_its_time_has_few_updates_and_says_so(
+    verse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.monotonic
+    with monkeypatch.context() as patch:
+        patch.setattr("charlm.cli.train.time", SimpleNamespace(monotonic=lambda: real() - 10))
+        done = invoke("train", verse, "--time", "2s", *TINY)
+    assert (done.exit_code, done.stdout) == (0, "checkpoints/verse/model.safetensors\n")
+    assert "Note: --time 2s: the start-up took 10" in done.stderr
+    assert load_checkpoint(Path(done.stdout.strip())).metadata["metrics"]["step"] <= 5
+    assert load_checkpoint(Path("checkpoints/verse/last.safetensors")).metadata["resume"]["step"] == 5
 
 
 def test_training_that_is_stopped_before_its_first_update_prints_no_model(
