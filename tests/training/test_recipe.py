@@ -38,7 +38,7 @@ def test_nothing_is_dropped_in_two_epochs_and_recurrent_weights_are_dropped_late
 def test_models_that_are_small_beside_their_text_have_less_dropout() -> None:
     found = [dropouts(16.0, words=False, size=size).dropout for size in (0.1, 0.45, 1.0, 1.5, 5.0)]
     assert found == [0.02, 0.09, 0.2, 0.3, 0.3]
-    assert dropouts(16.0, words=True, size=0.1) == dropouts(16.0, words=True)
+    assert [dropouts(6.0, words=True, size=size).dropout for size in (4.5, 9.0, 20.0)] == [0.12, 0.25, 0.25]
 
 
 def test_words_have_the_dropout_proportions_of_awd_lstm() -> None:
