@@ -73,8 +73,8 @@ slower. 1 x 384, 5.5 epochs, dropout 0.14, beside n-grams: 1.377 with DropConnec
 seeds)."""
 
 DROPCONNECT_SHARE = 1 / 3
-"""DropConnect for characters as a share of dropout, while dropout is moderate. 512 units, 5 to 6 epochs, dropout 0.14:
-1.451 without DropConnect, 1.433 with 0.05."""
+"""DropConnect for characters as a share of dropout, while dropout is moderate. A network alone of 512 units, 5 to 6
+epochs, dropout 0.14: 1.451 without DropConnect, 1.433 with 0.05."""
 
 DROPCONNECT_DISTANCE = 0.2
 """Maximum difference between dropout and DropConnect for characters; it applies if dropout is above 0.3."""
@@ -329,6 +329,7 @@ def _rate_text(scaling: ScalingRule) -> str:
 _SHORT_TEXTS = f"texts below {SHORT_TEXT:,} tokens"
 _LONG_TEXTS = f"texts of {SHORT_TEXT:,} tokens or more"
 _NO_LENGTH = "no limit; if no training length is given:"
+_MORE_DROPOUT = "more with more epochs and larger models"
 _MAX_DROPOUTS = dropouts(math.inf, words=False)
 _MAX_WORD_DROPOUTS = dropouts(math.inf, words=True)
 
@@ -347,10 +348,10 @@ AUTOMATIC = {
     "skip_connections": "on for characters with several layers, else off",
     "tie_weights": "on for words, unless the embeddings are frozen or their size differs from the number of units; off "
     "for characters",
-    "dropout": f"0 to {_MAX_DROPOUTS.dropout:g}, more with more epochs; 0 for {_SHORT_TEXTS}",
-    "input_dropout": f"0 to {_MAX_WORD_DROPOUTS.input_dropout:g} for words, more with more epochs; 0 for characters",
-    "token_dropout": f"0 to {_MAX_WORD_DROPOUTS.token_dropout:g} for words, more with more epochs; 0 for characters",
-    "recurrent_dropout": f"0 to {_MAX_DROPOUTS.recurrent_dropout:g}, more with more epochs; "
+    "dropout": f"0 to {_MAX_DROPOUTS.dropout:g}, {_MORE_DROPOUT}; 0 for {_SHORT_TEXTS}",
+    "input_dropout": f"0 to {_MAX_WORD_DROPOUTS.input_dropout:g} for words, {_MORE_DROPOUT}; 0 for characters",
+    "token_dropout": f"0 to {_MAX_WORD_DROPOUTS.token_dropout:g} for words, {_MORE_DROPOUT}; 0 for characters",
+    "recurrent_dropout": f"0 to {_MAX_DROPOUTS.recurrent_dropout:g}, {_MORE_DROPOUT}; "
     f"0 to {_MAX_WORD_DROPOUTS.recurrent_dropout:g} for words; 0 for {_SHORT_TEXTS}",
     "ngram": f"on for {_LONG_TEXTS} with a validation text",
     "ngram_order": "up to 10 characters or 5 words, as long as the validation loss of the n-grams falls",
