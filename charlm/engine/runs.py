@@ -358,10 +358,8 @@ def list_runs() -> list[Run]:
 
 
 def included_models() -> list[str]:
-    """Return the names of the models that come with charlm."""
-    with suppress(OSError):
-        return sorted(folder.name for folder in INCLUDED_MODELS.iterdir() if os.path.isfile(folder / MODEL_FILE))
-    return []
+    """Return the names of the models that come with charlm. In a clone, their folder also has the runs of the user."""
+    return [DEFAULT_MODEL] if os.path.isfile(INCLUDED_MODELS / DEFAULT_MODEL / MODEL_FILE) else []
 
 
 def find_model(spec: str | None) -> Path:
