@@ -39,7 +39,7 @@ class NextToken(NamedTuple):
     Example:
         >>> (best,) = charlm.load("shakespeare").next_tokens("To be, or not to b", top=1)
         >>> best.token, round(best.probability, 2)
-        ('e', 0.79)
+        ('e', 0.83)
     """
 
     token: str
@@ -255,7 +255,7 @@ class Model:
         Example:
             >>> score = charlm.load("shakespeare").score("To be, or not to be")
             >>> round(score.bits_per_char, 2), score.num_unknown
-            (1.94, 0)
+            (1.92, 0)
         """
         return score_text(self._predictor(adapt=adapt), text)
 
@@ -275,7 +275,7 @@ class Model:
         Example:
             >>> model = charlm.load("shakespeare")
             >>> [(word.text, round(word.bits, 1)) for word in model.surprisals("To be or not", unit="word")]
-            [('To', 5.9), (' be', 4.4), (' or', 10.1), (' not', 6.6)]
+            [('To', 5.8), (' be', 4.4), (' or', 10.1), (' not', 6.4)]
         """
         return surprisals_of(self._predictor(adapt=adapt), text, unit)
 
@@ -291,7 +291,7 @@ class Model:
             >>> model = charlm.load("shakespeare")
             >>> best, second = model.next_tokens("To be, or not to b", top=2)
             >>> best.token, round(best.probability, 2)
-            ('e', 0.79)
+            ('e', 0.83)
         """
         return [NextToken(*entry) for entry in next_tokens(self._predictor(adapt=adapt), prompt)[: max(0, top)]]
 

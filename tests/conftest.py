@@ -13,6 +13,7 @@ import torch
 
 from charlm.config import NGRAM_CELL, ModelConfig
 from charlm.engine.checkpoint import Checkpoint, NGramPart, save_checkpoint
+from charlm.engine.gate import Gate
 from charlm.engine.kneser_ney import estimate
 from charlm.text.tokenizer import CharTokenizer, Tokenizer
 from charlm.training.network import LanguageModel
@@ -94,17 +95,26 @@ def make_checkpoint(text: str = VERSE, **config: object) -> tuple[LanguageModel,
     return model, Checkpoint(config=model_config, tokenizer=tokenizer, tensors=model.to_tensors())
 
 
-def make_counts(tokenizer: Tokenizer, text: str = VERSE, *, order: int = 4, weight: float = 0.4) -> NGramPart:
+GATE = Gate([[-0.9, 0.9, -1.2, -0.5], [-1.0, -0.1, 0.5, 0.6]])
+"""A gate whose three weights vary from token to token in the small models of these tests."""
+
+
+def make_counts(
+    tokenizer: Tokenizer, text: str = VERSE, *, order: int = 4, weight: float = 0.4, gate: Gate | None = None
+) -> NGramPart:
     """The counts of a text's n-grams, as a model file stores them."""
     ids = tokenizer.encode("\n" + text)
     ngram = estimate(ids, order=order, vocab_size=tokenizer.vocab_size, dtype=np.float16)
-    return NGramPart(ngram=ngram, weight=weight)
+    return NGramPart(ngram=ngram, weight=weight, gate=gate)
 
 
-def make_mixture(text: str = VERSE, *, order: int = 4, weight: float = 0.4, **config: object) -> Checkpoint:
+def make_mixture(
+    text: str = VERSE, *, order: int = 4, weight: float = 0.4, gate: Gate | None = None, **config: object
+) -> Checkpoint:
     """A small untrained network of a text's characters, and the counts of its n-grams."""
     _, checkpoint = make_checkpoint(text, **config)
-    return replace(checkpoint, counts=make_counts(checkpoint.tokenizer, text, order=order, weight=weight))
+    counts = make_counts(checkpoint.tokenizer, text, order=order, weight=weight, gate=gate)
+    return replace(checkpoint, counts=counts)
 
 
 def make_ngram_model(text: str = VERSE, *, order: int = 4) -> Checkpoint:

@@ -57,7 +57,7 @@ def info(named: str | None, model: str | None, card: bool, as_json: bool) -> Non
 
 
 def _model_facts(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the facts about a language model, and its vocabulary and card."""
+    """Return the facts about a language model, and the details for JSON, some of which replace a fact."""
     from charlm.cli.model_card import model_card
     from charlm.engine.checkpoint import load_checkpoint, num_parameters
     from charlm.engine.runs import origin_of_model
@@ -75,7 +75,10 @@ def _model_facts(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         **_adaptive_facts(checkpoint),
         **checkpoint.metadata,
     }
-    return facts, {"tokenizer": checkpoint.tokenizer.to_dict(), "card": model_card(path, checkpoint)}
+    details = {"tokenizer": checkpoint.tokenizer.to_dict(), "card": model_card(path, checkpoint)}
+    if checkpoint.counts is not None and checkpoint.counts.gate is not None:
+        details["ngram"] = {**facts["ngram"], "gate": checkpoint.counts.gate.coefficients.tolist()}
+    return facts, details
 
 
 def _classifier_facts(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -118,8 +121,12 @@ def _ngram_facts(checkpoint: "Checkpoint") -> dict[str, Any]:
     if counts is None:
         return {}
     num_bytes = sum(array.nbytes for array in counts.ngram.to_tensors().values())
-    facts = {"order": counts.ngram.order, "ngrams": counts.ngram.num_ngrams, "bytes": num_bytes}
-    return {"ngram": facts if checkpoint.config.cell == NGRAM_CELL else {**facts, "weight": counts.weight}}
+    facts: dict[str, Any] = {"order": counts.ngram.order, "ngrams": counts.ngram.num_ngrams, "bytes": num_bytes}
+    if checkpoint.config.cell != NGRAM_CELL:
+        facts["weight"] = counts.weight
+    if counts.gate is not None:
+        facts["gate"] = "weights depend on the predictions; weight is their mean"
+    return {"ngram": facts}
 
 
 def _spelling_facts(checkpoint: "Checkpoint") -> dict[str, Any]:

@@ -177,7 +177,7 @@ def _part_rows(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the row with the validation losses of network and n-gram model, from the metadata of a model file."""
     match metadata.get("metrics"):
         case {"val_nats_network": float(network), "val_nats_ngram": float(ngram), "ngram_weight": float(weight)}:
-            together = f"with weight {weight:.2f}" if weight else "not used, because they do not help"
+            together = f"mean weight {weight:.2f}" if weight else "not used, because they do not help"
             return {"parts": f"network alone {network:.4f} nats, n-grams alone {ngram:.4f} nats ({together})"}
     return {}
 

@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from charlm.atomic import atomic_write
 from charlm.config import CELLS, NGRAM_CELL, ModelConfig
 from charlm.engine.adaptive import Adaptation
+from charlm.engine.gate import MAX_COEFFICIENT, NUM_FEATURES, Gate
 from charlm.engine.ngram import NGram
 from charlm.engine.spelling import SpellingModel
 from charlm.engine.tensorfile import TensorFile, parse_json
@@ -75,10 +76,13 @@ class NGramPart:
     Attributes:
         ngram: The n-gram model. Its vocabulary is that of the tokenizer.
         weight: Weight of its probabilities, from 0 to 1; that of the network is 1 - `weight`. 1 if there is no network.
+            With a gate, its mean on the validation text, to which the geometric mean adds half of its weight.
+        gate: Weights that depend on the predictions; None for the constant `weight`.
     """
 
     ngram: NGram
     weight: float
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +170,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
     }
     tensors = dict(checkpoint.tensors)
     if checkpoint.counts is not None:
-        header[NGRAM_KEY] = json.dumps({"weight": checkpoint.counts.weight})
+        gate = checkpoint.counts.gate
+        coefficients = {} if gate is None else {"gate": gate.coefficients.tolist()}
+        header[NGRAM_KEY] = json.dumps({"weight": checkpoint.counts.weight, **coefficients})
         tensors |= {NGRAM_PREFIX + name: array for name, array in checkpoint.counts.ngram.to_tensors().items()}
     if checkpoint.adaptation is not None:
         header[ADAPTATION_KEY] = json.dumps({"context_lengths": checkpoint.adaptation.context_lengths})
@@ -386,22 +392,40 @@ def _read_counts(path: Path, config: ModelConfig, file: TensorFile) -> NGramPart
             raise CheckpointError(f"{path}: damaged header (neither a network nor an n-gram model)")
         return None
     match parse_json(file.metadata[NGRAM_KEY], path):
-        case {"weight": float() | int() as weight, **rest} if not rest and type(weight) is not bool:
+        case {"weight": float() | int() as weight, **rest} if rest.keys() <= {"gate"} and type(weight) is not bool:
             pass
         case _:
             raise CheckpointError(f"{path}: damaged header ({NGRAM_KEY}), or written by a newer charlm")
+    if config.cell == NGRAM_CELL and rest:
+        raise CheckpointError(f"{path}: damaged header (a gate without a network)")
     if not 0 <= weight <= 1 or (config.cell == NGRAM_CELL and weight != 1):  # also if it is not a number
         allowed = "1 without a network" if config.cell == NGRAM_CELL else "from 0 to 1"
-        raise CheckpointError(f"{path}: damaged header (the weight of the n-gram model is {weight}, not {allowed})")
+        found = str(weight)[:80]  # an integer may have thousands of digits
+        raise CheckpointError(f"{path}: damaged header (the weight of the n-gram model is {found}, not {allowed})")
     try:
         ngram = NGram.from_tensors(_read_prefixed(file, NGRAM_PREFIX))
+        gate = _parse_gate(rest["gate"]) if rest else None
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged n-gram model ({str(error)[:200]})") from None
     if ngram.vocab_size != config.vocab_size:
         raise CheckpointError(
             f"{path}: damaged n-gram model ({ngram.vocab_size:,} tokens for a vocabulary of {config.vocab_size:,})"
         )
-    return NGramPart(ngram=ngram, weight=float(weight))
+    return NGramPart(ngram=ngram, weight=float(weight), gate=gate)
+
+
+def _parse_gate(rows: Any) -> Gate:  # noqa: ANN401 - JSON
+    """Return a gate from untrusted JSON.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    match rows:
+        case [[*first], [*second]] if len(first) == len(second) == NUM_FEATURES:
+            numbers = first + second
+            if all(type(number) in (int, float) and abs(number) <= MAX_COEFFICIENT for number in numbers):
+                return Gate([first, second])
+    raise ValueError(f"a gate that is not two lists of {NUM_FEATURES} numbers up to {MAX_COEFFICIENT:g}")
 
 
 def _read_adaptation(path: Path, file: TensorFile) -> Adaptation | None:

@@ -1,6 +1,7 @@
 """Mixture of predictors, and the predictor of a model file.
 
-The probability of a token is interpolated with constant weights: p = w_1 p_1 + w_2 p_2 + ...
+The probability of a token is interpolated with constant weights, p = w_1 p_1 + w_2 p_2 + ..., or with those of a gate;
+see `charlm.engine.gate`.
 
 Source:
     Mikolov et al., Recurrent neural network based language model, Interspeech 2010, section 3: a network and a
@@ -8,7 +9,7 @@ Source:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,20 @@ import numpy.typing as npt
 
 from charlm.config import NGRAM_CELL
 from charlm.engine.checkpoint import Checkpoint
-from charlm.engine.ngram_predictor import NGramPredictor
-from charlm.engine.predictor import Array, Predictor, Reader, TokenCosts, TokenStream, log_of_probs, softmax
-from charlm.engine.rnn import RecurrentNetwork
+from charlm.engine.gate import Gate
+from charlm.engine.ngram_predictor import NUMBERS_PER_PROB, NGramPredictor, NGramReader, NGramStream
+from charlm.engine.predictor import (
+    MAX_BLOCK_NUMBERS,
+    Array,
+    Predictor,
+    ProbsStream,
+    Reader,
+    TokenCosts,
+    TokenStream,
+    log_of_probs,
+    softmax,
+)
+from charlm.engine.rnn import NetworkReader, NetworkStream, RecurrentNetwork
 from charlm.engine.unknown import UnknownTokens
 from charlm.text.tokenizer import Ids
 
@@ -38,7 +50,9 @@ def open_predictor(checkpoint: Checkpoint) -> Predictor:
     if counts is None:
         return network
     ngram = NGramPredictor(counts.ngram, network.tokenizer, network.unknown_tokens)
-    return Mixture([network, ngram], [1 - counts.weight, counts.weight])
+    if counts.gate is None:
+        return Mixture([network, ngram], [1 - counts.weight, counts.weight])
+    return GatedMixture(network, ngram, counts.gate)
 
 
 class Mixture(Predictor):
@@ -105,16 +119,16 @@ class MixtureReader(Reader):
         The sum of their exponentials is that of the first part. Therefore, a penalty for repeated tokens, which depends
         on the signs of logits, has the same strength as without the other parts.
         """
-        probs, log_total = self._mean()
+        probs, log_total = self._interpolated()
         logits = log_of_probs(probs)
         logits += log_total
         return logits
 
     def probs(self) -> Array:
         """Return the probabilities of the next token, (B, V), float32."""
-        return self._mean()[0]
+        return self._interpolated()[0]
 
-    def _mean(self) -> tuple[Array, Array]:
+    def _interpolated(self) -> tuple[Array, Array]:
         """Return the probabilities, (B, V), and the logarithm of the sum of the exponentials of the first logits."""
         probs, log_total = softmax(self._first.logits(), self._weight)
         for reader, weight in self._others:
@@ -154,6 +168,87 @@ class MixtureStream(TokenStream):
     def score(self, ids: Ids) -> TokenCosts:
         """Return the costs of the next tokens, (T,), and read them."""
         return mean_costs([stream.score(ids) for stream in self._streams], self._weights)
+
+
+class GatedMixture(Predictor):
+    """Network and n-gram model, interpolated with the weights of a gate.
+
+    Args:
+        network: The network.
+        ngram: The n-gram model, with the same vocabulary.
+        gate: The gate.
+
+    Attributes:
+        tokenizer: Tokenizer of the network.
+        unknown_tokens: Costs of the unknown tokens by the network.
+    """
+
+    def __init__(self, network: RecurrentNetwork, ngram: NGramPredictor, gate: Gate) -> None:
+        self._network = network
+        self._ngram = ngram
+        self._gate = gate
+        self.tokenizer = network.tokenizer
+        self.unknown_tokens = network.unknown_tokens
+
+    def read(self, sequences: Sequence[Ids]) -> "GatedReader":
+        """Read sequences; see `Predictor.read`."""
+        return GatedReader(self._network.read(sequences), self._ngram.read(sequences), self._gate)
+
+    def step_probs(self, sequences: Sequence[Ids]) -> Iterator[Array]:
+        """Yield distributions step by step; see `Predictor.step_probs`."""
+        networks, ngrams = self._network.step_probs(sequences), self._ngram.step_probs(sequences)
+        for network, ngram in zip(networks, ngrams, strict=True):
+            yield self._gate.interpolate(network, ngram)
+
+    def start_stream(self, *, with_entropy: bool = False) -> "GatedStream":
+        """Start a text that is scored in parts; see `Predictor.start_stream`."""
+        network, ngram = self._network.start_stream(), self._ngram.start_stream()
+        block_tokens = min(network.block_tokens, MAX_BLOCK_NUMBERS // (NUMBERS_PER_PROB * self.tokenizer.vocab_size))
+        return GatedStream(network, ngram, self._gate, block_tokens, with_entropy=with_entropy)
+
+
+class GatedReader(MixtureReader):
+    """Sequences that network and n-gram model read in parallel.
+
+    Args:
+        network: Reader of the network.
+        ngram: Reader of the n-gram model.
+        gate: The gate.
+    """
+
+    def __init__(self, network: NetworkReader, ngram: NGramReader, gate: Gate) -> None:
+        super().__init__([network, ngram], [1.0, 0.0])
+        self._network, self._ngram, self._gate = network, ngram, gate
+
+    def _interpolated(self) -> tuple[Array, Array]:
+        """Return the probabilities and a logarithm; see `MixtureReader`."""
+        probs, log_total = softmax(self._network.logits())
+        return self._gate.interpolate(probs, self._ngram.probs()), log_total
+
+
+class GatedStream(ProbsStream):
+    """Text that network and n-gram model score in parts.
+
+    Args:
+        network: The text for the network.
+        ngram: The text for the n-gram model.
+        gate: The gate.
+        block_tokens: Maximum number of tokens whose distributions are in memory at a time.
+        with_entropy: Whether to compute entropies.
+    """
+
+    def __init__(
+        self, network: NetworkStream, ngram: NGramStream, gate: Gate, block_tokens: int, *, with_entropy: bool
+    ) -> None:
+        super().__init__(block_tokens, with_entropy=with_entropy)
+        self._network = network
+        self._ngram = ngram
+        self._gate = gate
+
+    def probs(self, ids: Ids) -> Array:
+        """Return the distributions that predict the next tokens, and read these; see `ProbsStream.probs`."""
+        network, _ = softmax(self._network.logits(ids))
+        return self._gate.interpolate(network, self._ngram.probs(ids))
 
 
 def mean_costs(costs: Sequence[TokenCosts], weights: Sequence[float]) -> TokenCosts:

@@ -19,7 +19,8 @@ Source:
     trie of KenLM (Heafield, WMT 2011), with indices instead of bit fields.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,13 @@ MAX_NGRAMS = 2**31 - 1
 """Maximum number of n-grams of one order, so that indices fit into 32 bits."""
 
 Indices = npt.NDArray[np.intp]
+State = npt.NDArray[np.signedinteger[Any]]
+"""State of sequences; see `NGram.start`."""
+
 Floats = npt.NDArray[np.floating[Any]]
+
+MAX_TABLE_NUMBERS = 2**19
+"""Maximum number of probabilities after short contexts that are computed in advance."""
 
 NOT_FOUND = -1
 """Index of a context that the model does not know."""
@@ -154,7 +161,7 @@ class NGram:
             after[index] = self.levels[index - 1].find(state[index - 1], ids)
         return after
 
-    def log_probs(self, state: Indices) -> npt.NDArray[np.float32]:
+    def log_probs(self, state: State) -> npt.NDArray[np.float32]:
         """Return the log-probabilities of the next token, (B, V), float32, in nats.
 
         Args:
@@ -163,17 +170,52 @@ class NGram:
         log_probs: npt.NDArray[np.float32] = np.log(np.maximum(self.probs(state), MIN_PROB))
         return log_probs
 
-    def probs(self, state: Indices) -> npt.NDArray[np.float32]:
+    def probs(self, state: State) -> npt.NDArray[np.float32]:
         """Return the probabilities of the next token, (B, V), float32.
-
-        Each weight is multiplied by the backoffs of all longer contexts, so that the whole vocabulary is visited once.
 
         Args:
             state: State, (N - 1, B).
         """
-        factors: npt.NDArray[np.float32] = np.ones(state.shape[1], dtype=np.float32)
+        table, offsets = self._table
+        rows = np.zeros(state.shape[1], dtype=np.intp)
+        for offset, contexts in zip(offsets, state, strict=False):
+            np.copyto(rows, contexts + offset, where=contexts >= 0)
+        return self._extended(table[rows], state, len(offsets))
+
+    @functools.cached_property
+    def _table(self) -> tuple[npt.NDArray[np.float32], list[int]]:
+        """Probabilities after short contexts, (contexts, V), and the index of the first context of each length.
+
+        The first row is for an unknown context. There are as many lengths as `MAX_TABLE_NUMBERS` allows.
+        """
+        parts = [self.unigrams[None]]
+        offsets: list[int] = []
+        state, size = self.start(self.vocab_size), self.vocab_size + 1
+        state[:1] = np.arange(self.vocab_size)
+        while len(offsets) < len(self.levels) and size * self.vocab_size <= MAX_TABLE_NUMBERS:
+            longest = len(offsets)
+            shorter = self._extended(np.tile(self.unigrams, (state.shape[1], 1)), state[: longest + 1], 0)
+            offsets.append(sum(map(len, parts)))
+            parts.append(shorter)
+            level = self.levels[longest]
+            size += len(level.tokens)
+            if size * self.vocab_size <= MAX_TABLE_NUMBERS:
+                state = self.advance(np.repeat(state, np.diff(level.begins), axis=1), level.tokens)
+        return np.concatenate(parts), offsets
+
+    def _extended(self, probs: npt.NDArray[np.float32], state: State, first: int) -> npt.NDArray[np.float32]:
+        """Interpolate the probabilities after short contexts with the weights of longer ones.
+
+        Each weight is multiplied by the backoffs of all longer contexts, so that the whole vocabulary is visited once.
+
+        Args:
+            probs: Probabilities after the contexts of up to `first` tokens, (B, V). They are overwritten.
+            state: State, (K, B).
+            first: Number of tokens of the short contexts.
+        """
+        factors: npt.NDArray[np.float32] = np.ones(len(probs), dtype=np.float32)
         addends = []
-        for level, contexts in zip(self.levels[::-1], state[::-1], strict=True):
+        for level, contexts in zip(self.levels[first : len(state)][::-1], state[first:][::-1], strict=True):
             rows = np.flatnonzero(contexts >= 0)
             known = contexts[rows]
             begins = level.begins[known].astype(np.intp)
@@ -183,7 +225,7 @@ class NGram:
             places = np.repeat(rows * self.vocab_size, lengths) + level.tokens[indices]
             addends.append((places, level.weights[indices] * np.repeat(factors[rows], lengths)))
             factors[rows] *= level.backoffs[known]
-        probs: npt.NDArray[np.float32] = factors[:, None] * self.unigrams
+        probs *= factors[:, None]
         for places, weights in addends[::-1]:
             probs.reshape(-1)[places] += weights
         return probs
@@ -197,23 +239,40 @@ class NGram:
             ids: The sequences, one after the other, (T,), integers.
             starts: Index of the first token of each sequence, in ascending order.
         """
-        is_start = np.zeros(len(ids), dtype=np.bool_)
-        is_start[np.asarray(starts, dtype=np.intp)] = True
         probs = self._unigrams[ids]
-        found = np.asarray(ids, dtype=np.intp)  # index of the n-gram that ends at each token
-        for level in self.levels:
-            contexts = np.full(len(ids), NOT_FOUND, dtype=np.intp)
-            contexts[1:] = found[:-1]
-            contexts[is_start] = NOT_FOUND
+        for level, contexts, found in self._search(ids, starts):
             known = np.flatnonzero(contexts >= 0)
-            found = np.full(len(ids), NOT_FOUND, dtype=np.intp)
-            found[known] = level.find(contexts[known], ids[known])
             probs[known] *= level.backoffs[contexts[known]]
             hits = np.flatnonzero(found >= 0)
             probs[hits] += level.weights[found[hits]]
         nats: npt.NDArray[np.float32] = -np.log(np.maximum(probs, MIN_PROB)).astype(np.float32)
-        nats[is_start] = 0
+        nats[np.asarray(starts, dtype=np.intp)] = 0
         return nats
+
+    def states(self, ids: npt.NDArray[Any], starts: npt.ArrayLike = 0) -> npt.NDArray[np.int32]:
+        """Return the state before each token of sequences, (N - 1, T); see `start` and `nats`."""
+        states = np.empty((self.order - 1, len(ids)), dtype=np.int32)
+        for row, (_, contexts, _) in zip(states, self._search(ids, starts), strict=True):
+            row[:] = contexts
+        return states
+
+    def _search(self, ids: npt.NDArray[Any], starts: npt.ArrayLike) -> Iterator[tuple[Level, Indices, Indices]]:
+        """Yield each level with the index of the context of each token, (T,), and of the n-gram that ends there, (T,).
+
+        Args:
+            ids: The sequences, one after the other, (T,), integers.
+            starts: Index of the first token of each sequence.
+        """
+        first = np.asarray(starts, dtype=np.intp)
+        found = np.asarray(ids, dtype=np.intp)
+        for level in self.levels:
+            contexts = np.full(len(ids), NOT_FOUND, dtype=np.intp)
+            contexts[1:] = found[:-1]
+            contexts[first] = NOT_FOUND
+            known = np.flatnonzero(contexts >= 0)
+            found = np.full(len(ids), NOT_FOUND, dtype=np.intp)
+            found[known] = level.find(contexts[known], ids[known])
+            yield level, contexts, found
 
     def to_tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Return the model as arrays; see `from_tensors`.

@@ -39,6 +39,10 @@ class Sequences:
         """Return the loss of a model at each token except the first ones of the sequences, (T - S,), in nats."""
         return np.delete(ngram.nats(self.ids, self.starts), self.starts)
 
+    def states(self, ngram: NGram) -> npt.NDArray[np.int32]:
+        """Return the state of a model of order K before the same tokens, (K - 1, T - S)."""
+        return np.delete(ngram.states(self.ids, self.starts), self.starts, axis=1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NGramFit:

@@ -1,6 +1,6 @@
 """N-gram model of a model file as a predictor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,23 @@ from charlm.engine.predictor import (
     START,
     Array,
     Predictor,
+    ProbsStream,
     Reader,
     TokenCosts,
-    TokenStream,
     log_of_probs,
+    stack_targets,
 )
 from charlm.engine.unknown import UnknownTokens
 from charlm.text.tokenizer import Ids, Tokenizer
 
 NUMBERS_PER_TOKEN = 16
 """Number of numbers that scoring holds for each token."""
+
+MAX_STEP_NUMBERS = 2**18
+"""Maximum number of probabilities of several steps that are computed at a time."""
+
+NUMBERS_PER_PROB = 8
+"""Number of numbers that computing a distribution holds for each of its probabilities."""
 
 
 class NGramPredictor(Predictor):
@@ -64,11 +71,24 @@ class NGramPredictor(Predictor):
         nats[np.arange(lengths[0]) < lengths[:, None]] = costs
         return TokenCosts(nats[:, 1:])
 
-    def start_stream(self, *, with_entropy: bool = False) -> TokenStream:
+    def step_probs(self, sequences: Sequence[Ids]) -> Iterator[Array]:
+        """Yield distributions step by step; see `Predictor.step_probs`.
+
+        They are computed for many steps at a time, which is faster.
+        """
+        _, num_active = stack_targets(sequences)
+        lengths = np.array([len(ids) for ids in sequences])
+        starts = np.cumsum(lengths) - lengths
+        states = self.ngram.states(np.concatenate(sequences), starts)
+        block_steps = max(1, MAX_STEP_NUMBERS // (len(sequences) * self.ngram.vocab_size))
+        for begin in range(0, len(num_active), block_steps):
+            steps = num_active[begin : begin + block_steps]
+            places = [starts[:rows] + time for time, rows in enumerate(steps, start=begin + 1)]
+            yield from np.split(self.ngram.probs(states[:, np.concatenate(places)]), np.cumsum(steps[:-1]))
+
+    def start_stream(self, *, with_entropy: bool = False) -> "NGramStream":
         """Start a text that is scored in parts; see `Predictor.start_stream`."""
-        if with_entropy:
-            return super().start_stream(with_entropy=True)
-        return NGramStream(self.ngram, self.tokenizer.encode(START))
+        return NGramStream(self.ngram, self.tokenizer.encode(START), with_entropy=with_entropy)
 
 
 class NGramReader(Reader):
@@ -109,25 +129,37 @@ class NGramReader(Reader):
         self._state.restart(rows, self._start)
 
 
-class NGramStream(TokenStream):
+class NGramStream(ProbsStream):
     """Text that an n-gram model scores in parts.
 
     Args:
         ngram: The model.
         start: Ids before the text.
+        with_entropy: Whether to compute entropies.
     """
 
-    def __init__(self, ngram: NGram, start: Ids) -> None:
+    def __init__(self, ngram: NGram, start: Ids, *, with_entropy: bool = False) -> None:
+        numbers = NUMBERS_PER_TOKEN + with_entropy * NUMBERS_PER_PROB * ngram.vocab_size
+        super().__init__(MAX_BLOCK_NUMBERS // numbers, with_entropy=with_entropy)
         self._ngram = ngram
         self._read = start
-        self._block_tokens = MAX_BLOCK_NUMBERS // NUMBERS_PER_TOKEN
 
     def score(self, ids: Ids) -> TokenCosts:
         """Return the costs of the next tokens, (T,), and read them."""
+        if self._with_entropy:
+            return super().score(ids)
         nats: Array = np.empty(len(ids), dtype=np.float32)
         for begin in range(0, len(ids), self._block_tokens):
-            block = slice(begin, begin + self._block_tokens)
-            text = np.concatenate([self._read, ids[block]])
-            nats[block] = self._ngram.nats(text)[len(self._read) :]
-            self._read = text[-max(1, self._ngram.order - 1) :]
+            block = ids[begin : begin + self._block_tokens]
+            nats[begin : begin + len(block)] = self._ngram.nats(self._text(block))[-len(block) :]
         return TokenCosts(nats)
+
+    def probs(self, ids: Ids) -> Array:
+        """Return the distributions that predict the next tokens, and read these; see `ProbsStream.probs`."""
+        return self._ngram.probs(self._ngram.states(self._text(ids))[:, -len(ids) :])
+
+    def _text(self, ids: Ids) -> Ids:
+        """Return tokens after those that are their contexts, and read them."""
+        text = np.concatenate([self._read, ids])
+        self._read = text[-max(1, self._ngram.order - 1) :]
+        return text

@@ -10,7 +10,7 @@ Shapes: B sequences, T tokens of a sequence, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,17 +136,32 @@ class Predictor(ABC):
             The costs, (B, T), 0 after the end of a sequence; incomplete after `stop`.
         """
         targets, num_active = stack_targets(sequences)
-        costs = _empty_costs(targets.shape, with_entropy=with_entropy)
-        reader = self.read([ids[:1] for ids in sequences])
-        for time, (step, rows) in enumerate(zip(targets, num_active, strict=True)):
+        costs = empty_costs(targets.shape, with_entropy=with_entropy)
+        probs = self.step_probs(sequences)
+        for time, rows in enumerate(num_active):
             if stop():
                 break
+            fill_costs(costs, (time, slice(rows)), next(probs), targets[time, :rows])
+        return TokenCosts(costs.nats.T, None if costs.entropy_nats is None else costs.entropy_nats.T)
+
+    def step_probs(self, sequences: Sequence[Ids]) -> Iterator[Array]:
+        """Yield the distributions that predict the tokens of sequences after their first, step by step.
+
+        Args:
+            sequences: Token ids of B sequences of up to T + 1 tokens, the longest first.
+
+        Yields:
+            For each of T steps, the distributions of the first sequences, which are those that have a token at this
+            step, (rows, V), float32, as a new array.
+        """
+        targets, num_active = stack_targets(sequences)
+        reader = self.read([ids[:1] for ids in sequences])
+        for time, rows in enumerate(num_active):
             if rows < reader.rows:
                 reader.select(np.arange(rows))
             if time:
                 reader.advance(targets[time - 1, :rows])
-            _fill(costs, (time, slice(rows)), reader.logits(), step[:rows])
-        return TokenCosts(costs.nats.T, None if costs.entropy_nats is None else costs.entropy_nats.T)
+            yield reader.probs()
 
     def start_stream(self, *, with_entropy: bool = False) -> TokenStream:
         """Start a text that is scored in parts.
@@ -157,7 +172,36 @@ class Predictor(ABC):
         return _StepStream(self.read([self.tokenizer.encode(START)]), with_entropy=with_entropy)
 
 
-class _StepStream(TokenStream):
+class ProbsStream(TokenStream):
+    """Text that is scored in parts with the distributions that predict its tokens.
+
+    Args:
+        block_tokens: Maximum number of tokens whose distributions are in memory at a time.
+        with_entropy: Whether to compute entropies.
+    """
+
+    def __init__(self, block_tokens: int, *, with_entropy: bool) -> None:
+        self._block_tokens = max(1, block_tokens)
+        self._with_entropy = with_entropy
+
+    @abstractmethod
+    def probs(self, ids: Ids) -> Array:
+        """Return the distributions that predict the next tokens, (T, V), float32, and read the tokens, (T,).
+
+        Args:
+            ids: Token ids, (T,), integers, at least one.
+        """
+
+    def score(self, ids: Ids) -> TokenCosts:
+        """Return the costs of the next tokens, (T,), and read them."""
+        costs = empty_costs(ids.shape, with_entropy=self._with_entropy)
+        for begin in range(0, len(ids), self._block_tokens):
+            block = slice(begin, begin + self._block_tokens)
+            fill_costs(costs, block, self.probs(ids[block]), ids[block])
+        return costs
+
+
+class _StepStream(ProbsStream):
     """Text that is scored in parts, token by token.
 
     Args:
@@ -166,29 +210,39 @@ class _StepStream(TokenStream):
     """
 
     def __init__(self, reader: Reader, *, with_entropy: bool) -> None:
+        super().__init__(1, with_entropy=with_entropy)
         self._reader = reader
-        self._with_entropy = with_entropy
 
-    def score(self, ids: Ids) -> TokenCosts:
-        """Return the costs of the next tokens, (T,), and read them."""
-        costs = _empty_costs(ids.shape, with_entropy=self._with_entropy)
-        for time in range(len(ids)):
-            one = slice(time, time + 1)
-            _fill(costs, one, self._reader.logits(), ids[one])
-            self._reader.advance(ids[one])
-        return costs
+    def probs(self, ids: Ids) -> Array:
+        """Return the distribution that predicts the next token, (1, V), and read the token; see `ProbsStream.probs`."""
+        probs = self._reader.probs()
+        self._reader.advance(ids)
+        return probs
 
 
-def _empty_costs(shape: tuple[int, ...], *, with_entropy: bool) -> TokenCosts:
+def empty_costs(shape: tuple[int, ...], *, with_entropy: bool) -> TokenCosts:
     """Return arrays of zeros for costs."""
     zeros = np.zeros(shape, dtype=np.float32)
     return TokenCosts(zeros, np.zeros_like(zeros) if with_entropy else None)
 
 
-def _fill(costs: TokenCosts, place: Any, logits: Array, targets: Ids) -> None:  # noqa: ANN401 - an index of NumPy
-    """Write the costs of targets, (N,), that logits, (N, V), predict, to a place of costs."""
-    entropy = costs.entropy_nats
-    costs.nats[place] = token_nats(logits, targets, entropy_out=None if entropy is None else entropy[place])
+def fill_costs(
+    costs: TokenCosts,
+    place: Any,  # noqa: ANN401 - an index of NumPy
+    probs: Array,
+    targets: npt.NDArray[np.integer[Any]],
+) -> None:
+    """Write the costs of targets, (N,), to a place of costs.
+
+    Args:
+        costs: The costs.
+        place: Index of the N costs.
+        probs: Distributions that predict the targets, (N, V), float32.
+        targets: Token ids, (N,).
+    """
+    costs.nats[place] = -log_of_probs(probs[np.arange(len(targets)), targets])
+    if costs.entropy_nats is not None:
+        costs.entropy_nats[place] = -np.einsum("nv,nv->n", probs, log_of_probs(probs.copy()))
 
 
 def stack_targets(sequences: Sequence[Ids]) -> tuple[npt.NDArray[np.intp], list[int]]:

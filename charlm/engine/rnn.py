@@ -31,6 +31,7 @@ from charlm.engine.predictor import (
     Reader,
     TokenCosts,
     TokenStream,
+    softmax,
     stack_targets,
     token_nats,
 )
@@ -210,6 +211,11 @@ class RecurrentNetwork(Predictor):
             )
         return TokenCosts(nats.T, None if entropy is None else entropy.T)
 
+    def step_probs(self, sequences: Sequence[Ids]) -> Iterator[Array]:
+        """Yield distributions step by step; see `Predictor.step_probs`."""
+        for _, outputs in self.step_ragged([ids[:-1] for ids in sequences]):
+            yield softmax(self.logits(outputs))[0]
+
     def start_stream(self, *, with_entropy: bool = False) -> "NetworkStream":
         """Start a text that is scored in parts; see `Predictor.start_stream`."""
         return NetworkStream(self, with_entropy=with_entropy)
@@ -268,6 +274,9 @@ class NetworkStream(TokenStream):
     Args:
         network: The network.
         with_entropy: Whether to compute entropies.
+
+    Attributes:
+        block_tokens: Maximum number of tokens whose gates and logits are in memory at a time.
     """
 
     def __init__(self, network: RecurrentNetwork, *, with_entropy: bool = False) -> None:
@@ -275,20 +284,23 @@ class NetworkStream(TokenStream):
         self._with_entropy = with_entropy
         self._state = network.zero_state(1)
         self._last = network.tokenizer.encode(START)
-        self._block_steps = max(1, MAX_BLOCK_NUMBERS // max(network.config.vocab_size, 4 * network.config.hidden_size))
+        self.block_tokens = max(1, MAX_BLOCK_NUMBERS // max(network.config.vocab_size, 4 * network.config.hidden_size))
 
     def score(self, ids: Ids) -> TokenCosts:
         """Return the costs of the next tokens, (T,), and read them."""
         nats: Array = np.empty(len(ids), dtype=np.float32)
         entropy = np.empty_like(nats) if self._with_entropy else None
-        for begin in range(0, len(ids), self._block_steps):
-            block = slice(begin, begin + self._block_steps)
-            targets = ids[block]
-            outputs = self._network.outputs(np.concatenate([self._last, targets[:-1]])[None], self._state)[0]
+        for begin in range(0, len(ids), self.block_tokens):
+            block = slice(begin, begin + self.block_tokens)
             entropy_out = None if entropy is None else entropy[block]
-            nats[block] = token_nats(self._network.logits(outputs), targets, entropy_out=entropy_out)
-            self._last = targets[-1:]
+            nats[block] = token_nats(self.logits(ids[block]), ids[block], entropy_out=entropy_out)
         return TokenCosts(nats, entropy)
+
+    def logits(self, ids: Ids) -> Array:
+        """Return the logits that predict the next tokens, (T, V), float32, and read these, (T,), at least one."""
+        outputs = self._network.outputs(np.concatenate([self._last, ids[:-1]])[None], self._state)[0]
+        self._last = ids[-1:]
+        return self._network.logits(outputs)
 
 
 class Stepper:

@@ -30,7 +30,7 @@ class Surprisal(NamedTuple):
         >>> import charlm
         >>> first, *_ = charlm.load("shakespeare").surprisals("To be")
         >>> first.text, round(first.bits, 1), first.unknown
-        ('T', 3.1, False)
+        ('T', 3.3, False)
     """
 
     text: str

@@ -289,7 +289,7 @@ class Trainer:
         """Record the weight of the n-gram model, and return the progress with the losses of network and n-grams."""
         if self._counts is None or result is None:
             return progress
-        self._counts = replace(self._counts, weight=result.weight)
+        self._counts = replace(self._counts, weight=result.weight, gate=result.gate)
         return replace(
             progress,
             val_nats_network=result.network_nats,

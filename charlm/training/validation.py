@@ -1,58 +1,52 @@
 """Validation loss of a model during its training, and its loss on a sample of the training text.
 
-Shapes: N number of tokens, S number of streams, H hidden.
+Shapes: N number of tokens, K order of the n-gram model.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from charlm.engine.adaptive import Adaptation
+from charlm.engine.gate import Gate
 from charlm.engine.ngram import NGram
+from charlm.engine.ngram_builder import Sequences
 from charlm.text.tokenizer import Ids
 from charlm.training.adapting import Predictions, adaptive_loss, fit, predictions
 from charlm.training.counting import (
     MAX_VALIDATION_TOKENS,
+    MIN_GAIN,
     Nats,
     best_weight,
     interpolated_token_nats,
     item_sequences,
     text_sequence,
 )
-from charlm.training.items import IGNORED, Items
-from charlm.training.network import LanguageModel, reset_state
+from charlm.training.gating import GateFeatures, fit_gate, gated_nats
+from charlm.training.items import Items
+from charlm.training.network import LanguageModel
 from charlm.training.schedule import Schedule
 from charlm.training.stopwatch import Stopwatch
+from charlm.training.token_losses import (
+    SAMPLE_STREAMS,
+    STREAM_TOKENS,
+    Observer,
+    item_nats,
+    mean_of,
+    sample_loss,
+    validation_nats,
+)
 
 T = TypeVar("T")
 
-STREAM_TOKENS = 2048
-"""Approximate number of tokens per stream. The text is read in parallel streams of consecutive parts."""
-
-WARM_UP_TOKENS = 192
-"""Number of tokens before its part that a stream reads first, without counting their loss. A recurrent model forgets
-earlier tokens, so that the result is nearly that of one pass over the whole text (a test compares them)."""
-
-MAX_LOGITS = 2**22
-"""Maximum number of logits in memory at a time."""
-
-BLOCK_STEPS = 32
-"""Number of time steps that are read at a time; a divisor of `WARM_UP_TOKENS`. A validation can be stopped after each
-block."""
-
-ITEM_ROWS = 256
-"""Number of items that are read in parallel."""
-
-SAMPLE_STREAMS = 16
-"""Number of evenly spaced parts of the training text, of `STREAM_TOKENS` tokens each, that are a sample of it."""
+SPEED_TOKENS = 4096
+"""Number of tokens with which the speed of the n-gram model is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +57,8 @@ class ValidationLoss:
         nats: Loss of the model: of the network, or of its mixture with an n-gram model.
         network_nats: Loss of the network alone.
         ngram_nats: Loss of the n-gram model alone; None if there is none.
-        weight: Weight of the n-gram model in the mixture; 0 if it does not help.
+        weight: Weight of the n-gram model in the mixture; 0 if it does not help. With a gate, its mean.
+        gate: Weights that depend on the predictions; None if they are not better than the constant weight.
         token_nats: Loss at each token of the data, (N,).
     """
 
@@ -72,6 +67,7 @@ class ValidationLoss:
     token_nats: npt.NDArray[np.floating[Any]]
     ngram_nats: float | None = None
     weight: float = 0.0
+    gate: Gate | None = None
 
 
 class Validator(Generic[T]):
@@ -119,43 +115,72 @@ class Validator(Generic[T]):
         seconds = watch.read() - began
         sample_tokens = min(self._count(self._train_data), SAMPLE_STREAMS * STREAM_TOKENS)
         schedule.reserve(seconds)
-        seconds_per_token = max(1e-9, seconds) / sample_tokens
+        seconds_per_token = max(1e-9, seconds) / sample_tokens + self._gate_seconds(watch)
         self.data = self._first(self.data, max(sample_tokens, schedule.max_validation_tokens(seconds_per_token)))
         schedule.record_validation(seconds_per_token * self.num_tokens)
+
+    def _gate_seconds(self, watch: Stopwatch) -> float:
+        """Return the seconds per token that the distributions of the n-gram model need."""
+        if self._ngram is None:
+            return 0.0
+        states = self._sequences(self._first(self.data, SPEED_TOKENS)).states(self._ngram)
+        places = np.arange(states.shape[1])
+        logits = torch.zeros(len(places), self._ngram.vocab_size)
+        began = watch.read()
+        GateFeatures(self._ngram, states).observe(places, logits)
+        return (watch.read() - began) / len(places)
 
     def validate(self) -> ValidationLoss | None:
         """Return the validation loss; None if the validation was stopped early.
 
-        The weight of the n-gram model is the one with the lowest loss.
+        The weight of the n-gram model is the one with the lowest loss. It is replaced by a gate if that is better by
+        `MIN_GAIN`.
         """
-        nats = self.token_nats()
+        features = None if self._ngram is None else GateFeatures(self._ngram, self._ngram_states)
+        nats = self.token_nats(None if features is None else features.observe)
         if nats is None:
             return None
-        network_nats = _mean(nats)
-        if self._ngram is None:
-            return ValidationLoss(nats=network_nats, network_nats=network_nats, token_nats=nats)
-        weight = best_weight(nats, self._ngram_nats)
-        token_nats = interpolated_token_nats(nats, self._ngram_nats, weight) if weight else nats
-        return ValidationLoss(
-            nats=float(token_nats.mean(dtype=np.float64)),
-            network_nats=network_nats,
-            token_nats=token_nats,
-            ngram_nats=self.ngram_loss(),
-            weight=weight,
-        )
+        network = ValidationLoss(nats=mean_of(nats), network_nats=mean_of(nats), token_nats=nats)
+        return network if features is None else self._with_ngram(network, features)
+
+    def _with_ngram(self, network: ValidationLoss, features: GateFeatures) -> ValidationLoss:
+        """Return the loss of the mixture of the network with the n-gram model."""
+        nats, ngram_nats = network.token_nats, self._ngram_nats
+        best = replace(network, ngram_nats=mean_of(ngram_nats))
+        weight = best_weight(nats, ngram_nats)
+        if weight:
+            token_nats = interpolated_token_nats(nats, ngram_nats, weight)
+            best = replace(best, nats=mean_of(token_nats), token_nats=token_nats, weight=weight)
+        if not math.isfinite(network.nats):  # the training diverges
+            return best
+        gate = fit_gate(nats, ngram_nats, features.values, weight)
+        token_nats, mean_weight = gated_nats(gate, nats, ngram_nats, features.values)
+        if mean_of(token_nats) > best.nats - MIN_GAIN:
+            return best
+        return replace(best, nats=mean_of(token_nats), token_nats=token_nats, weight=mean_weight, gate=gate)
 
     def ngram_loss(self) -> float:
         """Return the validation loss of the n-gram model alone in nats per token."""
-        return _mean(self._ngram_nats)
+        return mean_of(self._ngram_nats)
 
     @functools.cached_property
     def _ngram_nats(self) -> Nats:
         """Loss of the n-gram model at each token of the data, in nats. `limit_time` must be called before."""
         assert self._ngram is not None, "there is an n-gram model"
-        return self._nats_of(self._ngram)
+        return self._sequences(self.data).nats(self._ngram)
 
-    def token_nats(self) -> Nats | None:
-        """Return the loss of the network at each token of the data, in nats; None if it was stopped early."""
+    @functools.cached_property
+    def _ngram_states(self) -> npt.NDArray[np.int32]:
+        """State of the n-gram model before each token of the data. `limit_time` must be called before."""
+        assert self._ngram is not None, "there is an n-gram model"
+        return self._sequences(self.data).states(self._ngram)
+
+    def token_nats(self, observe: Observer | None = None) -> Nats | None:
+        """Return the loss of the network at each token of the data, in nats; None if it was stopped early.
+
+        Args:
+            observe: Called with the logits that predict the tokens.
+        """
         raise NotImplementedError
 
     def fit_adaptation(
@@ -170,8 +195,8 @@ class Validator(Generic[T]):
         """
         return None
 
-    def _nats_of(self, ngram: NGram) -> Nats:
-        """Return the loss of an n-gram model at each token of the data, in nats."""
+    def _sequences(self, data: T) -> Sequences:
+        """Return data as sequences that an n-gram model reads."""
         raise NotImplementedError
 
     def sample_loss(self) -> float | None:
@@ -193,9 +218,9 @@ class TextValidator(Validator[Ids]):
     _predictions: Sequence[Predictions] = ()
     _num_predicted = 0
 
-    def token_nats(self) -> Nats | None:
+    def token_nats(self, observe: Observer | None = None) -> Nats | None:
         """Return the loss at each token of the validation text; see `Validator.token_nats`."""
-        return validation_nats(self._model, self.data, self._start_id, self._stop)
+        return validation_nats(self._model, self.data, self._start_id, self._stop, observe)
 
     def fit_adaptation(
         self, loss: ValidationLoss, default: Adaptation, earlier: Adaptation | None
@@ -208,8 +233,8 @@ class TextValidator(Validator[Ids]):
         adaptation = fit(loss.token_nats, self._predictions, default, earlier)
         return adaptation, adaptive_loss(loss.token_nats, self._predictions, adaptation)
 
-    def _nats_of(self, ngram: NGram) -> Nats:
-        return text_sequence(self.data, self._start_id).nats(ngram)
+    def _sequences(self, data: Ids) -> Sequences:
+        return text_sequence(data, self._start_id)
 
     def sample_loss(self) -> float | None:
         """Return the loss on evenly spaced parts of the training text; see `Validator.sample_loss`."""
@@ -225,166 +250,21 @@ class TextValidator(Validator[Ids]):
 class ItemValidator(Validator[Items]):
     """Validation of a model on a list of items in random order."""
 
-    def token_nats(self) -> Nats | None:
+    def token_nats(self, observe: Observer | None = None) -> Nats | None:
         """Return the loss at each token of the validation items; see `Validator.token_nats`."""
-        return item_nats(self._model, self.data, self._start_id, self._stop)
+        return item_nats(self._model, self.data, self._start_id, self._stop, observe)
 
-    def _nats_of(self, ngram: NGram) -> Nats:
-        return item_sequences(self.data, self._start_id).nats(ngram)
+    def _sequences(self, data: Items) -> Sequences:
+        return item_sequences(data, self._start_id)
 
     def sample_loss(self) -> float | None:
         """Return the loss on the first training items; see `Validator.sample_loss`."""
         sample = self._train_data.first(SAMPLE_STREAMS * STREAM_TOKENS)
         nats = item_nats(self._model, sample, self._start_id, self._stop)
-        return None if nats is None else _mean(nats)
+        return None if nats is None else mean_of(nats)
 
     def _first(self, data: Items, num_tokens: int) -> Items:
         return data.first(num_tokens)
 
     def _count(self, data: Items) -> int:
         return data.num_tokens
-
-
-@contextmanager
-def evaluation(model: LanguageModel) -> Iterator[None]:
-    """Switch dropout off, and restore the mode of a model afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-@torch.no_grad()
-def item_nats(
-    model: LanguageModel, items: Items, start_id: int, stop: Callable[[], bool] = lambda: False
-) -> Nats | None:
-    """Return the loss at each token of items, in nats. Each item starts from the zero state after one newline.
-
-    Args:
-        model: The model. Its mode, training or evaluation, stays the same.
-        items: The items, at least one.
-        start_id: The newline token.
-        stop: Called before every block. If it returns True, the result is None.
-
-    Returns:
-        The losses, (N,), in the order of the items.
-    """
-    device = model.decoder.bias.device
-    nats: Nats = np.zeros(items.num_tokens, dtype=np.float32)
-    firsts = np.cumsum(items.lengths) - items.lengths
-    with evaluation(model):
-        for rows in np.array_split(np.argsort(items.lengths, kind="stable"), -(-len(items) // ITEM_ROWS)):
-            state, longest = model.core.zero_state(len(rows)), int(items.lengths[rows[-1]])
-            for offset in range(0, longest, BLOCK_STEPS):
-                if stop():
-                    return None
-                length = min(BLOCK_STEPS, longest - offset)
-                ids, targets = map(torch.from_numpy, items.window(rows, offset, length, start_id))
-                outputs, state = model.read(ids.to(device), state)
-                counted = targets != IGNORED
-                places = firsts[rows][:, None] + np.arange(offset, offset + length)
-                nats[places[counted.numpy()]] = _target_nats(
-                    model, outputs[counted.to(device)], targets[counted].to(device)
-                )
-    return nats
-
-
-def validation_nats(
-    model: LanguageModel, ids: Ids, start_id: int, stop: Callable[[], bool] = lambda: False
-) -> Nats | None:
-    """Return the loss at each token of a text, (N,), in nats.
-
-    As in scoring, the text starts from the zero state after one newline.
-
-    Args:
-        model: The model. Its mode, training or evaluation, stays the same.
-        ids: The text, (N,), at least one token.
-        start_id: The newline token.
-        stop: Called before every block. If it returns True, the result is None.
-    """
-    num_streams = max(1, round(len(ids) / STREAM_TOKENS))
-    length = -(-len(ids) // num_streams)
-    nats = _part_nats(model, ids, np.arange(num_streams) * length, length, start_id, stop)
-    return None if nats is None else nats.flatten()[: len(ids)]
-
-
-def sample_loss(
-    model: LanguageModel, ids: Ids, start_id: int, stop: Callable[[], bool] = lambda: False
-) -> float | None:
-    """Return the mean loss over evenly spaced parts of a text, in nats per token; see `validation_nats`.
-
-    A text that is not longer than the sample is read completely.
-    """
-    if len(ids) <= SAMPLE_STREAMS * STREAM_TOKENS:
-        nats = validation_nats(model, ids, start_id, stop)
-    else:
-        starts = np.linspace(0, len(ids) - STREAM_TOKENS, SAMPLE_STREAMS).astype(np.int64)
-        nats = _part_nats(model, ids, starts, STREAM_TOKENS, start_id, stop)
-    return None if nats is None else _mean(nats)
-
-
-@torch.no_grad()
-def _part_nats(
-    model: LanguageModel,
-    ids: Ids,
-    starts: npt.NDArray[np.int64],
-    length: int,
-    start_id: int,
-    stop: Callable[[], bool],
-) -> Nats | None:
-    """Return the loss at each token of parts of a text that are read in parallel, in nats.
-
-    Args:
-        model: The model.
-        ids: The text, (N,).
-        starts: First token of each part, (S,). The tokens before it are read without counting their loss.
-        length: Number of tokens of each part. A part may extend beyond the end of the text.
-        start_id: The newline token.
-        stop: Called before every block. If it returns True, the result is None.
-
-    Returns:
-        The losses, (S, `length`), 0 beyond the end of the text.
-    """
-    device = model.decoder.bias.device
-    state = model.core.zero_state(len(starts))
-    nats: Nats = np.zeros((len(starts), length), dtype=np.float32)
-    with evaluation(model):
-        for offset in range(-WARM_UP_TOKENS if len(starts) > 1 else 0, length, BLOCK_STEPS):
-            if stop():
-                return None
-            if offset == 0:  # the first part has no tokens before it
-                state = reset_state(state, starts == 0)
-            places = starts[:, None] + np.arange(offset, min(offset + BLOCK_STEPS, length))
-            counted = (places >= starts[:, None]) & (places < len(ids))
-            places = places.clip(0, len(ids) - 1)
-            inputs = ids[np.maximum(places - 1, 0)].astype(np.int64)  # the token before each place
-            inputs[places == 0] = start_id
-            outputs, state = model.read(torch.from_numpy(inputs).to(device), state)
-            if offset >= 0 and counted.any():
-                targets = torch.from_numpy(ids[places[counted]].astype(np.int64)).to(device)
-                block = nats[:, offset : offset + counted.shape[1]]
-                block[counted] = _target_nats(model, outputs[torch.from_numpy(counted).to(device)], targets)
-    return nats
-
-
-def _target_nats(model: LanguageModel, outputs: Tensor, targets: Tensor) -> Nats:
-    """Return the loss at each target, (N,), in nats. Up to `MAX_LOGITS` logits are computed at a time.
-
-    Args:
-        model: The model.
-        outputs: Inputs of its decoder, (N, H).
-        targets: Correct tokens, (N,), int64.
-    """
-    rows = max(1, MAX_LOGITS // model.config.vocab_size)
-    parts = [
-        F.cross_entropy(model.decoder(part), wanted, reduction="none").float().cpu()
-        for part, wanted in zip(torch.split(outputs, rows), torch.split(targets, rows), strict=True)
-    ]
-    nats: Nats = torch.cat(parts).numpy()
-    return nats
-
-
-def _mean(nats: Nats) -> float:
-    return float(nats.mean(dtype=np.float64))

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from charlm.cli import main
 from charlm.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from charlm.engine.gate import Gate
 from charlm.text.tokenizer import CharTokenizer
 from tests.conftest import Charlm, make_checkpoint, make_mixture, make_ngram_model
 
@@ -42,6 +43,19 @@ def test_large_numbers_have_all_digits_before_the_point() -> None:
     out = CliRunner().invoke(main, ["info", "fast.safetensors"]).stdout
     assert "metrics\ttokens_per_second\t482,330\n" in out
     assert "metrics\tseconds\t123.46\n" in out
+
+
+def test_info_mentions_a_gate() -> None:
+    mixture, coefficients = make_mixture(), [[0.5, 1, -1, 0], [-2.0, 0, 0, 3]]
+    assert mixture.counts is not None
+    for gate in (None, Gate(coefficients)):
+        save_checkpoint(Path("mixed.safetensors"), replace(mixture, counts=replace(mixture.counts, gate=gate)))
+        out = CliRunner().invoke(main, ["info", "mixed.safetensors"]).stdout
+        fact = "ngram\tgate\tweights depend on the predictions; weight is their mean\n"
+        assert (fact in out) == (gate is not None)
+        facts = json.loads(CliRunner().invoke(main, ["info", "mixed.safetensors", "--json"]).stdout)["ngram"]
+        assert facts["weight"] == 0.4
+        assert facts.get("gate") == (coefficients if gate else None)
 
 
 @pytest.mark.usefixtures("model_file")

@@ -8,7 +8,6 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from unicodedata import category, normalize
 
@@ -171,7 +170,7 @@ class SecondReader:
         strings = header.pop("__metadata__")
         self.config, self.tokenizer = json.loads(strings["config"]), json.loads(strings["tokenizer"])
         self.context_lengths = json.loads(strings.get("adapt", "{}")).get("context_lengths")
-        self.ngram_weight = json.loads(strings.get("ngram", "{}")).get("weight", 0)
+        self.ngram = json.loads(strings.get("ngram", "{}"))
         self.spelling_chars = json.loads(strings.get("spelling", "{}")).get("chars")
         self.tensors = {}
         for name, entry in header.items():
@@ -228,19 +227,31 @@ class SecondReader:
     def costs(self, text: str) -> list[float]:
         """Return the negative log-probability of each token of a text, in nats."""
         ids = self.encode("\n" + text)
-        size, weight = self.config["vocab_size"], self.ngram_weight
-        networks = [0.0] * (len(ids) - 1) if self.config["cell"] == "ngram" else self.network_probs(ids)
+        size = self.config["vocab_size"]
+        has_network = self.config["cell"] != "ngram"
+        networks = self.network_probs(ids[:-1]) if has_network else (np.zeros(size) for _ in ids[1:])
         costs = []
         for end, network in enumerate(networks, start=1):
-            counts = self.ngram_prob("ngram/", size, tuple(ids[:end]), ids[end]) if weight else 0.0
-            costs.append(-math.log((1 - weight) * network + weight * counts))
+            counts = self.ngram_probs("ngram/", size, tuple(ids[:end])) if self.ngram else np.zeros(size)
+            costs.append(-math.log(self.interpolate(network, counts)[ids[end]]))
         return costs
 
-    def network_probs(self, ids: list[int]) -> Iterator[float]:
-        """Yield the probability of each token except the first by the network."""
+    def interpolate(self, network: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return the probabilities of all tokens from those by the network and by the n-gram model."""
+        if "gate" not in self.ngram:
+            weight = self.ngram.get("weight", 0)
+            return (1 - weight) * network + weight * counts
+        roots = np.sqrt(network * counts)
+        h1, h2, d = (-math.log(total) for total in ((network**2).sum(), (counts**2).sum(), roots.sum()))
+        s2, s3 = (a0 + a1 * h1 + a2 * h2 + a3 * d for a0, a1, a2, a3 in self.ngram["gate"])
+        w1 = 1 / (1 + math.exp(s2) + math.exp(s3))
+        return w1 * network + math.exp(s2) * w1 * counts + math.exp(s3) * w1 * roots / roots.sum()
+
+    def network_probs(self, ids: list[int]) -> Iterator[np.ndarray]:
+        """Yield the probabilities of all tokens after each token by the network."""
         layers, size = range(self.config["num_layers"]), self.config["hidden_size"]
         states = [[np.zeros(size, np.float32), np.zeros(size, np.float32)] for _ in layers]
-        for token_id, target in pairwise(ids):
+        for token_id in ids:
             x, total = self.tensors["embedding.weight"][token_id], np.zeros(size, np.float32)
             for layer in layers:
                 x = self.step(layer, x, states[layer])
@@ -248,7 +259,7 @@ class SecondReader:
             decoder = self.tensors["embedding.weight" if self.config["tie_weights"] else "decoder.weight"]
             y = total if self.config.get("skip_connections") else x
             logits = (decoder @ y + self.tensors["decoder.bias"]).astype(np.float64)
-            yield math.exp(logits[target] - np.logaddexp.reduce(logits))
+            yield np.exp(logits - np.logaddexp.reduce(logits))
 
     def adaptive_costs(self, text: str) -> list[float]:
         """Return the costs of the tokens of a text that is a document, in nats."""
@@ -276,23 +287,26 @@ class SecondReader:
         numbers = [symbols.index(char) if char in symbols else 0 for char in f"\n{text}\n"]
         size = len(symbols)
         probs = [
-            self.ngram_prob("spelling/", size, tuple(numbers[:end]), numbers[end]) for end in range(1, len(numbers))
+            self.ngram_probs("spelling/", size, tuple(numbers[:end]))[numbers[end]] for end in range(1, len(numbers))
         ]
         return -math.fsum(map(math.log, probs)) + numbers.count(0) * math.log(1114112 - (size - 1))
 
-    def ngram_prob(self, prefix: str, size: int, context: tuple[int, ...], symbol: int) -> float:
-        """Return p(w | h) of the n-gram model whose tensors have a prefix."""
+    def ngram_probs(self, prefix: str, size: int, context: tuple[int, ...]) -> np.ndarray:
+        """Return p(w | h) for all w by the n-gram model whose tensors have a prefix."""
         order = sum(name.startswith(f"{prefix}weights.") for name in self.tensors)
         context = context[max(0, len(context) - order + 1) :]
-        lower = self.ngram_prob(prefix, size, context[1:], symbol) if context else 1 / size
+        lower = self.ngram_probs(prefix, size, context[1:]) if context else np.full(size, 1 / size)
         entries = self.ngram_entries(prefix, size, context)
         if entries is None:
             return lower
         weights = self.tensors[f"{prefix}weights.{len(context) + 1}"][entries.start : entries.stop].tolist()
         tokens = range(len(weights))
         if context:
-            tokens = self.tensors[f"{prefix}tokens.{len(context) + 1}"][entries.start : entries.stop].tolist()
-        return dict(zip(tokens, weights, strict=True)).get(symbol, 0.0) + (1 - math.fsum(weights)) * lower
+            tokens = self.tensors[f"{prefix}tokens.{len(context) + 1}"][entries.start : entries.stop].astype(int)
+        probs = (1 - math.fsum(weights)) * lower
+        for token, weight in zip(tokens, weights, strict=True):
+            probs[token] += weight
+        return probs
 
     def ngram_entries(self, prefix: str, size: int, context: tuple[int, ...]) -> range | None:
         """Return the indices of the n-grams with a context; None if the context itself is not stored."""

@@ -14,13 +14,14 @@ from charlm.config import CELLS, NGRAM_CELL, ModelConfig
 from charlm.engine.adaptive import COUNT_CLASSES, FOLLOWER_CLASSES, Adaptation
 from charlm.engine.adaptive_predictor import AdaptiveScorer, adaptation_of
 from charlm.engine.checkpoint import Checkpoint, NGramPart, load_checkpoint, save_checkpoint, tensor_shapes
+from charlm.engine.gate import Gate
 from charlm.engine.mixture import open_predictor
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.scorer import ModelScorer
 from charlm.engine.spelling import SpellingModel
 from charlm.text.tokenizer import CharTokenizer, Tokenizer, WhitespaceTokenizer, WordTokenizer
 from charlm.text.word_rules import WORD_RULES
-from tests.conftest import VERSE, make_counts
+from tests.conftest import GATE, VERSE, make_counts
 from tests.engine.second_reader import SecondReader
 
 DATA = Path(__file__).parents[1] / "data"
@@ -119,10 +120,10 @@ def test_the_second_reader_adapts_in_the_same_way(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["chars", "frequent words", "lowercase split"])
-@pytest.mark.parametrize("cell", ["gru", NGRAM_CELL])
-def test_the_second_reader_scores_models_with_counts(name: str, cell: str) -> None:
+@pytest.mark.parametrize(("cell", "gate"), [("gru", None), ("lstm", GATE), (NGRAM_CELL, None)])
+def test_the_second_reader_scores_models_with_counts(name: str, cell: str, gate: Gate | None) -> None:
     tokenizer = TOKENIZERS[name]()
-    counts = make_counts(tokenizer, TEXT, order=3, weight=1.0 if cell == NGRAM_CELL else 0.3)
+    counts = make_counts(tokenizer, TEXT, order=3, weight=1.0 if cell == NGRAM_CELL else 0.3, gate=gate)
     path = write_model(tokenizer, counts=counts, cell=cell)
     text = TEXT[:150] + "\nxq zv % n't to be\n"
     scorer = ModelScorer(open_predictor(load_checkpoint(path)))

@@ -31,7 +31,7 @@ from charlm.training.network import LanguageModel
 from charlm.training.request import Hardware, Request
 from charlm.training.resumption import prepare_resumed
 from charlm.training.trainer import Trainer
-from tests.conftest import VERSE, make_mixture, make_ngram_model
+from tests.conftest import GATE, VERSE, make_mixture, make_ngram_model
 from tests.engine.test_spelling import word_checkpoint
 
 Tally = Callable[[str], None]
@@ -148,7 +148,7 @@ def test_damaged_model_files_are_refused_or_work(
 ) -> None:
     words = word_checkpoint(WordTokenizer.from_text([VERSE], min_count=2))
     kinds = [model_file.read_bytes()]
-    for checkpoint in (words, make_mixture(order=3), make_ngram_model(order=3)):
+    for checkpoint in (words, make_mixture(order=3), make_mixture(order=3, gate=GATE), make_ngram_model(order=3)):
         save_checkpoint(model_file, checkpoint)
         kinds.append(model_file.read_bytes())
     refused = 0

@@ -3,36 +3,33 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save
 
-from charlm.engine.checkpoint import Checkpoint, NGramPart, load_checkpoint, num_parameters, save_checkpoint
-from charlm.engine.mixture import Mixture, open_predictor
+from charlm.engine.gate import Gate
+from charlm.engine.mixture import GatedMixture, GatedStream, Mixture, open_predictor
 from charlm.engine.ngram_predictor import NGramPredictor, NGramStream
 from charlm.engine.predictor import START, Predictor
 from charlm.engine.rnn import RecurrentNetwork
 from charlm.engine.sampler import Sampler
-from charlm.engine.tensorfile import TensorFile
-from charlm.errors import CheckpointError
 from charlm.sample_config import SampleConfig
-from charlm.text.tokenizer import CharTokenizer
-from tests.conftest import VERSE, make_checkpoint, make_counts, make_mixture, make_ngram_model
+from tests.conftest import GATE, VERSE, make_mixture, make_ngram_model
 from tests.engine.test_ngram import Reference
 
 WEIGHT, ORDER = 0.4, 4
 MIXTURE = make_mixture(num_layers=2)
+assert MIXTURE.counts is not None
+GATED = replace(MIXTURE, counts=replace(MIXTURE.counts, gate=GATE))
 NETWORK = RecurrentNetwork(MIXTURE)
 PREDICTORS: dict[str, Predictor] = {
     "network": open_predictor(replace(MIXTURE, counts=None)),
     "ngram": open_predictor(make_ngram_model()),
     "mixture": open_predictor(MIXTURE),
     "unigrams": open_predictor(make_ngram_model(order=1)),
+    "gated": open_predictor(GATED),
 }
 TEXTS = ["\nTo be, or not to be", "\n", "\nqzx % To", "\nHAMLET:\nThe sl"]
 ENCODED = [NETWORK.tokenizer.encode(text) for text in TEXTS]
@@ -51,12 +48,21 @@ def network_logits(ids: Sequence[int]) -> np.ndarray:
     return NETWORK.logits(NETWORK.outputs(np.array([ids]), NETWORK.zero_state()))[0]
 
 
-def expected_probs(ids: Sequence[int]) -> np.ndarray:
-    """The distribution after tokens by plain implementations of the network and of the n-gram model."""
+def plain_parts(ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The distributions after tokens by plain implementations of the network and of the n-gram model."""
     reference = Reference([NETWORK.tokenizer.encode("\n" + VERSE).tolist()], [1], ORDER, NETWORK.tokenizer.vocab_size)
     context = tuple(ids[-(ORDER - 1) :])
     counts = [reference.prob(context, token) for token in range(NETWORK.tokenizer.vocab_size)]
-    return (1 - WEIGHT) * softmax(network_logits(ids)[-1]) + WEIGHT * np.array(counts)
+    return softmax(network_logits(ids)[-1]), np.array(counts)
+
+
+def plain_gate(coefficients: np.ndarray, network: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    """The gated distribution and the weights, by the formula in double precision."""
+    overlap = np.sqrt(network * counts).sum()
+    numbers = np.array([1, -math.log((network**2).sum()), -math.log((counts**2).sum()), -math.log(overlap)])
+    odds = np.exp([0, *(coefficients @ numbers)])
+    weights = odds / odds.sum()
+    return weights @ np.stack([network, counts, np.sqrt(network * counts) / overlap]), weights.tolist()
 
 
 def test_a_model_file_decides_which_predictor_is_opened() -> None:
@@ -66,6 +72,7 @@ def test_a_model_file_decides_which_predictor_is_opened() -> None:
         "ngram": NGramPredictor,
         "mixture": Mixture,
         "unigrams": NGramPredictor,
+        "gated": GatedMixture,
     }
 
 
@@ -73,7 +80,38 @@ def test_a_model_file_decides_which_predictor_is_opened() -> None:
 def test_the_mixture_interpolates_plain_implementations_of_its_parts(text: str) -> None:
     ids = NETWORK.tokenizer.encode(text).tolist()
     found = PREDICTORS["mixture"].read([np.array(ids)]).probs()[0]
-    np.testing.assert_allclose(found, expected_probs(ids), atol=2e-4)  # the weights of the counts are rounded
+    network, counts = plain_parts(ids)
+    expected = (1 - WEIGHT) * network + WEIGHT * counts
+    np.testing.assert_allclose(found, expected, atol=2e-4)  # the weights of the counts are rounded
+
+
+def test_the_gated_mixture_interpolates_plain_implementations_of_its_parts() -> None:
+    shares = []
+    for text in [*TEXTS, "\n%%%%%", "\nxyzzy", "\nThe slings and arrows of outrageous fortun"]:
+        ids = NETWORK.tokenizer.encode(text).tolist()
+        expected, weights = plain_gate(GATE.coefficients, *plain_parts(ids))
+        shares.append(weights)
+        found = PREDICTORS["gated"].read([np.array(ids)]).probs()[0]
+        np.testing.assert_allclose(found, expected, atol=5e-4)  # the weights of the counts are rounded
+    assert np.ptp(shares, axis=0).min() > 0.1, "the weights hardly vary"
+
+
+@pytest.mark.parametrize("num_sequences", [3, 40])
+def test_gates_of_one_part_give_this_part(num_sequences: int) -> None:
+    network, ngram = PREDICTORS["network"], PREDICTORS["ngram"]
+    assert isinstance(network, RecurrentNetwork)
+    assert isinstance(ngram, NGramPredictor)
+    sequences = [ENCODED[row % len(ENCODED)] for row in range(num_sequences)]
+    parts = [part.read(sequences).probs() for part in (network, ngram)]
+    roots = np.sqrt(parts[0].astype(float) * parts[1])
+    third = roots / roots.sum(axis=-1, keepdims=True)
+    for constants, expected in zip([(-1000, -1000), (1000, -1000), (-1000, 1000)], [*parts, third], strict=True):
+        mixture = GatedMixture(network, ngram, Gate([[constant, 0, 0, 0] for constant in constants]))
+        np.testing.assert_allclose(mixture.read(sequences).probs(), expected, atol=1e-6, rtol=1e-5)
+        costs = mixture.score([ENCODED[0]]).nats[0]
+        if expected is not third:
+            alone = (network if expected is parts[0] else ngram).score([ENCODED[0]]).nats[0]
+            np.testing.assert_allclose(costs, alone, atol=1e-5)
 
 
 @predictors
@@ -171,7 +209,7 @@ def test_a_stream_in_parts_costs_what_the_whole_costs(
     ids = predictor.tokenizer.encode("\n" + VERSE[:120])
     whole = predictor.score([ids], with_entropy=with_entropy)
     stream = predictor.start_stream(with_entropy=with_entropy)
-    if isinstance(stream, NGramStream):
+    if isinstance(stream, NGramStream | GatedStream):
         monkeypatch.setattr(stream, "_block_tokens", 7)
     parts = [stream.score(part) for part in np.split(ids[1:], [0, 1, 2, 50])]
     np.testing.assert_allclose(np.concatenate([part.nats for part in parts]), whole.nats[0], atol=1e-4)
@@ -179,6 +217,40 @@ def test_a_stream_in_parts_costs_what_the_whole_costs(
     assert len(entropies) == with_entropy * len(parts)
     if with_entropy:
         np.testing.assert_allclose(np.concatenate(entropies), whole.entropy_nats[0], atol=1e-4)
+
+
+@predictors
+@pytest.mark.parametrize("num_sequences", [1, 7, 40])
+@pytest.mark.parametrize("max_step_numbers", [1, 300, 2**18])
+def test_distributions_of_given_tokens_are_those_of_readers(
+    predictor: Predictor, num_sequences: int, max_step_numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The n-gram model computes one step, a few steps or all steps at a time."""
+    monkeypatch.setattr("charlm.engine.ngram_predictor.MAX_STEP_NUMBERS", max_step_numbers)
+    texts = ["\n" + VERSE[begin : begin + begin % 6] for begin in range(num_sequences)]
+    sequences = sorted(map(predictor.tokenizer.encode, texts), key=len, reverse=True)
+    steps = list(predictor.step_probs(sequences))
+    assert len(steps) == len(sequences[0]) - 1
+    for time, probs in enumerate(steps, start=1):
+        rows = [ids for ids in sequences if len(ids) > time]
+        np.testing.assert_allclose(probs, predictor.read([ids[:time] for ids in rows]).probs(), atol=1e-6)
+
+
+def test_blocks_of_a_stream_limit_the_numbers_of_both_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gates of a large network need more memory than the distributions of a small vocabulary."""
+    limits = {"charlm.engine.rnn": 48 * 5, "charlm.engine.mixture": 8 * NETWORK.tokenizer.vocab_size * 3}
+    blocks = []
+    for small in limits:
+        for module, limit in limits.items():
+            monkeypatch.setattr(f"{module}.MAX_BLOCK_NUMBERS", limit if module == small else 2**22)
+        stream = PREDICTORS["gated"].start_stream()
+        assert isinstance(stream, GatedStream)
+        sizes: list[int] = []
+        probs = stream.probs
+        monkeypatch.setattr(stream, "probs", lambda ids, sizes=sizes, probs=probs: sizes.append(len(ids)) or probs(ids))
+        stream.score(ENCODED[0][1:])
+        blocks.append(max(sizes))
+    assert blocks == [240 // max(48, NETWORK.tokenizer.vocab_size), 3]
 
 
 def test_scoring_stops_on_request() -> None:
@@ -196,128 +268,14 @@ def test_weights_of_probabilities_of_zero_and_one_give_one_part() -> None:
         np.testing.assert_allclose(mixture.score(ENCODED[:1]).nats, parts[index].score(ENCODED[:1]).nats, atol=1e-5)
 
 
-def test_a_repeat_penalty_has_the_same_strength_beside_counts() -> None:
-    logits = [PREDICTORS[name].read(ENCODED).logits().astype(float) for name in ("network", "mixture")]
+@pytest.mark.parametrize("name", ["mixture", "gated"])
+def test_a_repeat_penalty_has_the_same_strength_beside_counts(name: str) -> None:
+    logits = [PREDICTORS[kind].read(ENCODED).logits().astype(float) for kind in ("network", name)]
     totals = [np.logaddexp.reduce(part, axis=-1) for part in logits]
     np.testing.assert_allclose(totals[1], totals[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("checkpoint", [MIXTURE, make_ngram_model()], ids=["mixture", "ngram"])
-def test_a_file_keeps_the_counts(checkpoint: Checkpoint) -> None:
-    path = Path("model.safetensors")
-    save_checkpoint(path, checkpoint)
-    loaded = load_checkpoint(path)
-    assert loaded.counts is not None
-    assert checkpoint.counts is not None
-    assert loaded.counts.weight == checkpoint.counts.weight
-    assert loaded.tensors.keys() == checkpoint.tensors.keys()
-    before, after = open_predictor(checkpoint), open_predictor(loaded)
-    np.testing.assert_array_equal(before.score(ENCODED[:1]).nats, after.score(ENCODED[:1]).nats)
-    np.testing.assert_array_equal(before.read(ENCODED).logits(), after.read(ENCODED).logits())
-
-
-def test_a_file_without_counts_says_nothing_of_them() -> None:
-    path = Path("model.safetensors")
-    save_checkpoint(path, replace(MIXTURE, counts=None))
-    assert b"ngram" not in path.read_bytes()
-
-
-def test_a_model_without_a_network_has_no_weights() -> None:
-    checkpoint = make_ngram_model()
-    assert num_parameters(checkpoint.config) == 0
-    assert num_parameters(MIXTURE.config) > 0
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.1, math.nan, math.inf])
-def test_a_weight_out_of_range_is_an_error(weight: float) -> None:
-    path = Path("model.safetensors")
-    save_checkpoint(path, make_mixture(weight=weight))
-    with pytest.raises(CheckpointError, match=r"the weight of the n-gram model is .*, not from 0 to 1"):
-        load_checkpoint(path)
-
-
-def test_files_whose_parts_do_not_fit_are_errors() -> None:
-    path = Path("model.safetensors")
-    counts = make_counts(CharTokenizer.from_text("abc"), "abcabc")
-    save_checkpoint(path, replace(MIXTURE, counts=counts))
-    with pytest.raises(CheckpointError, match=r"damaged n-gram model .4 tokens for a vocabulary of"):
-        load_checkpoint(path)
-    ngram_only = make_ngram_model()
-    save_checkpoint(path, replace(ngram_only, counts=None))
-    with pytest.raises(CheckpointError, match="neither a network nor an n-gram model"):
-        load_checkpoint(path)
-    save_checkpoint(path, replace(ngram_only, counts=make_counts(ngram_only.tokenizer, weight=0.5)))
-    with pytest.raises(CheckpointError, match=r"is 0\.5, not 1 without a network"):
-        load_checkpoint(path)
-    save_checkpoint(path, replace(ngram_only, tensors=make_checkpoint()[1].tensors))
-    with pytest.raises(CheckpointError, match="unknown tensor"):
-        load_checkpoint(path)
-
-
-def damaged(name: str, index: int, value: float) -> Checkpoint:
-    """A mixture with one number of its n-gram model changed, as no text gives it."""
-    counts = make_mixture().counts
-    assert counts is not None
-    tensors = {key: array.copy() for key, array in counts.ngram.to_tensors().items()}
-    tensors[name] = tensors[name].astype(np.int32 if tensors[name].dtype.kind == "u" else tensors[name].dtype)
-    tensors[name][index] = value
-    ngrams = SimpleNamespace(to_tensors=lambda: tensors)
-    return replace(MIXTURE, counts=NGramPart(ngram=ngrams, weight=counts.weight))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "index", "value"),
-    [
-        ("tokens.2", 2, 0),
-        ("tokens.3", 0, 99),
-        ("counts.2", 1, 40),
-        ("counts.4", 0, -1),
-        ("counts.3", 0, 2**31 - 1),
-        ("weights.1", 3, math.nan),
-        ("weights.2", 0, 1.0),
-        ("weights.4", 0, -0.5),
-        ("weights.4", 0, math.inf),
-    ],
-)
-def test_files_with_damaged_counts_are_errors(name: str, index: int, value: float) -> None:
-    path = Path("model.safetensors")
-    save_checkpoint(path, damaged(name, index, value))
-    with pytest.raises(CheckpointError, match=rf"^model\.safetensors: damaged n-gram model \({name}: "):
-        load_checkpoint(path)
-
-
-@pytest.mark.parametrize(
-    "entry", ["", "null", "[]", "{}", '{"weight": true}', '{"weight": "0.5"}', '{"weight": 0.5, "more": 1}', "{"]
-)
-def test_headers_without_a_weight_are_errors(entry: str) -> None:
-    path = Path("model.safetensors")
-    save_checkpoint(path, MIXTURE)
-    with path.open("rb") as stream:
-        file = TensorFile(stream, path)
-        tensors = {name: file.read(name) for name in file.names}
-    path.write_bytes(save(tensors, {**file.metadata, "ngram": entry}))
-    with pytest.raises(CheckpointError, match=r"^model\.safetensors: (damaged|not a model file, or a damaged) header"):
-        load_checkpoint(path)
-
-
-def test_an_absent_array_of_the_counts_is_an_error() -> None:
-    path = Path("model.safetensors")
-    save_checkpoint(path, MIXTURE)
-    with path.open("rb") as stream:
-        file = TensorFile(stream, path)
-        tensors = {name: file.read(name) for name in file.names}
-    for name in list(tensors):
-        if name.startswith("ngram/"):
-            path.write_bytes(save({key: array for key, array in tensors.items() if key != name}, file.metadata))
-            with pytest.raises(CheckpointError, match="damaged n-gram model"):
-                load_checkpoint(path)
-    without_key = {key: text for key, text in file.metadata.items() if key != "ngram"}
-    path.write_bytes(save(tensors, without_key))
-    with pytest.raises(CheckpointError, match="unknown tensor 'ngram/"):
-        load_checkpoint(path)
-
-
-@pytest.mark.parametrize("name", ["network", "ngram", "mixture"])
+@pytest.mark.parametrize("name", ["network", "ngram", "mixture", "gated"])
 def test_sampled_frequencies_are_the_probabilities(name: str) -> None:
     predictor, num_samples = PREDICTORS[name], 4000
     config = SampleConfig(temperature=1.0, length=1, count=num_samples, seed=1, allow_unknown=True)

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,8 +19,10 @@ from py_mini_racer import MiniRacer
 from charlm.config import CELLS
 from charlm.engine.checkpoint import Checkpoint, tensor_shapes
 from charlm.engine.decoding import log_softmax, random_numbers, relative_probabilities
+from charlm.engine.gate import NUM_FEATURES, Gate
 from charlm.engine.mixture import open_predictor
 from charlm.engine.page_export import PAGE_FOLDER, describe_model
+from charlm.engine.predictor import log_of_probs, softmax
 from charlm.engine.sampler import Sampler, next_tokens
 from charlm.engine.scorer import ModelScorer
 from charlm.engine.spelling import SpellingModel
@@ -69,6 +72,10 @@ const test = {
     return Array.from({ length: count }, () => numbers.next());
   },
   pairwiseSum,
+  gated(gate, network, ngram) {
+    const part = (probs) => ({ start: () => ({ probs: () => Float64Array.from(probs) }) });
+    return Array.from(new Mixture(part(network), part(ngram), { gate }).start().logProbs());
+  },
   relativeProbs(logProbs, settings) { return Array.from(relativeProbs(Float64Array.from(logProbs), settings)); },
 };
 """
@@ -140,9 +147,37 @@ WITH_COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, *WITH_COUNTS])
-def test_log_probabilities_equal_those_of_the_engine(script: Script, name: str) -> None:
-    checkpoint = halved((NETWORKS | WITH_COUNTS)[name])
+def with_gate(checkpoint: Checkpoint, coefficients: npt.ArrayLike) -> Checkpoint:
+    """A mixture whose weights are those of a gate."""
+    assert checkpoint.counts is not None
+    return replace(checkpoint, counts=replace(checkpoint.counts, gate=Gate(coefficients)))
+
+
+def sure_network(checkpoint: Checkpoint) -> Checkpoint:
+    """A model whose network is sure of tokens that the n-grams do not expect."""
+    bias = np.random.default_rng(5).normal(scale=8, size=checkpoint.config.vocab_size)
+    return replace(checkpoint, tensors=checkpoint.tensors | {"decoder.bias": bias.astype(np.float32)})
+
+
+EXTREME_GATES = {
+    "network": [[-30, 0, 0, 0], [-30, 0, 0, 0]],
+    "ngram": [[30, 0, 0, 0], [0, 0, 0, 0]],
+    "both": [[0, 0, 0, 0], [30, 0, 0, 0]],
+    "surer": [[0, 30, -30, 0], [-30, 30, -30, 30]],
+    "unsurer": [[0, -30, 30, 0], [30, -30, 30, -30]],
+    "distance": [[30, 0, 0, -30], [-30, 0, 0, 30]],
+}
+GATED = {
+    **{f"gate-{seed}": np.random.default_rng(seed).normal(scale=2, size=(2, NUM_FEATURES)) for seed in range(3)},
+    **{f"gate-{name}": coefficients for name, coefficients in EXTREME_GATES.items()},
+}
+WITH_GATES = {name: with_gate(make_mixture(), coefficients) for name, coefficients in GATED.items()}
+WITH_GATES |= {f"{name}-disagreeing": sure_network(model) for name, model in WITH_GATES.items()}
+
+
+def both_log_probs(script: Script, checkpoint: Checkpoint) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Log-probabilities of the tokens after each one of a text, by the page and by the engine."""
+    checkpoint = halved(checkpoint)
     script.open(checkpoint)
     predictor = open_predictor(checkpoint)
     ids = predictor.tokenizer.encode(VERSE[:60] + "zzzTo")  # "zzz" is in no n-gram
@@ -150,7 +185,39 @@ def test_log_probabilities_equal_those_of_the_engine(script: Script, name: str) 
     for next_id in [*ids[1:], 0]:
         expected.append(log_softmax(reader.logits())[0])
         reader.advance(np.array([next_id]))
-    np.testing.assert_allclose(script.call("logProbs", ids.tolist()), expected, atol=1e-5)
+    return np.array(script.call("logProbs", ids.tolist())), np.array(expected)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *WITH_COUNTS])
+def test_log_probabilities_equal_those_of_the_engine(script: Script, name: str) -> None:
+    found, expected = both_log_probs(script, (NETWORKS | WITH_COUNTS)[name])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WITH_GATES)
+def test_log_probabilities_with_a_gate_equal_those_of_the_engine(script: Script, name: str) -> None:
+    found, expected = both_log_probs(script, WITH_GATES[name])
+    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # a coefficient of 30 multiplies the rounding errors
+
+
+# The engine computes in single precision, in which products of smaller probabilities are 0.
+LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=7, max_size=7)
+COEFFICIENTS = st.lists(st.floats(-30, 30), min_size=2 * NUM_FEATURES, max_size=2 * NUM_FEATURES)
+
+
+@given(logits=st.tuples(LOGITS, LOGITS), coefficients=COEFFICIENTS)
+@example(logits=([40, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 40]), coefficients=[0, 30, -30, 0, -30, 0, 0, 30])
+@example(logits=([0] * 7, [0] * 7), coefficients=[30, -30, 30, -30, -30, 30, -30, 30])
+def test_gates_equal_those_of_the_engine(
+    script: Script, logits: tuple[list[float], list[float]], coefficients: list[float]
+) -> None:
+    rows = [coefficients[:NUM_FEATURES], coefficients[NUM_FEATURES:]]
+    network, ngram = (softmax(np.float32([part]))[0] for part in logits)
+    found = script.call("gated", rows, network[0].tolist(), ngram[0].tolist())
+    expected = Gate(rows).interpolate(network, ngram)[0]
+    np.testing.assert_allclose(np.exp(found), expected, atol=1e-5)
+    np.testing.assert_allclose(found, log_of_probs(expected), atol=1e-4)
 
 
 SPOKEN = "O Romeo, Romeo! wherefore art thou (Romeo)?\nDon't deny thy father;  it's 1,200.50 -- 'tis l'été...\n"
@@ -235,7 +302,9 @@ def test_scores_equal_those_of_the_engine(script: Script, folding: dict[str, Any
     for tokenizer in tokenizers(folding):
         assert_equal_scores(script, word_checkpoint(tokenizer), text)
         counts = make_counts(tokenizer, SPOKEN, order=3)
-        assert_equal_scores(script, replace(word_checkpoint(tokenizer, spelling=False), counts=counts), text)
+        mixture = replace(word_checkpoint(tokenizer, spelling=False), counts=counts)
+        assert_equal_scores(script, mixture, text)
+        assert_equal_scores(script, with_gate(mixture, GATED["gate-0"]), text)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 42, 2**31 - 1, 2**32, 2**63 - 1, 2**130 + 7])
@@ -267,6 +336,7 @@ def test_sums_equal_those_of_numpy(script: Script, size: int) -> None:
 def test_the_same_seed_writes_the_text_that_sample_writes(script: Script, prompt: str) -> None:
     checkpoints = [word_checkpoint(tokenizer) for tokenizer in tokenizers({})]
     checkpoints += [replace(checkpoints[1], counts=make_counts(checkpoints[1].tokenizer, SPOKEN)), make_ngram_model()]
+    checkpoints.append(with_gate(checkpoints[-2], GATED["gate-0"]))
     checkpoints.append(replace(checkpoints[0], metadata={"items": {"kind": "line", "separator": "\n", "longest": 9}}))
     for checkpoint in checkpoints:
         script.open(checkpoint)

@@ -17,7 +17,7 @@ from charlm.engine.mixture import open_predictor
 from charlm.engine.ngram import MAX_ORDER
 from charlm.engine.scorer import ModelScorer
 from charlm.errors import ConfigError
-from charlm.training import counting
+from charlm.training import counting, validation
 from charlm.training.counting import (
     best_weight,
     count_ngrams,
@@ -182,7 +182,8 @@ def test_the_loss_of_a_list_is_that_of_its_items(play: str) -> None:
 
 
 def test_ngrams_that_do_not_help_are_not_in_the_model_file(play: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "MIN_GAIN", 99.0)
+    for module in (counting, validation):
+        monkeypatch.setattr(module, "MIN_GAIN", 99.0)
     made, _ = train(play)
     assert load_checkpoint(made.model).counts is None
     last = load_checkpoint(made.last)

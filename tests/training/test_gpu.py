@@ -14,7 +14,7 @@ import torch
 from charlm.engine.checkpoint import load_checkpoint
 from charlm.errors import ConfigError
 from charlm.training.throughput import Machine
-from charlm.training.validation import validation_nats
+from charlm.training.token_losses import validation_nats
 from tests.conftest import VERSE
 from tests.training.test_trainer import IDS, QUICK, assert_same_run, make_trainer, stop_after
 

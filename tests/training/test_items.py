@@ -13,7 +13,7 @@ from charlm.errors import ConfigError
 from charlm.text.characters import CharTokenizer
 from charlm.text.corpus import CorpusReader
 from charlm.text.items import ItemFormat
-from charlm.training import validation
+from charlm.training import token_losses
 from charlm.training.callbacks import Callbacks
 from charlm.training.dataset import Dataset, TextSources, read_dataset
 from charlm.training.items import IGNORED, ItemBatches, Items, ItemSplit
@@ -21,8 +21,8 @@ from charlm.training.loss import sampled_softmax_loss
 from charlm.training.network import LanguageModel
 from charlm.training.planner import ItemLengths, plan
 from charlm.training.throughput import Machine
+from charlm.training.token_losses import item_nats
 from charlm.training.trainer import Trainer
-from charlm.training.validation import item_nats
 from tests.training.test_trainer import assert_same_run, stop_after
 
 START = 200
@@ -176,8 +176,8 @@ def test_the_sampled_softmax_counts_targets_alone() -> None:
 
 
 def test_the_validation_loss_is_that_of_items_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "ITEM_ROWS", 7)
-    monkeypatch.setattr(validation, "BLOCK_STEPS", 3)
+    monkeypatch.setattr(token_losses, "ITEM_ROWS", 7)
+    monkeypatch.setattr(token_losses, "BLOCK_STEPS", 3)
     model = make_model(num_layers=2, dropout=0.5)
     start = int(TOKENIZER.encode("\n")[0])
     model.eval()

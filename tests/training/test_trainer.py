@@ -19,7 +19,7 @@ from charlm.engine.runs import Run
 from charlm.engine.scorer import ModelStreamScorer
 from charlm.errors import CheckpointError, TrainingError
 from charlm.text.tokenizer import CharTokenizer
-from charlm.training import schedule, validation
+from charlm.training import schedule, token_losses, validation
 from charlm.training.callbacks import Callbacks
 from charlm.training.dataset import Dataset
 from charlm.training.loss import sequence_loss
@@ -29,8 +29,8 @@ from charlm.training.progress import Progress
 from charlm.training.schedule import learning_rate
 from charlm.training.state import random_state, set_random_state
 from charlm.training.throughput import Machine
+from charlm.training.token_losses import sample_loss, validation_nats
 from charlm.training.trainer import Trainer
-from charlm.training.validation import sample_loss, validation_nats
 from tests.conftest import VERSE
 
 TOKENIZER = CharTokenizer.from_text(VERSE)
@@ -345,8 +345,8 @@ def test_validation_in_parallel_streams_equals_one_pass(length: int, rng: np.ran
 def test_loss_of_a_sample_equals_that_of_its_parts_in_one_pass(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    monkeypatch.setattr(validation, "STREAM_TOKENS", 50)
-    monkeypatch.setattr(validation, "SAMPLE_STREAMS", 4)
+    monkeypatch.setattr(token_losses, "STREAM_TOKENS", 50)
+    monkeypatch.setattr(token_losses, "SAMPLE_STREAMS", 4)
     model = LanguageModel(ModelConfig(vocab_size=9, hidden_size=6, embedding_dim=4))
     ids = rng.integers(9, size=1250).astype(np.uint8)
     tokens = torch.from_numpy(np.concatenate([[3], ids]).astype(np.int64))[None]
@@ -361,7 +361,7 @@ def test_training_loss_at_the_end_is_that_of_the_saved_model_without_dropout(mon
     losses = iter([2.0, 1.0, *[3.0] * 50])  # the second validation finds the best model
     with monkeypatch.context() as patch:
         patch.setattr(schedule, "TRAINING_COST", 1000)  # many validations in few updates
-        patch.setattr(validation.TextValidator, "token_nats", lambda self: np.full(len(self.data), next(losses)))
+        patch.setattr(validation.TextValidator, "token_nats", lambda self, _: np.full(len(self.data), next(losses)))
         trainer = make_trainer("run", dropout=0.5)
         weights = trainer.model.to_tensors()["decoder.weight"]
         end = trainer.train()
@@ -448,7 +448,7 @@ def test_without_a_time_limit_validation_is_a_small_part_of_the_tokens(
 ) -> None:
     read: list[int] = []
 
-    def token_nats(validator: validation.TextValidator) -> np.ndarray:
+    def token_nats(validator: validation.TextValidator, observe: object) -> np.ndarray:
         read.append(validator.num_tokens)
         return np.ones(validator.num_tokens)
 
@@ -475,7 +475,7 @@ def test_pretrained_model_is_validated_after_few_updates_and_its_best_state_is_k
     monkeypatch.setattr(made._schedule, "_num_val_tokens", 10)
     count = made._validator.num_tokens
     monkeypatch.setattr(
-        made._validator, "token_nats", lambda: np.full(count, losses.get(made._state.counters.step, 3.0))
+        made._validator, "token_nats", lambda _: np.full(count, losses.get(made._state.counters.step, 3.0))
     )
     end = made.train(pretrained=True)
     validated = [line["step"] for line in log_of("run") if line["val_nats"] is not None]
@@ -497,7 +497,7 @@ def test_early_validations_take_a_small_part_of_the_tokens_and_do_not_exhaust_pa
 ) -> None:
     losses = iter([1.0, *[2.0] * 100])
     made = make_trainer("run", replace(QUICK, steps=400, patience=3))
-    monkeypatch.setattr(made._validator, "token_nats", lambda: np.full(made._validator.num_tokens, next(losses)))
+    monkeypatch.setattr(made._validator, "token_nats", lambda _: np.full(made._validator.num_tokens, next(losses)))
     assert made.train(pretrained=True).step == 32  # the third of 40 evenly spaced validations
     early = [step for step in range(1000) if made._schedule.is_early_validation(step)]
     assert early == [32, 64, 128, 256, 512]  # 4 times 133 tokens, in updates of 32 tokens

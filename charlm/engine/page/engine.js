@@ -2,7 +2,8 @@
 //
 // It reads the weights in half precision, and computes in double precision. Log-probabilities are in nats.
 // A predictor has a method `start` that returns a reader. A reader has `advance(id)`, which reads a token, and
-// `logProbs()`, which returns a Float64Array with the log-probability of each next token.
+// `logProbs()`, which returns a new Float64Array with the log-probability of each next token. The readers of a network
+// and of an n-gram model also have `probs()`, which returns the probabilities.
 
 "use strict";
 
@@ -215,6 +216,14 @@ class NetworkReader {
   }
 
   logProbs() {
+    return logSoftmax(this.logits());
+  }
+
+  probs() {
+    return softmax(this.logits());
+  }
+
+  logits() {
     const { network, states } = this;
     let output = states[states.length - 1].hidden;
     if (network.config.skip_connections) {
@@ -222,18 +231,35 @@ class NetworkReader {
     }
     const logits = network.decoderBias.slice();
     network.decoder.addProduct(output, logits);
-    return logSoftmax(logits);
+    return logits;
   }
+}
+
+function highestOf(numbers) {
+  let highest = -Infinity;
+  for (const number of numbers) highest = Math.max(highest, number);
+  return highest;
 }
 
 /** Replace logits by log-probabilities. */
 function logSoftmax(logits) {
-  let highest = -Infinity;
-  for (const logit of logits) highest = Math.max(highest, logit);
+  const highest = highestOf(logits);
   let total = 0;
   for (const logit of logits) total += Math.exp(logit - highest);
   const normaliser = highest + Math.log(total);
   for (let id = 0; id < logits.length; id++) logits[id] -= normaliser;
+  return logits;
+}
+
+/** Replace logits by probabilities. */
+function softmax(logits) {
+  const highest = highestOf(logits);
+  let total = 0;
+  for (let id = 0; id < logits.length; id++) {
+    logits[id] = Math.exp(logits[id] - highest);
+    total += logits[id];
+  }
+  for (let id = 0; id < logits.length; id++) logits[id] /= total;
   return logits;
 }
 
@@ -286,6 +312,10 @@ class NGramReader {
   }
 
   logProbs() {
+    return this.probs().map(Math.log);
+  }
+
+  probs() {
     const probs = this.ngram.unigrams.slice();
     this.ngram.levels.forEach(({ tokens, weights, begins }, order) => {
       const context = this.contexts[order];
@@ -295,15 +325,45 @@ class NGramReader {
       for (let id = 0; id < probs.length; id++) probs[id] *= backoff;
       for (let entry = begins[context]; entry < begins[context + 1]; entry++) probs[tokens[entry]] += weights[entry];
     });
-    return probs.map((prob) => Math.log(Math.max(prob, MIN_PROB)));
+    for (let id = 0; id < probs.length; id++) probs[id] = Math.max(probs[id], MIN_PROB);
+    return probs;
   }
+}
+
+/**
+ * Return the weights of a network, of an n-gram model and of the square root of the product of their probabilities,
+ * which depend on the predictions; see charlm/engine/gate.py.
+ *
+ * @param {number[][]} coefficients - Those of the scores of the n-gram model and of the geometric mean.
+ * @param {Float64Array} network - Probabilities by the network.
+ * @param {Float64Array} ngram - Probabilities by the n-gram model.
+ */
+function gateWeights(coefficients, network, ngram) {
+  let [networkSquares, ngramSquares, total] = [0, 0, 0];
+  for (let id = 0; id < network.length; id++) {
+    const [first, second] = [network[id], ngram[id]];
+    networkSquares += first * first;
+    ngramSquares += second * second;
+    total += Math.sqrt(first * second);
+  }
+  const [unsure, ngramUnsure, distance] = [networkSquares, ngramSquares, total].map(
+    (sum) => -Math.log(Math.max(sum, MIN_PROB)),
+  );
+  const scores = coefficients.map(([a, b, c, d]) => a + b * unsure + c * ngramUnsure + d * distance);
+  const [first, second, both] = softmax([0, ...scores]);
+  return [first, second, both / Math.max(total, MIN_PROB)];
 }
 
 /** Interpolation of the probabilities of a network and an n-gram model: a predictor. */
 class Mixture {
-  /** @param {number} weight - Weight of the n-gram model, from 0 to 1. */
-  constructor(network, ngram, weight) {
-    Object.assign(this, { network, ngram, weight });
+  /**
+   * @param {Network} network
+   * @param {NGram} ngram
+   * @param {{weight: number, gate: ?number[][]}} weights - The weight of the n-gram model, from 0 to 1, or the
+   *   coefficients of a gate, which replace it.
+   */
+  constructor(network, ngram, { weight, gate }) {
+    Object.assign(this, { network, ngram, weight, gate });
   }
 
   start() {
@@ -322,11 +382,14 @@ class MixtureReader {
   }
 
   logProbs() {
-    const { weight } = this.mixture;
-    const counted = this.second.logProbs();
-    return this.first.logProbs().map((logProb, id) =>
-      Math.log((1 - weight) * Math.exp(logProb) + weight * Math.exp(counted[id])),
-    );
+    const { weight, gate } = this.mixture;
+    const [probs, counted] = [this.first.probs(), this.second.probs()];
+    const [first, second, both] = gate ? gateWeights(gate, probs, counted) : [1 - weight, weight, 0];
+    for (let id = 0; id < probs.length; id++) {
+      const prob = first * probs[id] + second * counted[id] + both * Math.sqrt(probs[id] * counted[id]);
+      probs[id] = Math.log(Math.max(prob, MIN_PROB));
+    }
+    return probs;
   }
 }
 
@@ -343,7 +406,7 @@ class Model {
     this.predictor = header.config.cell in CELLS ? new Network(header.config, tensors) : null;
     if (header.ngram) {
       const ngram = new NGram(tensors, "ngram/");
-      this.predictor = this.predictor ? new Mixture(this.predictor, ngram, header.ngram.weight) : ngram;
+      this.predictor = this.predictor ? new Mixture(this.predictor, ngram, header.ngram) : ngram;
     }
     this.spelling = header.spelling ? new Spelling(header.spelling.chars, new NGram(tensors, "spelling/")) : null;
   }
