@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import charlm
+from tests.conftest import VERSE
 
 PACKAGE = Path(charlm.__file__).parent
 ROOT_MODULES = {
@@ -108,8 +109,15 @@ def test_only_training_imports_torch(arguments: list[str], model_file: Path) -> 
 def test_training_imports_no_compiler() -> None:
     """It would take as long as all else together that comes before the first update."""
     Path("text.txt").write_text("To be", encoding="utf-8")
+    Path("verse.txt").write_text(VERSE, encoding="utf-8")
     small = ["train", "text.txt", "--layers", "2", "--hidden", "8"]
-    assert_never_imported("torch._dynamo", [*small, "--steps", "2"], [*small, "--minutes", "2", "--plan"])
+    with_ngrams = ["train", "verse.txt", "--hidden", "8", "--ngram", "--val-fraction", "0.2"]
+    assert_never_imported(
+        "torch._dynamo",
+        [*small, "--steps", "2"],
+        [*small, "--minutes", "2", "--plan"],
+        [*with_ngrams, "--steps", "2"],
+    )
 
 
 def assert_never_imported(module: str, *commands: list[str]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from charlm.engine.gate import MAX_COEFFICIENT, NUM_FEATURES, Gate
 from charlm.engine.ngram import MIN_PROB, NGram
 from charlm.training.counting import Nats
+from charlm.training.optimizer import LBFGS
 
 MAX_PROBS = 2**20
 """Maximum number of probabilities in memory at a time."""
@@ -101,7 +102,7 @@ def fit_coefficients(losses: Tensor, features: Tensor, initial: Tensor) -> Tenso
         initial: Coefficients with which the fit begins, (P - 1, F), float64.
     """
     coefficients = initial.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([coefficients], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer = LBFGS([coefficients], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
@@ -111,7 +112,7 @@ def fit_coefficients(losses: Tensor, features: Tensor, initial: Tensor) -> Tenso
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     return coefficients.detach()
 
 

@@ -1,4 +1,4 @@
-"""Optimizer: AdamW with a weight decay and a learning-rate factor for each group of weights."""
+"""Optimizers: AdamW with a weight decay and a learning-rate factor for each group of weights, and L-BFGS."""
 
 import inspect
 from collections import defaultdict
@@ -27,6 +27,14 @@ class AdamW(torch.optim.AdamW):
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class LBFGS(torch.optim.LBFGS):
+    """PyTorch's L-BFGS without the decorators that import PyTorch's compiler; see `AdamW`."""
+
+    add_param_group = inspect.unwrap(torch.optim.LBFGS.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.LBFGS.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.LBFGS.step))
 
 
 def make_optimizer(model: LanguageModel, config: TrainConfig) -> AdamW:

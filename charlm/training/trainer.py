@@ -74,7 +74,6 @@ class Trainer:
         self._batches = _make_batches(dataset, config, start_id, workers)
         self._validator = _make_validator(model, dataset, start_id, callbacks, ngram)
         self._counts = None if ngram is None else NGramPart(ngram=ngram, weight=0.0)
-        self._default_adaptation = Adaptation.default(dataset.tokenizer.kind)
         self._schedule = Schedule(config, self._watch, self._batches, self._validator.num_tokens)
         self._state = TrainingState(
             model=model,
@@ -299,7 +298,7 @@ class Trainer:
 
     def _with_adaptation(self, progress: Progress, result: ValidationLoss) -> Progress:
         """Fit the adaptive part to the validation text, and return the progress with the loss of the adaptive model."""
-        fitted = self._validator.fit_adaptation(result, self._default_adaptation, self._writer.adaptation)
+        fitted = self._validator.fit_adaptation(result, self._writer.adaptation)
         if fitted is None:
             return progress
         self._writer.adaptation, nats = fitted
@@ -392,6 +391,8 @@ def _make_batches(dataset: Dataset, config: TrainConfig, start_id: int, workers:
 def _make_validator(
     model: LanguageModel, dataset: Dataset, start_id: int, callbacks: Callbacks, ngram: NGram | None
 ) -> Validator[Ids] | Validator[Items]:
+    default = Adaptation.default(dataset.tokenizer.kind)
     if dataset.items is not None:
-        return ItemValidator(model, dataset.items.train, dataset.items.validation, start_id, callbacks.stop, ngram)
-    return TextValidator(model, dataset.train_ids, dataset.val_ids, start_id, callbacks.stop, ngram)
+        train, validation = dataset.items.train, dataset.items.validation
+        return ItemValidator(model, train, validation, start_id, callbacks.stop, default, ngram)
+    return TextValidator(model, dataset.train_ids, dataset.val_ids, start_id, callbacks.stop, default, ngram)

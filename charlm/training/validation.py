@@ -81,6 +81,7 @@ class Validator(Generic[T]):
         data: The validation data; it may be empty. Only its first `MAX_VALIDATION_TOKENS` tokens are used.
         start_id: The newline token.
         stop: Function that ends a validation early by returning True.
+        default: Constants of the adaptive part of models that are not fitted.
         ngram: N-gram model that is interpolated with the network; None for the network alone.
 
     Attributes:
@@ -94,12 +95,14 @@ class Validator(Generic[T]):
         data: T,
         start_id: int,
         stop: Callable[[], bool],
+        default: Adaptation,
         ngram: NGram | None = None,
     ) -> None:
         self._model = model
         self._train_data = train_data
         self._start_id = start_id
         self._stop = stop
+        self._default = default
         self._ngram = ngram
         self.data = self._first(data, MAX_VALIDATION_TOKENS)
 
@@ -117,7 +120,14 @@ class Validator(Generic[T]):
         schedule.reserve(seconds)
         seconds_per_token = max(1e-9, seconds) / sample_tokens + self._gate_seconds(watch)
         self.data = self._first(self.data, max(sample_tokens, schedule.max_validation_tokens(seconds_per_token)))
+        self._prepare()
         schedule.record_validation(seconds_per_token * self.num_tokens)
+
+    def _prepare(self) -> None:
+        """Compute what is the same at every validation, so that the first takes as long as the others."""
+        if self._ngram is not None:
+            self.ngram_loss()
+            self._ngram_states  # noqa: B018 - computed when it is read
 
     def _gate_seconds(self, watch: Stopwatch) -> float:
         """Return the seconds per token that the distributions of the n-gram model need."""
@@ -183,14 +193,11 @@ class Validator(Generic[T]):
         """
         raise NotImplementedError
 
-    def fit_adaptation(
-        self, loss: ValidationLoss, default: Adaptation, earlier: Adaptation | None
-    ) -> tuple[Adaptation, float] | None:
+    def fit_adaptation(self, loss: ValidationLoss, earlier: Adaptation | None) -> tuple[Adaptation, float] | None:
         """Return the constants of the adaptive part that fit the data, and their loss; None for a list of items.
 
         Args:
             loss: Loss of the model on the data.
-            default: Constants of models that are not fitted.
             earlier: Constants that fitted the data at a validation before.
         """
         return None
@@ -215,22 +222,22 @@ class Validator(Generic[T]):
 class TextValidator(Validator[Ids]):
     """Validation of a model on a text, (N,)."""
 
-    _predictions: Sequence[Predictions] = ()
-    _num_predicted = 0
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._predictions  # noqa: B018 - computed when it is read
+
+    @functools.cached_property
+    def _predictions(self) -> Sequence[Predictions]:
+        """Predictions of the adaptive part at each token of the data. `limit_time` must be called before."""
+        return predictions(np.concatenate([[self._start_id], self.data]), self._default.context_lengths)
 
     def token_nats(self, observe: Observer | None = None) -> Nats | None:
         """Return the loss at each token of the validation text; see `Validator.token_nats`."""
         return validation_nats(self._model, self.data, self._start_id, self._stop, observe)
 
-    def fit_adaptation(
-        self, loss: ValidationLoss, default: Adaptation, earlier: Adaptation | None
-    ) -> tuple[Adaptation, float] | None:
+    def fit_adaptation(self, loss: ValidationLoss, earlier: Adaptation | None) -> tuple[Adaptation, float] | None:
         """Fit the adaptive part to the validation text; see `Validator.fit_adaptation`."""
-        if self._num_predicted != len(loss.token_nats):  # `limit_time` may have shortened the data
-            self._num_predicted = len(loss.token_nats)
-            ids = np.concatenate([[self._start_id], self.data])
-            self._predictions = predictions(ids, default.context_lengths)
-        adaptation = fit(loss.token_nats, self._predictions, default, earlier)
+        adaptation = fit(loss.token_nats, self._predictions, self._default, earlier)
         return adaptation, adaptive_loss(loss.token_nats, self._predictions, adaptation)
 
     def _sequences(self, data: Ids) -> Sequences:

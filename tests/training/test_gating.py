@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from charlm.engine.adaptive import Adaptation
 from charlm.engine.gate import Gate
 from charlm.engine.kneser_ney import estimate
 from charlm.training import gating
@@ -123,7 +124,7 @@ def test_features_are_those_of_the_distributions(
 def test_a_network_that_diverges_gets_no_gate(nats: float, rng: np.random.Generator) -> None:
     ids = rng.integers(V, size=80)
     ngram = estimate(ids, order=3, vocab_size=V)
-    validator = TextValidator(SimpleNamespace(), ids, ids, 1, lambda: False, ngram)  # type: ignore[arg-type]
+    validator = TextValidator(SimpleNamespace(), ids, ids, 1, lambda: False, Adaptation.default("char"), ngram)  # type: ignore[arg-type]
     validator.token_nats = lambda _: np.full(80, nats, dtype=np.float32)  # type: ignore[method-assign]
     found = validator.validate()
     assert found is not None
