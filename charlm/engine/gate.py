@@ -89,16 +89,23 @@ class Gate:
         return network
 
     def _weight_rows(self, network: Array, ngram: Array, both: Array) -> None:
-        """Multiply distributions by their weights, one by one. `both` is normalised too."""
+        """Multiply distributions by their weights, one by one; see `weights`. `both` is normalised too."""
+        (a0, a1, a2, a3), (b0, b1, b2, b3) = self._rows
+        log, exp = math.log, math.exp
         for first, second, third in zip(network, ngram, both, strict=True):
             total = float(np.add.reduce(third))
             if total < MIN_TOTAL:
                 third[:] = _roots_of_small_products(first, second)
                 total = float(np.add.reduce(third))
-            weights = self._single_weights(float(first @ first), float(second @ second), total)
-            first *= weights[0]
-            second *= weights[1]
-            third *= weights[2] / total
+            unsure, ngram_unsure, distance = -log(first.dot(first)), -log(second.dot(second)), -log(total)
+            counted = a0 + a1 * unsure + a2 * ngram_unsure + a3 * distance
+            mean = b0 + b1 * unsure + b2 * ngram_unsure + b3 * distance
+            highest = max(0.0, counted, mean)
+            weight, ngram_weight, mean_weight = exp(-highest), exp(counted - highest), exp(mean - highest)
+            scale = 1 / (weight + ngram_weight + mean_weight)
+            first *= weight * scale
+            second *= ngram_weight * scale
+            third *= mean_weight * scale / total
 
     def _weight_all(self, network: Array, ngram: Array, both: Array) -> None:
         """Multiply distributions by their weights. `both` is normalised too."""
@@ -128,15 +135,6 @@ class Gate:
         weights = np.exp(scores - scores.max(axis=0))
         found: Array = (weights / weights.sum(axis=0)).astype(np.float32)
         return found
-
-    def _single_weights(self, network_squares: float, ngram_squares: float, total: float) -> tuple[float, float, float]:
-        """Return the weights of one distribution; see `weights`."""
-        first, second, third = -math.log(network_squares), -math.log(ngram_squares), -math.log(total)
-        counted, both = (a + b * first + c * second + d * third for a, b, c, d in self._rows)
-        highest = max(0.0, counted, both)
-        parts = math.exp(-highest), math.exp(counted - highest), math.exp(both - highest)
-        scale = 1 / sum(parts)
-        return parts[0] * scale, parts[1] * scale, parts[2] * scale
 
 
 def _roots_of_small_products(network: Array, ngram: Array) -> Array:

@@ -272,6 +272,14 @@ def softmax(logits: Array, weight: np.float32 = ONE) -> tuple[Array, Array]:
     Returns:
         The probabilities times `weight`, (B, V), and log(sum(exp(logits))), (B, 1); both float32.
     """
+    if len(logits) == 1:  # the same operations with single numbers, which are faster
+        (row,) = logits
+        largest = np.maximum.reduce(row)
+        row -= largest
+        np.exp(row, out=row)
+        total = np.add.reduce(row)
+        row *= weight / total
+        return logits, np.array([[largest + np.log(total)]])
     highest = np.maximum.reduce(logits, axis=-1, keepdims=True)
     logits -= highest
     np.exp(logits, out=logits)
