@@ -98,7 +98,7 @@ def test_distributions_do_not_depend_on_the_size_of_the_table(model: NGram, cont
     expected = [plain.probs(context) for context in contexts]
     state = np.concatenate([state_after(model, context) for context in contexts], axis=1)
     for limit in LIMITS:
-        with patch.object(ngram_module, "MAX_TABLE_NUMBERS", limit):
+        with patch.multiple(ngram_module, MAX_TABLE_NUMBERS=limit, MIN_TABLE_ROWS=0):
             found = new(model).probs(state)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -117,7 +117,7 @@ def test_distributions_are_new_arrays(model: NGram, contexts: list[list[int]]) -
 
 @given(models(), st.sampled_from(LIMITS))
 def test_the_table_is_as_large_as_allowed(model: NGram, limit: int) -> None:
-    with patch.object(ngram_module, "MAX_TABLE_NUMBERS", limit):
+    with patch.multiple(ngram_module, MAX_TABLE_NUMBERS=limit, MIN_TABLE_ROWS=0):
         table, offsets = new(model)._table
     sizes = np.cumsum([1, *(len(array) for array in (model.unigrams, *(level.tokens for level in model.levels)))])
     lengths = len(offsets)
@@ -135,7 +135,7 @@ def test_a_text_has_the_distributions_of_a_plain_reader(order: int) -> None:
     plain = Plain(model)
     expected = [plain.probs(ids[:end].tolist()) for end in range(len(ids))]
     for limit in (0, tokenizer.vocab_size * 60, 2**19):
-        with patch.object(ngram_module, "MAX_TABLE_NUMBERS", limit):
+        with patch.multiple(ngram_module, MAX_TABLE_NUMBERS=limit, MIN_TABLE_ROWS=0):
             np.testing.assert_allclose(new(model).probs(model.states(ids)), expected, atol=1e-6)
 
 
@@ -211,3 +211,14 @@ def test_blocks_of_a_stream_cost_what_the_whole_text_costs(
         assert expected.entropy_nats is not None
         entropies = [part.entropy_nats for part in costs if part.entropy_nats is not None]
         np.testing.assert_allclose(np.concatenate(entropies), expected.entropy_nats[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_table_is_not_computed_for_a_few_sequences(rng: np.random.Generator) -> None:
+    model = estimate(rng.integers(5, size=400), order=4, vocab_size=5)
+    states = model.states(rng.integers(5, size=ngram_module.MIN_TABLE_ROWS))
+    few = model.probs(states[:, 1:])
+    assert "_table" not in vars(model)
+    many = model.probs(states)
+    assert "_table" in vars(model)
+    np.testing.assert_allclose(few, many[1:], atol=1e-6)
+    np.testing.assert_array_equal(model.probs(states[:, 1:]), many[1:])
