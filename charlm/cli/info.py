@@ -77,7 +77,7 @@ def _model_facts(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     details = {"tokenizer": checkpoint.tokenizer.to_dict(), "card": model_card(path, checkpoint)}
     if checkpoint.counts is not None and checkpoint.counts.gate is not None:
-        details["ngram"] = {**facts["ngram"], "gate": checkpoint.counts.gate.coefficients.tolist()}
+        details["ngram"] = {**facts["ngram"], **checkpoint.counts.weights_to_dict()}
     return facts, details
 
 

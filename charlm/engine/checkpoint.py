@@ -84,6 +84,11 @@ class NGramPart:
     weight: float
     gate: Gate | None = None
 
+    def weights_to_dict(self) -> dict[str, Any]:
+        """Return the weight and, if there is a gate, its coefficients, as a model file stores them."""
+        gate = {} if self.gate is None else {"gate": self.gate.coefficients.tolist()}
+        return {"weight": self.weight, **gate}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -170,9 +175,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
     }
     tensors = dict(checkpoint.tensors)
     if checkpoint.counts is not None:
-        gate = checkpoint.counts.gate
-        coefficients = {} if gate is None else {"gate": gate.coefficients.tolist()}
-        header[NGRAM_KEY] = json.dumps({"weight": checkpoint.counts.weight, **coefficients})
+        header[NGRAM_KEY] = json.dumps(checkpoint.counts.weights_to_dict())
         tensors |= {NGRAM_PREFIX + name: array for name, array in checkpoint.counts.ngram.to_tensors().items()}
     if checkpoint.adaptation is not None:
         header[ADAPTATION_KEY] = json.dumps({"context_lengths": checkpoint.adaptation.context_lengths})

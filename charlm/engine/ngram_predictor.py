@@ -64,8 +64,7 @@ class NGramPredictor(Predictor):
         """Score a batch of sequences; see `Predictor.score`."""
         if with_entropy:
             return super().score(sequences, with_entropy=True, stop=stop)
-        lengths = np.array([len(ids) for ids in sequences])
-        starts = np.cumsum(lengths) - lengths
+        lengths, starts = _lengths_and_starts(sequences)
         costs = self.ngram.nats(np.concatenate(sequences), starts)
         nats: Array = np.zeros((len(sequences), lengths[0]), dtype=np.float32)
         nats[np.arange(lengths[0]) < lengths[:, None]] = costs
@@ -77,8 +76,7 @@ class NGramPredictor(Predictor):
         They are computed for many steps at a time, which is faster.
         """
         _, num_active = stack_targets(sequences)
-        lengths = np.array([len(ids) for ids in sequences])
-        starts = np.cumsum(lengths) - lengths
+        _, starts = _lengths_and_starts(sequences)
         states = self.ngram.states(np.concatenate(sequences), starts)
         block_steps = max(1, MAX_STEP_NUMBERS // (len(sequences) * self.ngram.vocab_size))
         for begin in range(0, len(num_active), block_steps):
@@ -89,6 +87,12 @@ class NGramPredictor(Predictor):
     def start_stream(self, *, with_entropy: bool = False) -> "NGramStream":
         """Start a text that is scored in parts; see `Predictor.start_stream`."""
         return NGramStream(self.ngram, self.tokenizer.encode(START), with_entropy=with_entropy)
+
+
+def _lengths_and_starts(sequences: Sequence[Ids]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the length of each sequence, and the index of its first token if they are concatenated, (B,) each."""
+    lengths = np.array([len(ids) for ids in sequences], dtype=np.intp)
+    return lengths, np.cumsum(lengths) - lengths
 
 
 class NGramReader(Reader):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.config import CELLS
-from charlm.engine.checkpoint import NGRAM_PREFIX, SPELLING_PREFIX, Checkpoint, NGramPart, num_parameters, tensor_shapes
+from charlm.engine.checkpoint import NGRAM_PREFIX, SPELLING_PREFIX, Checkpoint, num_parameters, tensor_shapes
 from charlm.engine.item_sampler import separator_of_model
 from charlm.errors import CharlmError
 
@@ -86,7 +86,7 @@ def describe_model(checkpoint: Checkpoint, name: str) -> tuple[dict[str, Any], b
         "tokenizer": checkpoint.tokenizer.to_dict(),
         "separator": separator_of_model(checkpoint.metadata),
         "spelling": None if spelling is None else {"chars": spelling.chars},
-        "ngram": None if counts is None else _mixing(counts),
+        "ngram": None if counts is None else counts.weights_to_dict(),
         "tensors": entries,
     }
     return header, numbers
@@ -119,11 +119,6 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, npt.NDArray[Any]]:
     if checkpoint.spelling is not None:
         tensors |= {SPELLING_PREFIX + name: array for name, array in checkpoint.spelling.to_tensors().items()}
     return tensors
-
-
-def _mixing(counts: NGramPart) -> dict[str, Any]:
-    """Return the constant weight of an n-gram model, and the coefficients of its gate, None without one."""
-    return {"weight": counts.weight, "gate": None if counts.gate is None else counts.gate.coefficients.tolist()}
 
 
 def _packed(tensors: Tensors) -> tuple[dict[str, dict[str, Any]], bytes]:

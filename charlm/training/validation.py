@@ -150,13 +150,14 @@ class Validator(Generic[T]):
         nats = self.token_nats(None if features is None else features.observe)
         if nats is None:
             return None
-        network = ValidationLoss(nats=mean_of(nats), network_nats=mean_of(nats), token_nats=nats)
+        network_nats = mean_of(nats)
+        network = ValidationLoss(nats=network_nats, network_nats=network_nats, token_nats=nats)
         return network if features is None else self._with_ngram(network, features)
 
     def _with_ngram(self, network: ValidationLoss, features: GateFeatures) -> ValidationLoss:
         """Return the loss of the mixture of the network with the n-gram model."""
         nats, ngram_nats = network.token_nats, self._ngram_nats
-        best = replace(network, ngram_nats=mean_of(ngram_nats))
+        best = replace(network, ngram_nats=self.ngram_loss())
         weight = best_weight(nats, ngram_nats)
         if weight:
             token_nats = interpolated_token_nats(nats, ngram_nats, weight)
@@ -165,9 +166,10 @@ class Validator(Generic[T]):
             return best
         gate = fit_gate(nats, ngram_nats, features.values, weight)
         token_nats, mean_weight = gated_nats(gate, nats, ngram_nats, features.values)
-        if mean_of(token_nats) > best.nats - MIN_GAIN:
+        mean_nats = mean_of(token_nats)
+        if mean_nats > best.nats - MIN_GAIN:
             return best
-        return replace(best, nats=mean_of(token_nats), token_nats=token_nats, weight=mean_weight, gate=gate)
+        return replace(best, nats=mean_nats, token_nats=token_nats, weight=mean_weight, gate=gate)
 
     def ngram_loss(self) -> float:
         """Return the validation loss of the n-gram model alone in nats per token."""

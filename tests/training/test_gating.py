@@ -45,7 +45,7 @@ def by_hand(coefficients: np.ndarray, targets: np.ndarray, first: np.ndarray, se
 
 
 def inputs(targets: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a validation knows of these distributions."""
+    """Return the losses and the features that a validation computes from these distributions."""
     features = -np.log([np.sum(first**2, axis=1), np.sum(second**2, axis=1), np.sqrt(first * second).sum(axis=1)])
     rows = np.arange(len(targets))
     numbers = -np.log(first[rows, targets]), -np.log(second[rows, targets]), features

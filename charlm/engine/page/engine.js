@@ -359,7 +359,7 @@ class Mixture {
   /**
    * @param {Network} network
    * @param {NGram} ngram
-   * @param {{weight: number, gate: ?number[][]}} weights - The weight of the n-gram model, from 0 to 1, or the
+   * @param {{weight: number, gate?: number[][]}} weights - The weight of the n-gram model, from 0 to 1, or the
    *   coefficients of a gate, which replace it.
    */
   constructor(network, ngram, { weight, gate }) {
